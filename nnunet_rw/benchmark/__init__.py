@@ -1,0 +1,1 @@
+"""Compare losses: plan, train, evaluate."""

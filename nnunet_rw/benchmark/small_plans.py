@@ -1,0 +1,171 @@
+"""nnU-Net plans with a small network and patch on the same preprocessed data, for quick comparisons."""
+
+import copy
+import json
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+# nnU-Net 2.8 gives the coarsest deep-supervision output no weight. Two stages have no other: the loss is NaN.
+MIN_STAGES = 3
+# InstanceNorm refuses a single voxel in training.
+MIN_BOTTLENECK_EDGE_VOXELS = 2
+
+
+def small_plans(
+    plans: dict[str, Any],
+    name: str = "nnUNetPlansSmall",
+    max_patch: int = 48,
+    features: Sequence[int] = (8, 16, 32, 64),
+    batch_size: int = 2,
+) -> dict[str, Any]:
+    """
+    Copy nnU-Net's plans with every configuration made small.
+
+    Kernel sizes and strides are those of the stock plan's first stages, which respect anisotropy; where the
+    stock plan has fewer stages, kernels of 3 and strides of 2 (1 along an axis too short for it) are added.
+    The patch is cut to `max_patch` and rounded down to a multiple of the strides. Stages are left out where
+    the coarsest feature map would have an edge below 2 voxels along an axis that they pool.
+    `data_identifier`, spacing, normalisation and resampling stay: the stock plan's preprocessed arrays serve.
+    A configuration that inherits from another gets own values only for what it overrides.
+
+    Parameters
+    ----------
+    plans : content of nnUNetPlans.json; not changed
+    name : plans name, which becomes part of the results folder
+    max_patch : voxels per axis, at most
+    features : channels per stage, finest first; as many stages at most
+    batch_size : patches per batch
+
+    Raises
+    ------
+    ValueError
+        If `name` is the stock plan's own, a number is impossible, or a patch is too small for 3 stages.
+    """
+    if name == plans["plans_name"]:
+        raise ValueError(f"The plans are named '{name}' already. Choose another name for the small ones.")
+    if len(features) < MIN_STAGES or min(features) < 1 or batch_size < 1:
+        raise ValueError(
+            f"Expected at least {MIN_STAGES} stages of features and a batch of at least 1, "
+            f"but got features={tuple(features)} and {batch_size=}."
+        )
+    small = copy.deepcopy(plans)
+    small["plans_name"] = name
+    manager = PlansManager(copy.deepcopy(plans))
+    for configuration_name, configuration in small["configurations"].items():
+        resolved = manager.get_configuration(configuration_name).configuration
+        architecture, patch_size = _small_architecture(
+            configuration_name, resolved["architecture"], resolved["patch_size"], max_patch, features
+        )
+        changed = {"batch_size": batch_size, "patch_size": patch_size, "architecture": architecture}
+        inherits = "inherits_from" in configuration
+        # A patch or network of its own needs the other to fit.
+        if inherits and not {"patch_size", "architecture"} & configuration.keys():
+            changed = {key: value for key, value in changed.items() if key in configuration}
+        configuration.update(changed)
+    return small
+
+
+def _small_architecture(configuration_name, architecture, stock_patch, max_patch, features):
+    """Architecture and patch size of one configuration."""
+    architecture = copy.deepcopy(architecture)
+    kwargs = architecture["arch_kwargs"]
+    patch = [min(edge, max_patch) for edge in stock_patch]
+    strides = _strides(kwargs["strides"], patch, len(features))
+    num_stages = len(strides)
+    if num_stages < MIN_STAGES:
+        raise ValueError(
+            f"Configuration {configuration_name}: a patch of {patch} allows {num_stages} stages, but deep "
+            f"supervision needs {MIN_STAGES}. Raise max_patch (it is {max_patch}) or use larger images."
+        )
+    kernel_sizes = [list(kernel) for kernel in kwargs["kernel_sizes"][:num_stages]]
+    kernel_sizes += [[3] * len(patch)] * (num_stages - len(kernel_sizes))
+    # Residual encoders count blocks, plain ones convolutions.
+    encoder_key = "n_blocks_per_stage" if "n_blocks_per_stage" in kwargs else "n_conv_per_stage"
+    kwargs.update(
+        {
+            "n_stages": num_stages,
+            "features_per_stage": list(features[:num_stages]),
+            "kernel_sizes": kernel_sizes,
+            "strides": strides,
+            encoder_key: [2] * num_stages,
+            "n_conv_per_stage_decoder": [1] * (num_stages - 1),
+        }
+    )
+    factor = _product(strides)
+    return architecture, [edge // f * f for edge, f in zip(patch, factor, strict=True)]
+
+
+def _strides(stock_strides, patch, max_stages):
+    """The stock strides, continued and shortened as the patch allows; lists of ints, one per stage."""
+    strides: list[list[int]] = []
+    for stage in range(max_stages):
+        factor = _product([[1] * len(patch), *strides])
+        edges = [edge // f for edge, f in zip(patch, factor, strict=True)]
+        if stage < len(stock_strides):
+            stride = [int(s) for s in stock_strides[stage]]
+        else:
+            stride = [2 if edge >= 2 * MIN_BOTTLENECK_EDGE_VOXELS else 1 for edge in edges]
+            if max(stride) == 1:
+                break
+        pooled = [edge // s for edge, s in zip(edges, stride, strict=True) if s > 1]
+        if pooled and min(pooled) < MIN_BOTTLENECK_EDGE_VOXELS:
+            break
+        strides.append(stride)
+    return strides
+
+
+def _product(strides):
+    """Total stride per axis."""
+    factor = [1] * len(strides[0])
+    for stride in strides:
+        factor = [f * s for f, s in zip(factor, stride, strict=True)]
+    return factor
+
+
+def write_small_plans(
+    preprocessed_dataset_folder: str | os.PathLike,
+    plans_name: str = "nnUNetPlans",
+    name: str = "nnUNetPlansSmall",
+    **options: Any,
+) -> Path:
+    """
+    Write `<name>.json` beside `<plans_name>.json`; an older one is replaced. Train with `-p <name>`.
+
+    Parameters
+    ----------
+    preprocessed_dataset_folder : <nnUNet_preprocessed>/<dataset>
+    plans_name : the stock plans
+    name, options : see `small_plans`
+
+    Returns
+    -------
+    Path of the written file.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the stock plans are missing.
+    ValueError
+        See `small_plans`.
+    """
+    folder = Path(preprocessed_dataset_folder)
+    source, target = folder / f"{plans_name}.json", folder / f"{name}.json"
+    if not source.is_file():
+        number = re.match(r"Dataset(\d+)_", folder.absolute().name)
+        dataset = int(number.group(1)) if number else "DATASET_ID"
+        raise FileNotFoundError(f"No plans {source}. Run: nnUNetv2_plan_experiment -d {dataset}")
+    if name == plans_name:
+        raise ValueError(f"'{name}' are the stock plans. Choose another name for the small ones.")
+    plans = small_plans(json.loads(source.read_text(encoding="utf-8")), name=name, **options)
+    temporary = target.with_name(f".{os.getpid()}_{target.name}")
+    try:
+        temporary.write_text(json.dumps(plans, indent=4) + "\n", encoding="utf-8")
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return target

@@ -1,0 +1,99 @@
+"""How the maps of a patch lie in one tensor while they travel through nnU-Net's augmentation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from nnunet_rw.maps.kinds import INTERIOR_DISTANCE, KINDS, LESION_IDS, LabelScheme, LesionTable
+
+
+@dataclass(frozen=True)
+class MapLayout:
+    """Channels of the stacked maps: distances first (sampled linearly), lesion ids last (nearest neighbour).
+
+    Attributes
+    ----------
+    kinds : tuple of str
+        In the order of `nnunet_rw.maps.kinds.KINDS`.
+    scheme : LabelScheme
+    """
+
+    kinds: tuple[str, ...]
+    scheme: LabelScheme
+
+    @classmethod
+    def of(cls, kinds: Sequence[str], scheme: LabelScheme) -> MapLayout:
+        return cls(tuple(kind for kind in KINDS if kind in kinds), scheme)
+
+    @property
+    def num_channels(self) -> int:
+        return sum(self.scheme.num_channels(kind) for kind in self.kinds)
+
+    @property
+    def num_distances(self) -> int:
+        return sum(self.scheme.num_channels(kind) for kind in self.kinds if kind != LESION_IDS)
+
+    def split(self, stacked: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Views of a (B, M, X, Y[, Z]) tensor, by kind."""
+        sizes = [self.scheme.num_channels(kind) for kind in self.kinds]
+        return dict(zip(self.kinds, stacked.split(sizes, dim=1), strict=True))
+
+    def continue_outward(
+        self, distances: torch.Tensor, excess: torch.Tensor, border_labels: torch.Tensor
+    ) -> torch.Tensor:
+        """Distances beyond the image, where nnU-Net sees background.
+
+        Parameters
+        ----------
+        distances : (D, ...)
+            Distance channels; beyond the image the value of the nearest voxel of it.
+        excess : (...)
+            Distance to the image, in the unit of the maps; 0 in it.
+        border_labels : (...)
+            Beyond the image the label of its nearest voxel.
+
+        Returns
+        -------
+        (D, ...) tensor
+            Beyond the image: the border's value + excess where the border is outside the class, else excess. By the
+            triangle inequality this is never below the true distance, and equal to it straight outwards from the
+            nearest boundary. Never 0, which would say that a boundary is there. Maps of absent classes stay 0.
+        """
+        pieces = []
+        for kind, values in self._distance_channels(distances):
+            if kind == INTERIOR_DISTANCE:
+                in_background = self._in_background(border_labels)
+                beyond = torch.where(in_background, values, 0) + excess
+            else:
+                sign = torch.ones((len(values), *(1,) * (values.ndim - 1)), device=values.device)
+                if not self.scheme.regions:
+                    sign[0] = -1
+                beyond = sign * ((sign * values).clamp_min(0) + excess) * (values != 0)
+            pieces.append(torch.where(excess > 0, beyond, values))
+        return torch.cat(pieces)
+
+    def _distance_channels(self, distances: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
+        kinds = [kind for kind in self.kinds if kind != LESION_IDS]
+        sizes = [self.scheme.num_channels(kind) for kind in kinds]
+        return list(zip(kinds, distances.split(sizes), strict=True))
+
+    def _in_background(self, labels: torch.Tensor) -> torch.Tensor:
+        """(1 or R, ...): whether a voxel lies outside every class, or outside the region."""
+        if not self.scheme.regions:
+            return (labels <= 0)[None]
+        groups = [torch.tensor(group, device=labels.device) for group in self.scheme.foreground]
+        return torch.stack([~torch.isin(labels, group) for group in groups])
+
+
+def lesion_table_tensor(table: LesionTable) -> torch.Tensor:
+    """The lesion table as (2, K + 1) float32 tensor, the index being the id.
+
+    Row 0 holds voxels (at index 0 those of the whole case), row 1 the channel (at index 0 -1).
+    """
+    voxels = np.append(table.num_voxels, table.voxels)
+    channels = np.append(-1, table.channels)
+    return torch.from_numpy(np.stack([voxels, channels]).astype(np.float32))

@@ -1,0 +1,95 @@
+"""Losses for segmentation that see distances and lesion sizes; inside nnU-Net's trainers and alone.
+
+>>> loss = build("rrw")
+>>> loss(logits, target)                               # maps computed from the target
+>>> loss(logits, target, maps={"interior_distance": distance})
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+from nnunet_rw.losses.base import SegmentationLoss
+from nnunet_rw.losses.compound import CompoundLoss, Term
+from nnunet_rw.losses.cross_entropy import CrossEntropyLoss, FocalLoss
+from nnunet_rw.losses.inputs import LossInputs
+from nnunet_rw.losses.overlap import AsymmetricSimilarityLoss, DiceLoss
+from nnunet_rw.losses.region_wise import ActiveContourLoss, BoundaryLoss, RectifiedRegionWiseLoss
+
+LOSSES: dict[str, type[SegmentationLoss]] = {
+    "rrw": RectifiedRegionWiseLoss,
+    "boundary": BoundaryLoss,
+    "active_contour": ActiveContourLoss,
+    "dice": DiceLoss,
+    "asl": AsymmetricSimilarityLoss,
+    "ce": CrossEntropyLoss,
+    "focal": FocalLoss,
+}
+
+
+def build(name: str, **options: Any) -> SegmentationLoss:
+    """A loss by name.
+
+    Parameters
+    ----------
+    name : str
+        A key of `LOSSES`, or "compound" with ``terms``, a sequence of `Term` or of their fields as tuple.
+    **options
+        Of the loss; for all ``regions`` and ``ignore_label``, for the Dice-like and voxel-wise ones also
+        ``reweight="inverse_volume"`` with ``scope``, ``power``, ``w_min``, ``w_max``, ``normalise``.
+
+    Returns
+    -------
+    SegmentationLoss
+        Called as ``loss(logits, target, maps=None, spacing=None)``.
+
+    Raises
+    ------
+    ValueError
+        Unknown name or option; the message lists the known ones.
+    """
+    if name == "compound":
+        return _build_compound(**options)
+    if name not in LOSSES:
+        raise ValueError(f"Unknown loss {name!r}. Known: {', '.join(LOSSES)}, compound.")
+    known = option_names(LOSSES[name])
+    unknown = sorted(set(options) - known)
+    if unknown:
+        raise ValueError(f"Unknown option of loss {name!r}: {', '.join(unknown)}. Known: {', '.join(sorted(known))}.")
+    return LOSSES[name](**options)
+
+
+def option_names(loss: type[SegmentationLoss]) -> set[str]:
+    """The options that a loss takes, those of its base classes included."""
+    return {
+        name
+        for base in loss.__mro__
+        if issubclass(base, SegmentationLoss)
+        for name, parameter in inspect.signature(base.__init__).parameters.items()
+        if name != "self" and parameter.kind is not inspect.Parameter.VAR_KEYWORD
+    }
+
+
+def _build_compound(terms: Sequence[Term | tuple], **heads: Any) -> CompoundLoss:
+    entries = [term if isinstance(term, Term) else Term(*term) for term in terms]
+    names = unique_names([term.loss for term in entries])
+    return CompoundLoss(
+        [
+            (name, term.weight, build(term.loss, **{**heads, **term.options}))
+            for name, term in zip(names, entries, strict=True)
+        ],
+        **heads,
+    )
+
+
+def unique_names(names: Sequence[str]) -> list[str]:
+    """The names, those that repeat numbered: dice, dice_2."""
+    return [
+        name if names[:position].count(name) == 0 else f"{name}_{names[:position].count(name) + 1}"
+        for position, name in enumerate(names)
+    ]
+
+
+__all__ = ["LOSSES", "CompoundLoss", "LossInputs", "SegmentationLoss", "Term", "build", "option_names", "unique_names"]

@@ -1,0 +1,75 @@
+"""A compound loss in the place of nnU-Net's: called with outputs and targets only, on one scale or several."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from nnunet_rw.losses.base import SegmentationLoss
+from nnunet_rw.losses.compound import CompoundLoss
+from nnunet_rw.losses.inputs import LossInputs, resample_maps
+
+
+class StockLoss(SegmentationLoss):
+    """nnU-Net's own loss as a term of a compound; it sees logits and target as nnU-Net hands them over."""
+
+    def __init__(self, loss: nn.Module):
+        super().__init__()
+        self.loss = loss
+
+    def compute(self, inputs: LossInputs) -> torch.Tensor:
+        return self.loss(inputs.raw_logits, inputs.raw_target)
+
+    def formula(self) -> str:
+        return type(self.loss).__name__
+
+
+class MappedLoss(nn.Module):
+    """A compound loss with the maps of the present batch bound to it.
+
+    Parameters
+    ----------
+    loss : CompoundLoss
+    scale_weights : sequence of float, optional
+        One per deep-supervision output; a scale of weight 0 is not computed. Without it there is one output.
+    """
+
+    def __init__(self, loss: CompoundLoss, scale_weights: Sequence[float] | None = None):
+        super().__init__()
+        self.loss = loss
+        self.scale_weights = scale_weights
+        self.maps: dict[str, torch.Tensor] = {}
+        self._history: dict[str, list[torch.Tensor]] = defaultdict(list)
+
+    def forward(
+        self, output: torch.Tensor | Sequence[torch.Tensor], target: torch.Tensor | Sequence[torch.Tensor]
+    ) -> torch.Tensor:
+        """Weighted sum over the scales; the maps are resampled to each output's shape on their own device."""
+        if self.scale_weights is None:
+            value = self.loss(output, target, self.maps)
+            self._remember(self.loss.last_terms)
+            return value
+        total: torch.Tensor | float = 0.0
+        terms: dict[str, torch.Tensor] = {}
+        for weight, logits, labels in zip(self.scale_weights, output, target, strict=True):
+            if weight == 0:
+                continue
+            total = total + weight * self.loss(logits, labels, resample_maps(self.maps, logits.shape[2:]))
+            for name, value in self.loss.last_terms.items():
+                terms[name] = terms.get(name, 0) + weight * value
+        self._remember(terms)
+        return total
+
+    def pop_term_means(self) -> dict[str, float]:
+        """Mean of every term, before its weight, over the calls since the last time."""
+        means = {name: torch.stack(values).float().mean().item() for name, values in self._history.items()}
+        self._history.clear()
+        return means
+
+    def _remember(self, terms: dict[str, torch.Tensor]) -> None:
+        # Kept on the device: reading a value here would make every step wait for the GPU.
+        for name, value in terms.items():
+            self._history[name].append(value)

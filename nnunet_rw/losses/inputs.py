@@ -1,0 +1,214 @@
+"""What a loss is computed from, prepared once and shared by all its terms."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch.nn.functional import interpolate, log_softmax, logsigmoid
+
+from nnunet_rw.layout import lesion_table_tensor
+from nnunet_rw.maps.distance import boundary_maps, interior_distance
+from nnunet_rw.maps.kinds import INTERIOR_DISTANCE, LESION_IDS, SIGNED_DISTANCE, lesion_ids_of_masks, region_distances
+
+LESION_TABLE = "lesion_table"
+
+
+class LossInputs:
+    """Logits, target and maps of one output, with everything that several losses derive from them.
+
+    Parameters
+    ----------
+    logits : (B, C, X, Y[, Z])
+        Any float type; all sums are taken in float32 (float64 if given so).
+    target : (B, 1, X, Y[, Z]) labels, or (B, C[ + 1], X, Y[, Z]) with ``regions``
+        With ``regions`` and ``ignore_label`` the last channel marks unlabelled voxels, as nnU-Net has it.
+    maps : dict, optional
+        By kind (B, M, X, Y[, Z]), and "lesion_table" (B, 2, K + 1). What is absent is computed from the target.
+    spacing : sequence of float, optional
+        mm per axis, for maps that are computed here; without it the unit is the voxel.
+    regions : bool
+        Heads are overlapping regions (sigmoid) instead of exclusive classes (softmax).
+    ignore_label : int, optional
+        Unlabelled voxels. They count in no loss.
+
+    Raises
+    ------
+    ValueError
+        Shapes do not fit, or a target holds a label without a head.
+    """
+
+    def __init__(
+        self,
+        logits: torch.Tensor,
+        target: torch.Tensor,
+        maps: dict[str, torch.Tensor] | None = None,
+        spacing: Sequence[float] | None = None,
+        regions: bool = False,
+        ignore_label: int | None = None,
+    ):
+        channels = logits.shape[1] + (ignore_label is not None) if regions else 1
+        expected = (logits.shape[0], channels, *logits.shape[2:])
+        if tuple(target.shape) != expected:
+            raise ValueError(
+                f"Expected a target of shape {expected} for logits of shape {tuple(logits.shape)}, but got "
+                f"{tuple(target.shape)}."
+            )
+        self.raw_logits, self.raw_target = logits, target
+        self.maps = dict(maps or {})
+        self.spacing = spacing
+        self.regions = regions
+        self.ignore_label = ignore_label
+        self.shared: dict[Hashable, torch.Tensor] = {}
+
+    @cached_property
+    def logits(self) -> torch.Tensor:
+        return self.raw_logits if self.raw_logits.dtype == torch.float64 else self.raw_logits.float()
+
+    @cached_property
+    def mask(self) -> torch.Tensor | None:
+        """(B, 1, ...) labelled voxels; None where all are."""
+        if self.ignore_label is None:
+            return None
+        if self.regions:
+            return self.raw_target[:, -1:] == 0
+        return self.raw_target != self.ignore_label
+
+    @cached_property
+    def labels(self) -> torch.Tensor:
+        """(B, 1, ...) int64 labels, 0 in unlabelled voxels; not for regions."""
+        labels = self.raw_target.long()
+        return labels if self.mask is None else torch.where(self.mask, labels, 0)
+
+    @cached_property
+    def onehot(self) -> torch.Tensor:
+        """(B, C, ...) target in {0, 1}, 0 in unlabelled voxels; the floating type of the logits."""
+        if self.regions:
+            onehot = self.raw_target[:, : self.raw_logits.shape[1]].to(self.logits.dtype)
+        else:
+            onehot = torch.zeros_like(self.logits).scatter_(1, self.labels, 1)
+        return onehot if self.mask is None else onehot * self.mask
+
+    @cached_property
+    def log_probabilities(self) -> torch.Tensor:
+        return logsigmoid(self.logits) if self.regions else log_softmax(self.logits, 1)
+
+    @cached_property
+    def probabilities(self) -> torch.Tensor:
+        """(B, C, ...); softmax, or sigmoid for regions."""
+        return self.log_probabilities.exp()
+
+    @cached_property
+    def log_complements(self) -> torch.Tensor:
+        """(B, C, ...) log(1 - p), exact also where p is 1 to the last digit."""
+        if self.regions:
+            return logsigmoid(-self.logits)
+        rest = [
+            torch.logsumexp(torch.cat([self.logits[:, :c], self.logits[:, c + 1 :]], 1), 1)
+            for c in range(self.logits.shape[1])
+        ]
+        return torch.stack(rest, 1) - torch.logsumexp(self.logits, 1, keepdim=True)
+
+    def mean(self, values: torch.Tensor) -> torch.Tensor:
+        """Mean of (B, C, ...) values over batch, channels and labelled voxels; 0 where no voxel is labelled."""
+        if self.mask is None:
+            return values.mean()
+        count = self.mask.sum() * values.shape[1]
+        return (values * self.mask).sum() / count.clamp_min(1)
+
+    def map(self, kind: str) -> torch.Tensor:
+        """(B, M, ...) map of a kind, computed from the target where none was given."""
+        if kind not in self.maps:
+            if kind == LESION_IDS:
+                self.maps[LESION_IDS], self.maps[LESION_TABLE] = self._computed_lesions()
+            else:
+                self.maps[kind] = self._computed_distances(kind)
+        values = self.maps[kind]
+        if values.shape[2:] != self.raw_logits.shape[2:]:
+            raise ValueError(
+                f"Expected a {kind} map of spatial shape {tuple(self.raw_logits.shape[2:])}, but got "
+                f"{tuple(values.shape[2:])}."
+            )
+        return values
+
+    @cached_property
+    def lesion_ids(self) -> torch.Tensor:
+        """(B, 1, ...) int64 lesion ids, or (B, R, ...) for regions; 0 outside lesions and in unlabelled voxels."""
+        foreground = self.onehot if self.regions else self.onehot[:, 1:]
+        ids = self.map(LESION_IDS).to(foreground.dtype) * foreground
+        return (ids if self.regions else ids.sum(1, keepdim=True)).long()
+
+    @property
+    def lesion_table(self) -> torch.Tensor:
+        """(B, 2, K + 1): voxels per lesion id (index 0: of the whole case) and its channel."""
+        if LESION_TABLE not in self.maps:
+            if LESION_IDS in self.maps:
+                return self._counted_table()
+            self.map(LESION_IDS)
+        return self.maps[LESION_TABLE]
+
+    def _counted_table(self) -> torch.Tensor:
+        """A table of ids that were given without one: as if the patch were the whole case."""
+        ids = self.lesion_ids
+        table = ids.new_zeros((ids.shape[0], 2, int(ids.max()) + 1), dtype=torch.float32)
+        ones = torch.ones_like(ids, dtype=torch.float32)
+        table[:, 0].scatter_add_(1, ids.flatten(1), ones.flatten(1))
+        table[:, 0, 0] = float(ids[0, 0].numel())
+        channels = torch.arange(ids.shape[1], device=ids.device, dtype=torch.float32)
+        per_voxel = channels.view(1, -1, *(1,) * (ids.ndim - 2)).expand(ids.shape)
+        table[:, 1].scatter_(1, ids.flatten(1), per_voxel.flatten(1).contiguous())
+        table[:, 1, 0] = -1
+        self.maps[LESION_TABLE] = table
+        return table
+
+    def _samples(self) -> list[tuple[np.ndarray, np.ndarray | None]]:
+        """Target of each sample as (1 or C, ...) array, and the unlabelled voxels."""
+        target = self.raw_target.cpu().numpy()
+        if self.regions:
+            ignore = None if self.ignore_label is None else target[:, -1] != 0
+            target = target[:, : self.raw_logits.shape[1]] != 0
+        else:
+            ignore = None if self.ignore_label is None else target[:, 0] == self.ignore_label
+            target = np.rint(target).astype(np.int32)
+        return [(sample, None if ignore is None else ignore[b]) for b, sample in enumerate(target)]
+
+    def _computed_distances(self, kind: str) -> torch.Tensor:
+        maps = []
+        for sample, ignore in self._samples():
+            if self.regions:
+                maps.append(region_distances(kind, list(sample), self.spacing, ignore))
+            elif kind == INTERIOR_DISTANCE:
+                maps.append(interior_distance(sample[0], self.spacing, self.ignore_label)[None])
+            elif kind == SIGNED_DISTANCE:
+                maps.append(
+                    boundary_maps(sample[0], self.raw_logits.shape[1], self.spacing, ignore_label=self.ignore_label)
+                )
+            else:
+                raise ValueError(f"Unknown kind of map: {kind}.")
+        return torch.from_numpy(np.stack(maps)).to(self.logits)
+
+    def _computed_lesions(self) -> tuple[torch.Tensor, torch.Tensor]:
+        ids, tables = [], []
+        for sample, _ in self._samples():
+            masks = list(sample) if self.regions else [sample[0] == c for c in range(1, self.raw_logits.shape[1])]
+            sample_ids, table = lesion_ids_of_masks(masks)
+            ids.append(sample_ids.astype(np.float32))
+            tables.append(lesion_table_tensor(table).T)
+        stacked = torch.nn.utils.rnn.pad_sequence(tables, batch_first=True).transpose(1, 2)
+        return torch.from_numpy(np.stack(ids)).to(self.logits), stacked.to(self.logits)
+
+
+def resample_maps(maps: dict[str, torch.Tensor], shape: Sequence[int]) -> dict[str, torch.Tensor]:
+    """Maps at the spatial shape of a deep-supervision output.
+
+    Takes the same voxels as nnU-Net takes for the target (nearest-exact), so maps and target agree; distances keep
+    their unit (mm), so a boundary is as far away on every scale.
+    """
+    return {
+        kind: values
+        if kind == LESION_TABLE or values.shape[2:] == tuple(shape)
+        else interpolate(values, tuple(shape), mode="nearest-exact")
+        for kind, values in maps.items()
+    }

@@ -1,0 +1,116 @@
+"""Dice-like losses: a ratio of sums over voxels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from nnunet_rw.losses.inputs import LossInputs
+from nnunet_rw.losses.weighting import ReweightedLoss
+
+
+class OverlapLoss(ReweightedLoss):
+    """1 - score, the score a ratio of the sums below; mean over samples and classes.
+
+    Parameters
+    ----------
+    smooth : float
+        Added to numerator and denominator. With 0, as in the references, a class that is neither there nor
+        predicted scores 0 and has no gradient.
+    batch_dice : bool
+        Take the sums over the batch instead of per sample.
+    ddp : bool
+        With ``batch_dice``, over the batches of all processes.
+    include_background : bool
+        Default False.
+    """
+
+    squared = True
+
+    def __init__(
+        self,
+        smooth: float = 0.0,
+        batch_dice: bool = False,
+        ddp: bool = False,
+        include_background: bool = False,
+        **options: Any,
+    ):
+        super().__init__(include_background=include_background, **options)
+        self.smooth, self.batch_dice, self.ddp = smooth, batch_dice, ddp
+
+    def compute(self, inputs: LossInputs) -> torch.Tensor:
+        p, y = self.chosen(inputs.probabilities), self.chosen(inputs.onehot)
+        weights = self.weights(inputs)
+        if inputs.mask is not None:
+            weights = inputs.mask.to(p.dtype) if weights is None else weights * inputs.mask
+        weighted = p if weights is None else p * weights
+        both = self._sum(weighted * y)
+        predicted = self._sum(weighted * p if self.squared else weighted)
+        reference = self._sum(y if weights is None else y * weights)
+        numerator, denominator = self.ratio(both, predicted, reference)
+        return 1 - ((numerator + self.smooth) / (denominator + self.smooth).clamp_min(1e-8)).mean()
+
+    def ratio(
+        self, both: torch.Tensor, predicted: torch.Tensor, reference: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Numerator and denominator from sum(w p y), sum(w p^2) (or sum(w p)) and sum(w y)."""
+        raise NotImplementedError
+
+    def _sum(self, values: torch.Tensor) -> torch.Tensor:
+        sums = values.flatten(2).sum(2)
+        if not self.batch_dice:
+            return sums
+        if self.ddp:
+            from nnunetv2.utilities.ddp_allgather import AllGatherGrad
+
+            sums = AllGatherGrad.apply(sums).sum(0)
+        return sums.sum(0)
+
+
+class DiceLoss(OverlapLoss):
+    """1 - 2 sum(w p y) / sum(w (p^2 + y^2)) (Milletari et al., arXiv 1606.04797).
+
+    Parameters
+    ----------
+    squared : bool
+        False takes sum(w (p + y)) for the denominator, as nnU-Net does.
+    """
+
+    def __init__(self, squared: bool = True, **options: Any):
+        super().__init__(**options)
+        self.squared = squared
+
+    def ratio(
+        self, both: torch.Tensor, predicted: torch.Tensor, reference: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        return 2 * both, predicted + reference
+
+    def unweighted_formula(self) -> str:
+        return "1 - 2 sum(w p y) / sum(w (p^2 + y^2))" if self.squared else "1 - 2 sum(w p y) / sum(w (p + y))"
+
+
+class AsymmetricSimilarityLoss(OverlapLoss):
+    """1 - (1 + b^2) sum(w p y) / sum(w (b^2 y^2 + p^2)) (Hashemi et al., arXiv 1803.11078).
+
+    Parameters
+    ----------
+    beta : float
+        Above 1 a missed voxel costs more than a false one. 1.5 is the IW paper's choice.
+    linear : bool
+        The paper's Tversky form, p in place of p^2; default is the form of the IW authors' code.
+    """
+
+    def __init__(self, beta: float = 1.5, linear: bool = False, **options: Any):
+        super().__init__(**options)
+        self.beta, self.squared = beta, not linear
+
+    def ratio(
+        self, both: torch.Tensor, predicted: torch.Tensor, reference: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        # The linear form, (1 + b^2) TP + b^2 FN + FP, is b^2 sum(w y) + sum(w p) written otherwise.
+        return (1 + self.beta**2) * both, self.beta**2 * reference + predicted
+
+    def unweighted_formula(self) -> str:
+        power = "^2" if self.squared else ""
+        return f"1 - (1 + b^2) sum(w p y) / sum(w (b^2 y + p{power})), b = {self.beta:g}"

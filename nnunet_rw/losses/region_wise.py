@@ -1,0 +1,119 @@
+"""Region-wise losses: the mean of probability times map."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from nnunet_rw.losses.base import SegmentationLoss
+from nnunet_rw.losses.inputs import LossInputs
+from nnunet_rw.maps.kinds import INTERIOR_DISTANCE, SIGNED_DISTANCE
+
+
+def rectified_maps(interior_distance: torch.Tensor, onehot: torch.Tensor) -> torch.Tensor:
+    """Rectified region-wise maps of a patch: -D / max D inside the class, +1 outside.
+
+    Parameters
+    ----------
+    interior_distance : (B, 1, ...) or (B, C, ...)
+    onehot : (B, C, ...)
+
+    Returns
+    -------
+    (B, C, ...) in [-1, 1]
+        The maximum is that of the class within the patch and sample. An absent class is +1 everywhere.
+    """
+    inside = interior_distance.to(onehot.dtype) * onehot
+    highest = inside.flatten(2).amax(2).view(*inside.shape[:2], *(1,) * (inside.ndim - 2))
+    return torch.where(onehot > 0, -inside / highest.clamp_min(torch.finfo(inside.dtype).tiny), 1.0)
+
+
+class RectifiedRegionWiseLoss(SegmentationLoss):
+    """Mean of p z with rectified region-wise maps z (Valverde & Tohka, Pattern Recognition 2022, arXiv 2108.01405).
+
+    Values in [-1, 1], unless a term is added: about -mean(D / max D) / C for a perfect prediction. Alone it needs
+    classes of comparable size: its gradient is at most p (1 - p) (1 + D / max D) per voxel, which vanishes at
+    a confident mistake, so a network that has settled on background everywhere stays there. Add it to Dice and
+    cross-entropy where lesions are small.
+    """
+
+    kinds = (INTERIOR_DISTANCE,)
+
+    def compute(self, inputs: LossInputs) -> torch.Tensor:
+        maps = rectified_maps(inputs.map(INTERIOR_DISTANCE), inputs.onehot)
+        return inputs.mean(self.chosen(inputs.probabilities * maps))
+
+    def formula(self) -> str:
+        return "mean(p z), z = -D / max D inside, +1 outside"
+
+
+class BoundaryLoss(SegmentationLoss):
+    """Mean of p z with signed distances z (Kervadec et al., arXiv 1812.07032).
+
+    Parameters
+    ----------
+    inside_offset : float
+        Added to z inside the class, in the maps' unit. 1 with voxel units gives the authors' code; their formula,
+        followed by default, has none.
+    include_background : bool
+        Default False, as in the paper.
+    """
+
+    kinds = (SIGNED_DISTANCE,)
+
+    def __init__(self, inside_offset: float = 0.0, include_background: bool = False, **heads: Any):
+        super().__init__(include_background=include_background, **heads)
+        self.inside_offset = inside_offset
+
+    def compute(self, inputs: LossInputs) -> torch.Tensor:
+        maps = inputs.map(SIGNED_DISTANCE)
+        if self.inside_offset:
+            maps = torch.where(maps < 0, maps + self.inside_offset, maps)
+        return inputs.mean(self.chosen(inputs.probabilities * maps))
+
+    def formula(self) -> str:
+        return "mean(p z), z = signed distance in mm"
+
+
+class ActiveContourLoss(SegmentationLoss):
+    """Region term mean(p z), z = -1 inside and +1 outside, and the contour's length (Chen et al., CVPR 2019).
+
+    The region term equals the paper's up to a constant. The length is the mean of sqrt(sum of squared forward
+    differences of p + 1e-8).
+
+    Parameters
+    ----------
+    length_weight : float
+        Weight of the length against the region term.
+    """
+
+    def __init__(self, length_weight: float = 1.0, include_background: bool = True, **heads: Any):
+        super().__init__(include_background=include_background, **heads)
+        self.length_weight = length_weight
+
+    def compute(self, inputs: LossInputs) -> torch.Tensor:
+        probabilities = self.chosen(inputs.probabilities)
+        region = inputs.mean(probabilities * (1 - 2 * self.chosen(inputs.onehot)))
+        return region + self.length_weight * self._length(probabilities, inputs.mask)
+
+    @staticmethod
+    def _length(probabilities: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        ndim = probabilities.ndim - 2
+        if min(probabilities.shape[2:]) < 2:
+            return probabilities.new_zeros(())
+        inner = (..., *(slice(None, -1),) * ndim)
+        squared = torch.full_like(probabilities[inner], 1e-8)
+        labelled = None if mask is None else mask[inner]
+        for axis in range(ndim):
+            ahead = [slice(None, -1)] * ndim
+            ahead[axis] = slice(1, None)
+            squared = squared + (probabilities[(..., *ahead)] - probabilities[inner]) ** 2
+            if mask is not None:
+                labelled = labelled & mask[(..., *ahead)]
+        if labelled is None:
+            return squared.sqrt().mean()
+        return (squared.sqrt() * labelled).sum() / (labelled.sum() * probabilities.shape[1]).clamp_min(1)
+
+    def formula(self) -> str:
+        return f"mean(p z), z = -1 inside, +1 outside, + {self.length_weight:g} length(p)"

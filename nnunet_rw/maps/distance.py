@@ -1,0 +1,143 @@
+"""Euclidean distance maps, voxel centre to voxel centre."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import edt
+import numpy as np
+
+from nnunet_rw.maps._checks import as_labels, as_mask, as_spacing, diagonal
+
+
+def interior_distance(
+    labels: np.ndarray, spacing: Sequence[float] | None = None, ignore_label: int | None = None
+) -> np.ndarray:
+    """Distance from every voxel to the nearest voxel of another label.
+
+    Parameters
+    ----------
+    labels : integer array (X, Y[, Z])
+        -1 (nnU-Net's outside of the non-zero crop) counts as background.
+    spacing : sequence of float, optional
+        mm per array axis; without it the unit is the voxel.
+    ignore_label : int, optional
+        Unlabelled voxels. They are no class, so an edge towards them is no boundary: distances are taken to the
+        nearest voxel *known* to be of another class.
+
+    Returns
+    -------
+    float32 array of the shape of ``labels``
+        Above 0 everywhere but in ignored voxels, which hold 0. Image borders are no boundary. Where no other label
+        exists, the volume's diagonal.
+    """
+    labels = as_labels(labels)
+    spacing = as_spacing(spacing, labels.ndim)
+    if ignore_label is not None:
+        ignored = labels == ignore_label
+        if ignored.any():
+            return _interior_distance_of_known(labels, ignored, spacing)
+    if labels.min() == labels.max():
+        return np.full(labels.shape, diagonal(labels.shape, spacing), np.float32)
+    return _edt(_shifted(labels), spacing)
+
+
+def signed_distance(
+    mask: np.ndarray, spacing: Sequence[float] | None = None, ignore: np.ndarray | None = None
+) -> np.ndarray:
+    """Distance to the mask's boundary: negative inside, positive outside.
+
+    Inside it is minus the distance to the nearest voxel outside, outside the distance to the nearest voxel inside,
+    centre to centre, so it is never 0 and jumps from -1 to +1 (voxel units) across the boundary.
+
+    Parameters
+    ----------
+    mask : boolean array (X, Y[, Z])
+    spacing : sequence of float, optional
+        mm per array axis; without it the unit is the voxel.
+    ignore : boolean array (X, Y[, Z]), optional
+        Voxels of unknown class: neither inside nor outside, 0 in the result.
+
+    Returns
+    -------
+    float32 array of the shape of ``mask``
+        An empty mask gives + the volume's diagonal, a full one - the diagonal.
+    """
+    mask = as_mask(mask)
+    spacing = as_spacing(spacing, mask.ndim)
+    if ignore is None or not ignore.any():
+        if not mask.any():
+            return np.full(mask.shape, diagonal(mask.shape, spacing), np.float32)
+        distance = interior_distance(mask, spacing)
+        return np.negative(distance, out=distance, where=mask)
+    distance = _distance_to(~mask & ~ignore, spacing)
+    np.negative(distance, out=distance, where=mask)
+    return np.where(ignore, np.float32(0), np.where(mask, distance, _distance_to(mask & ~ignore, spacing)))
+
+
+def boundary_maps(
+    labels: np.ndarray,
+    num_classes: int,
+    spacing: Sequence[float] | None = None,
+    inside_offset: float = 0,
+    ignore_label: int | None = None,
+) -> np.ndarray:
+    """Signed distance to every class's boundary (Kervadec et al., arXiv 1812.07032).
+
+    Parameters
+    ----------
+    labels : integer array (X, Y[, Z])
+        0 is background; -1 counts as background.
+    num_classes : int
+        Number of classes with the background.
+    spacing : sequence of float, optional
+        mm per array axis; without it the unit is the voxel.
+    inside_offset : float
+        Added inside the class, in the map's unit. 1 in voxel units gives the authors' code, whose boundary voxels
+        hold 0; the paper's formula has no offset.
+    ignore_label : int, optional
+        Unlabelled voxels; 0 in every map.
+
+    Returns
+    -------
+    float32 array (num_classes, X, Y[, Z])
+        A class without a voxel has a map of zeros: its boundary does not exist, so it says nothing. (A code that
+        leaves the previous class's distances there punishes the wrong class.)
+    """
+    labels = as_labels(labels)
+    ignore = None if ignore_label is None else labels == ignore_label
+    maps = np.zeros((num_classes, *labels.shape), np.float32)
+    for label in range(num_classes):
+        mask = labels == label
+        if not mask.any():
+            continue
+        maps[label] = signed_distance(mask, spacing, ignore)
+        if inside_offset:
+            maps[label][mask] += inside_offset
+    return maps
+
+
+def _edt(data: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:
+    return edt.edt(np.ascontiguousarray(data), anisotropy=spacing, black_border=False, parallel=1)
+
+
+def _shifted(labels: np.ndarray) -> np.ndarray:
+    """Labels + 1 in the smallest unsigned type: edt takes 0 for "outside" and is fastest on uint8."""
+    highest = int(labels.max()) + 1
+    dtype = np.uint8 if highest <= 255 else np.uint16 if highest <= 65535 else np.uint32
+    return labels.astype(dtype) + dtype(1)
+
+
+def _distance_to(mask: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:
+    """Distance to the nearest voxel of the mask, 0 in it; the diagonal where the mask is empty."""
+    if not mask.any():
+        return np.full(mask.shape, diagonal(mask.shape, spacing), np.float32)
+    return _edt((~mask).view(np.uint8), spacing)
+
+
+def _interior_distance_of_known(labels: np.ndarray, ignored: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:
+    distance = np.zeros(labels.shape, np.float32)
+    for label in np.unique(labels[~ignored]):
+        inside = labels == label
+        distance[inside] = _distance_to(~inside & ~ignored, spacing)[inside]
+    return distance

@@ -1,0 +1,189 @@
+"""Lesions of a label volume: their identity, their volume, and the weights that follow from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cc3d
+import numpy as np
+from scipy import ndimage
+
+from nnunet_rw.maps._checks import as_labels, as_spacing
+
+
+@dataclass(frozen=True)
+class LesionComponents:
+    """Connected components of every foreground label.
+
+    Attributes
+    ----------
+    ids : int32 array (X, Y[, Z])
+        0 in the background, 1..K in lesions.
+    labels : int64 array (K,)
+        Label of lesion ``id = index + 1``.
+    voxels : int64 array (K,)
+    volumes_mm3 : float64 array (K,)
+        In mm3 (mm2 for two axes), or voxels where no spacing was given.
+    boxes : int64 array (K, ndim, 2)
+        First voxel and one past the last, per axis.
+    """
+
+    ids: np.ndarray
+    labels: np.ndarray
+    voxels: np.ndarray
+    volumes_mm3: np.ndarray
+    boxes: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+_CONNECTIVITY_2D = {4: 4, 8: 8, 6: 4, 26: 8}
+
+
+def lesion_components(
+    labels: np.ndarray,
+    connectivity: int = 26,
+    spacing: Sequence[float] | None = None,
+    ignore_label: int | None = None,
+) -> LesionComponents:
+    """Find the lesions: connected components of each foreground label on its own.
+
+    Parameters
+    ----------
+    labels : integer array (X, Y[, Z])
+        0 and below is background.
+    connectivity : int
+        6, 18 or 26 in three dimensions; 4 or 8 in two, where 6 and 26 mean these.
+    spacing : sequence of float, optional
+        mm per array axis; without it volumes are counted in voxels.
+    ignore_label : int, optional
+        Counted as background: nobody knows whether a lesion is there.
+    """
+    labels = as_labels(labels)
+    spacing = as_spacing(spacing, labels.ndim)
+    if ignore_label is not None:
+        labels = np.where(labels == ignore_label, 0, labels)
+    if labels.ndim == 2:
+        connectivity = _CONNECTIVITY_2D.get(connectivity, connectivity)
+    allowed = (4, 8) if labels.ndim == 2 else (6, 18, 26)
+    if connectivity not in allowed:
+        raise ValueError(f"Expected connectivity to be one of {allowed}, but got {connectivity}.")
+
+    ids = np.zeros(labels.shape, np.int32)
+    box = _foreground_box(labels > 0)
+    if box is None:
+        nothing = np.zeros(0, np.int64)
+        return LesionComponents(ids, nothing, nothing, np.zeros(0), np.zeros((0, labels.ndim, 2), np.int64))
+    # Lesions fill little of a volume: labelling the foreground's box alone saves most of the time.
+    cropped = np.ascontiguousarray(labels[box])
+    ids[box] = cc3d.connected_components(_unsigned(cropped), connectivity=connectivity)
+
+    voxels = np.bincount(ids.ravel())[1:]
+    lesion_labels = np.zeros(len(voxels) + 1, np.int64)
+    lesion_labels[ids[box].ravel()] = cropped.ravel()
+    slices = ndimage.find_objects(ids)
+    boxes = np.array([[[axis.start, axis.stop] for axis in lesion] for lesion in slices], np.int64)
+    return LesionComponents(ids, lesion_labels[1:], voxels, voxels * float(np.prod(spacing)), boxes)
+
+
+def lesion_volume_map(
+    labels: np.ndarray,
+    spacing: Sequence[float] | None = None,
+    connectivity: int = 26,
+    ignore_label: int | None = None,
+) -> np.ndarray:
+    """Volume of the lesion that a voxel belongs to.
+
+    Returns
+    -------
+    float32 array of the shape of ``labels``
+        mm3 with ``spacing``, voxels without; 0 in the background. Parameters as in `lesion_components`.
+    """
+    components = lesion_components(labels, connectivity, spacing, ignore_label)
+    return np.append(0.0, components.volumes_mm3).astype(np.float32)[components.ids]
+
+
+def inverse_volume_weights(
+    components: np.ndarray,
+    w_min: float = 1.0,
+    w_max: float = 2e5,
+    power: float = 1.0,
+    normalise: bool = False,
+) -> np.ndarray:
+    """Inverse lesion-volume weights (Shirokikh et al., MICCAI 2020, arXiv 2007.10033).
+
+    w_i = N / ((K + 1) V_i) for each of the K lesions and for the background, which counts as one component more;
+    N is the number of voxels, V_i the component's. Without clipping the weights sum to N.
+
+    Parameters
+    ----------
+    components : integer array of any shape
+        Component id per voxel, 0 for background. Ids need not be consecutive: lesions outside a crop do not count.
+    w_min, w_max : float
+        Weights are clipped to this range. The paper clips at 1, which lifts the background to 1 in any volume
+        with a lesion; 0 keeps the formula's background.
+    power : float
+        Exponent of the weight before clipping: 1 is the paper's formula, 0 weights every voxel alike.
+    normalise : bool
+        Scale the lesions' weights to a mean of 1 over the foreground and set the background's to 1: lesions then
+        share the weight that the foreground has anyway, and false positives cost as much as without weights.
+
+    Returns
+    -------
+    float32 array of the shape of ``components``
+        1 everywhere where there is no lesion.
+    """
+    components = np.asarray(components)
+    voxels = np.bincount(components.ravel())
+    count = np.count_nonzero(voxels[1:])
+    if count == 0:
+        return np.ones(components.shape, np.float32)
+    with np.errstate(divide="ignore"):
+        table = (components.size / ((count + 1) * voxels.astype(np.float64))) ** power
+    table = np.clip(table, w_min, w_max)
+    if normalise:
+        table /= (table[1:] * voxels[1:]).sum() / voxels[1:].sum()
+        table[0] = 1.0
+    return table.astype(np.float32)[components]
+
+
+def expand_lesions(ids: np.ndarray) -> np.ndarray:
+    """Lesion ids carried one voxel (26-neighbourhood) into the background.
+
+    A label volume that is resampled linearly and an id volume that is resampled by nearest neighbour disagree at
+    the lesions' rim, but never by more than one voxel: a sample that becomes lesion lies in a cell with a lesion
+    voxel at one of its corners, and the nearest voxel is a corner of the same cell. So one voxel of margin is
+    enough for every lesion voxel to find an id; where two lesions meet, the higher id wins.
+
+    Parameters
+    ----------
+    ids : integer array (X, Y[, Z])
+
+    Returns
+    -------
+    array of the shape and dtype of ``ids``
+        Lesion voxels keep their own id.
+    """
+    expanded = np.zeros_like(ids)
+    box = _foreground_box(ids > 0, margin=1)
+    if box is not None:
+        expanded[box] = ndimage.maximum_filter(ids[box], size=3, mode="constant")
+        np.copyto(expanded, ids, where=ids > 0)
+    return expanded
+
+
+def _foreground_box(mask: np.ndarray, margin: int = 0) -> tuple[slice, ...] | None:
+    box = []
+    for axis in range(mask.ndim):
+        others = tuple(other for other in range(mask.ndim) if other != axis)
+        occupied = np.flatnonzero(mask.any(axis=others))
+        if len(occupied) == 0:
+            return None
+        box.append(slice(max(0, occupied[0] - margin), occupied[-1] + 1 + margin))
+    return tuple(box)
+
+
+def _unsigned(labels: np.ndarray) -> np.ndarray:
+    return labels.astype(np.uint8 if labels.max() <= 255 else np.uint32, copy=False)

@@ -1,0 +1,125 @@
+"""Carry maps through nnU-Net's own augmentation pipeline."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
+from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
+from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
+from batchgeneratorsv2.transforms.utils.cropping import crop_tensor
+from batchgeneratorsv2.transforms.utils.remove_label import RemoveLabelTansform
+from torch.nn.functional import grid_sample
+
+from nnunet_rw.layout import MapLayout, lesion_table_tensor
+from nnunet_rw.maps.kinds import LESION_IDS, compute_distances, compute_lesion_ids
+
+
+class MapSpatialTransform(SpatialTransform):
+    """nnU-Net's spatial transform, knowing what it moves.
+
+    Distances are sampled linearly and divided by the zoom (an object shown s times smaller has s times smaller
+    distances; with unequal zooms, as in dummy-2D augmentation, by their geometric mean). Lesion ids are sampled by
+    nearest neighbour. Beyond the loaded patch nnU-Net sees background, so distances go on growing there.
+    """
+
+    def __init__(self, stock: SpatialTransform, layout: MapLayout, spacing_mm: tuple[float, ...]):
+        BasicTransform.__init__(self)
+        self.__dict__.update(stock.__dict__)
+        self.layout = layout
+        self.spacing_mm = spacing_mm
+
+    def apply(self, data_dict: dict[str, Any], **params: Any) -> dict[str, Any]:
+        stacked = data_dict.pop("regression_target")
+        # Dummy-2D augmentation folds the slice axis into the channels; elsewhere a channel is one slab.
+        slabs = stacked.shape[0] // self.layout.num_channels
+        labels = data_dict["segmentation"][:slabs]
+        data_dict = super().apply(data_dict, **params)
+        distances, ids = stacked.split(
+            [self.layout.num_distances * slabs, stacked.shape[0] - self.layout.num_distances * slabs]
+        )
+        data_dict["regression_target"] = torch.cat(
+            [self._sample_distances(distances, labels, slabs, params), self._sample(ids, "nearest", params)]
+        )
+        return data_dict
+
+    def _sample(self, values: torch.Tensor, mode: str, params: dict[str, Any]) -> torch.Tensor:
+        if params["grid"] is None:
+            center = [math.floor(position) for position in params["center_location_in_pixels"]]
+            return crop_tensor(values, center, self.patch_size, pad_mode="replicate", pad_kwargs={})
+        if len(values) == 0:
+            return values.new_zeros((0, *self.patch_size))
+        return grid_sample(
+            values[None], params["grid"][None], mode=mode, padding_mode="border", align_corners=self.align_corners
+        )[0]
+
+    def _sample_distances(
+        self, distances: torch.Tensor, labels: torch.Tensor, slabs: int, params: dict[str, Any]
+    ) -> torch.Tensor:
+        sampled = self._sample(distances, "bilinear", params)
+        if params["grid"] is None or len(sampled) == 0:
+            return sampled
+        zoom = 1.0
+        if params["affine"] is not None:
+            zoom = abs(float(torch.linalg.det(torch.as_tensor(params["affine"])))) ** (1 / len(params["affine"]))
+        excess = self._excess(params["grid"], distances.shape[1:])
+        if excess.any():
+            border_labels = self._sample(labels.float(), "nearest", params)
+            shape = (-1, slabs, *sampled.shape[1:])
+            sampled = self.layout.continue_outward(sampled.view(shape), excess, border_labels).view(sampled.shape)
+        return sampled / zoom
+
+    def _excess(self, grid: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+        """How far each sample point lies beyond the outermost voxel centres, in mm."""
+        # grid_sample counts axes from the last and maps the image to [-1, 1].
+        size = torch.tensor(shape[::-1], dtype=grid.dtype)
+        spacing = torch.tensor(self.spacing_mm[-len(shape) :][::-1], dtype=grid.dtype)
+        position = (grid + 1) / 2 * (size - 1) if self.align_corners else ((grid + 1) * size - 1) / 2
+        beyond = torch.maximum(-position, position - (size - 1)).clamp_min(0)
+        # Rounding of the grid must not turn border voxels into outside.
+        beyond = torch.where(beyond < 1e-3, 0, beyond)
+        return torch.linalg.vector_norm(beyond * spacing, dim=-1)
+
+
+class ComputeMaps(BasicTransform):
+    """Compute the maps on the augmented patch: what the papers' own codes see (`map_source="patch"`)."""
+
+    def __init__(self, layout: MapLayout, spacing_mm: tuple[float, ...]):
+        super().__init__()
+        self.layout = layout
+        self.spacing_mm = spacing_mm
+
+    def apply(self, data_dict: dict[str, Any], **params: Any) -> dict[str, Any]:
+        labels = data_dict["segmentation"][0].numpy()
+        spacing = self.spacing_mm[-labels.ndim :]
+        maps = []
+        for kind in self.layout.kinds:
+            if kind == LESION_IDS:
+                ids, table = compute_lesion_ids(labels, self.layout.scheme)
+                data_dict["lesion_table"] = lesion_table_tensor(table)
+                maps.append(ids)
+            else:
+                maps.append(compute_distances(kind, labels, self.layout.scheme, spacing))
+        data_dict["regression_target"] = torch.cat([torch.from_numpy(values.astype("float32")) for values in maps])
+        return data_dict
+
+
+def carry_maps(pipeline: ComposeTransforms, layout: MapLayout, spacing_mm: tuple[float, ...]) -> ComposeTransforms:
+    """The pipeline with its spatial transforms replaced by ones that know maps."""
+    transforms = [
+        MapSpatialTransform(transform, layout, spacing_mm) if isinstance(transform, SpatialTransform) else transform
+        for transform in pipeline.transforms
+    ]
+    return ComposeTransforms(transforms)
+
+
+def compute_maps(pipeline: ComposeTransforms, layout: MapLayout, spacing_mm: tuple[float, ...]) -> ComposeTransforms:
+    """The pipeline with `ComputeMaps` put where the labels are final: augmented, and not yet regions or scales."""
+    transforms = []
+    for transform in pipeline.transforms:
+        transforms.append(transform)
+        if isinstance(transform, RemoveLabelTansform):
+            transforms.append(ComputeMaps(layout, spacing_mm))
+    return ComposeTransforms(transforms)

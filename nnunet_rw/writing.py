@@ -1,0 +1,148 @@
+"""Bring the maps of a whole preprocessed dataset up to date."""
+
+from __future__ import annotations
+
+import errno
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+from filelock import FileLock
+from nnunetv2.configuration import default_num_processes
+from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
+from tqdm import tqdm
+
+from nnunet_rw.maps.kinds import KINDS
+from nnunet_rw.store import FOLDER_NAME, MapSettings, missing_maps, remove_leftovers, write_case
+
+# Starting worker processes costs a few seconds; below this many cases one process is faster.
+_MIN_CASES_FOR_WORKERS = 8
+
+
+def list_cases(data_folder: str | Path) -> list[str]:
+    """The cases that nnU-Net sees in a preprocessed folder."""
+    folder = Path(data_folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"No preprocessed data in {folder}. Run: nnUNetv2_plan_and_preprocess")
+    try:
+        return sorted(infer_dataset_class(str(folder)).get_identifiers(str(folder)))
+    except AssertionError as error:
+        raise FileNotFoundError(f"No preprocessed cases in {folder}. Run: nnUNetv2_preprocess") from error
+
+
+def ensure_maps(
+    data_folder: str | Path,
+    kinds: Iterable[str],
+    settings: MapSettings,
+    cases: Iterable[str] | None = None,
+    num_processes: int | None = None,
+    overwrite: bool = False,
+    log: Callable[[str], None] = print,
+) -> int:
+    """Write the maps that are absent, damaged or out of date.
+
+    Safe to be called by several trainings at once: the first writes, the others wait and find all done. Killed at
+    any moment it leaves whole files only, and the next call goes on where it stopped.
+
+    Parameters
+    ----------
+    data_folder : path
+        ``<nnUNet_preprocessed>/<dataset>/<data_identifier>``.
+    kinds : iterable of str
+        See `nnunet_rw.maps.kinds.KINDS`.
+    settings : MapSettings
+    cases : iterable of str, optional
+        Default: all of the folder.
+    num_processes : int, optional
+        Default: nnU-Net's number of processes, at most the processors of this machine.
+    overwrite : bool
+        Write also what is current.
+
+    Returns
+    -------
+    int
+        Number of cases written.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no preprocessed data.
+    OSError
+        Maps are missing and cannot be written (read-only folder, full disk).
+    ValueError
+        Unknown kind, or a segmentation holds a label that the dataset does not list.
+    """
+    kinds = list(kinds)
+    unknown = sorted(set(kinds) - set(KINDS))
+    if unknown:
+        raise ValueError(f"Unknown kind of map: {', '.join(unknown)}. Known: {', '.join(KINDS)}.")
+    data_folder = Path(data_folder)
+    cases = list_cases(data_folder) if cases is None else list(cases)
+    if not kinds or (not overwrite and not missing_maps(data_folder, cases, kinds, settings)):
+        return 0
+    try:
+        folder = data_folder / FOLDER_NAME
+        folder.mkdir(exist_ok=True)
+        with FileLock(folder / ".lock"):
+            remove_leftovers(data_folder)
+            todo = dict.fromkeys(cases, kinds) if overwrite else missing_maps(data_folder, cases, kinds, settings)
+            if todo:
+                log(f"Writing maps ({', '.join(kinds)}) of {len(todo)} cases to {folder}")
+                _write_all(data_folder, todo, settings, num_processes)
+    except OSError as error:
+        raise _explained(error, data_folder) from error
+    return len(todo)
+
+
+def default_processes() -> int:
+    """nnU-Net's number of processes, at most the processors of this machine."""
+    return max(1, min(default_num_processes, os.cpu_count() or 1))
+
+
+def _write_all(data_folder: Path, todo: dict[str, list[str]], settings: MapSettings, num_processes: int | None) -> None:
+    num_processes = min(num_processes or default_processes(), len(todo))
+    progress = tqdm(total=len(todo), desc="Writing maps", unit="case")
+    if num_processes == 1 or len(todo) < _MIN_CASES_FOR_WORKERS:
+        with progress:
+            for case, kinds in todo.items():
+                write_case(data_folder, case, kinds, settings)
+                progress.update()
+        return
+    # Both map libraries hold the GIL, so processes; spawned, because a forked torch may hang.
+    context = multiprocessing.get_context("spawn")
+    executor = ProcessPoolExecutor(num_processes, mp_context=context)
+    try:
+        with progress:
+            futures = [executor.submit(write_case, data_folder, case, kinds, settings) for case, kinds in todo.items()]
+            for future in as_completed(futures):
+                future.result()
+                progress.update()
+    except BrokenProcessPool as error:
+        raise OSError(
+            errno.ENOMEM,
+            "A process that wrote maps was killed, most likely for want of memory. Maps written so far are kept. "
+            "Run: nnunet-rw maps with a smaller -np",
+        ) from error
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def _explained(error: OSError, data_folder: Path) -> OSError:
+    """The same error, saying what the user can do."""
+    folder = data_folder / FOLDER_NAME
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return PermissionError(
+            error.errno,
+            f"Maps are missing and {folder} cannot be written to ({error.strerror}). Make it writable, or let its "
+            f"owner run: nnunet-rw maps -d {data_folder.parent.name}",
+        )
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return OSError(
+            error.errno,
+            f"No space for maps in {folder} ({error.strerror}). Maps written so far are whole and kept: free space "
+            "and run the same command again",
+        )
+    return error

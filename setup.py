@@ -1,0 +1,38 @@
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+setup(
+    name="nnunet_rw",
+    version="0.1.0",
+    description="nnU-Net v2 with losses that see where a voxel lies and how large its lesion is",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    # trainers/ stands at the top of the checkout, where nnU-Net users look for it, and installs inside the package.
+    packages=[*find_packages(include=["nnunet_rw", "nnunet_rw.*"]), "nnunet_rw.trainers"],
+    package_dir={"nnunet_rw.trainers": "trainers"},
+    install_requires=[
+        "nnunetv2>=2.8,<2.9",
+        "batchgenerators>=0.25",
+        "batchgeneratorsv2>=0.3",
+        "torch>=2.1.2",
+        "numpy>=1.26",
+        "scipy>=1.10",
+        "SimpleITK>=2.2",
+        "blosc2>=3.0",
+        "edt>=3.0",
+        "connected-components-3d>=3.14",
+        "filelock>=3.10",
+        "matplotlib>=3.7",
+        "tqdm",
+    ],
+    extras_require={"dev": ["pytest>=8", "ruff>=0.6", "mypy>=1.11", "build"]},
+    entry_points={"console_scripts": ["nnunet-rw=nnunet_rw.cli:main"]},
+    classifiers=[
+        "License :: OSI Approved :: Apache Software License",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Medical Science Apps.",
+    ],
+)

@@ -1,0 +1,29 @@
+"""Losses that see where a voxel lies: region-wise maps, signed distances, active contours."""
+
+from nnunet_rw.losses import Term
+from nnunet_rw.trainer import RWTrainer
+from nnunet_rw.variants import lengths
+
+
+class RWTrainer_RRW(RWTrainer):
+    """Rectified region-wise loss alone (Valverde & Tohka 2022).
+
+    For structures of comparable size. Alone it leaves small lesions in the background: see docs/rrw_alone.md.
+    """
+
+    loss_terms = (Term("rrw"),)
+
+
+class RWTrainer_Boundary(RWTrainer):
+    """Dice + cross-entropy giving way to the boundary loss (Kervadec et al. 2019, "rebalance")."""
+
+    loss_terms = (Term("nnunet", "rebalance_region"), Term("boundary", "rebalance_boundary"))
+
+
+class RWTrainer_ActiveContour(RWTrainer):
+    """Dice + cross-entropy plus active contours: region and length (Chen et al. 2019)."""
+
+    loss_terms = (Term("nnunet"), Term("active_contour"))
+
+
+__getattr__ = lengths(globals())
