@@ -52,11 +52,14 @@ class RWTrainer(nnUNetTrainer):
     oversample_by : "voxel" or "lesion"
         How nnU-Net's foreground patches are drawn: a voxel of a class, as nnU-Net does; or a lesion, each alike,
         then a voxel of it.
+    paper : str
+        To be cited.
     """
 
     loss_terms: tuple[Term, ...] = (Term(STOCK_TERM), Term("rrw"))
     map_source = "stored"
     oversample_by = "voxel"
+    paper = "Valverde & Tohka 2022, arXiv 2108.01405"
 
     loss: MappedLoss
 

@@ -4,46 +4,54 @@ from nnunet_rw.losses import Term
 from nnunet_rw.trainer import RWTrainer
 from nnunet_rw.variants import lengths
 
+SHIROKIKH = "Shirokikh et al. 2020, arXiv 2007.10033"
+
 # The paper's formula, its clipping included: w = N / ((K + 1) V) within the patch.
-PAPER = {"reweight": "inverse_volume"}
+PAPERS_WEIGHTS = {"reweight": "inverse_volume"}
 # Milder, and as heavy as the foreground is anyway: the paper's weights raise false positives many times over.
-BALANCED = {"reweight": "inverse_volume", "power": 0.5, "normalise": True}
+BALANCED_WEIGHTS = {"reweight": "inverse_volume", "power": 0.5, "normalise": True}
 
 
 class RWTrainer_IWCE(RWTrainer):
     """Cross-entropy with the paper's inverse-volume weights."""
 
-    loss_terms = (Term("ce", options=PAPER),)
+    loss_terms = (Term("ce", options=PAPERS_WEIGHTS),)
+    paper = SHIROKIKH
 
 
 class RWTrainer_IWDice(RWTrainer):
     """Dice with the paper's inverse-volume weights."""
 
-    loss_terms = (Term("dice", options=PAPER),)
+    loss_terms = (Term("dice", options=PAPERS_WEIGHTS),)
+    paper = SHIROKIKH
 
 
 class RWTrainer_IWFocal(RWTrainer):
     """Focal loss with the paper's inverse-volume weights."""
 
-    loss_terms = (Term("focal", options=PAPER),)
+    loss_terms = (Term("focal", options=PAPERS_WEIGHTS),)
+    paper = SHIROKIKH
 
 
 class RWTrainer_IWASL(RWTrainer):
     """Asymmetric similarity loss with the paper's inverse-volume weights."""
 
-    loss_terms = (Term("asl", options=PAPER),)
+    loss_terms = (Term("asl", options=PAPERS_WEIGHTS),)
+    paper = SHIROKIKH
 
 
 class RWTrainer_IWDiceCE(RWTrainer):
     """Dice + cross-entropy with inverse-volume weights to the power 0.5 and a mean of 1 over the foreground."""
 
-    loss_terms = (Term("dice", options=BALANCED), Term("ce", options=BALANCED))
+    loss_terms = (Term("dice", options=BALANCED_WEIGHTS), Term("ce", options=BALANCED_WEIGHTS))
+    paper = SHIROKIKH
 
 
 class RWTrainer_IWDiceCE_RRW(RWTrainer):
     """`RWTrainer_IWDiceCE` plus rectified region-wise maps."""
 
     loss_terms = (*RWTrainer_IWDiceCE.loss_terms, Term("rrw"))
+    paper = f"{SHIROKIKH}; {RWTrainer.paper}"
 
 
 __getattr__ = lengths(globals())

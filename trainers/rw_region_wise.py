@@ -18,12 +18,14 @@ class RWTrainer_Boundary(RWTrainer):
     """Dice + cross-entropy giving way to the boundary loss (Kervadec et al. 2019, "rebalance")."""
 
     loss_terms = (Term("nnunet", "rebalance_region"), Term("boundary", "rebalance_boundary"))
+    paper = "Kervadec et al. 2019, arXiv 1812.07032"
 
 
 class RWTrainer_ActiveContour(RWTrainer):
     """Dice + cross-entropy plus active contours: region and length (Chen et al. 2019)."""
 
     loss_terms = (Term("nnunet"), Term("active_contour"))
+    paper = "Chen et al. 2019, CVPR"
 
 
 __getattr__ = lengths(globals())

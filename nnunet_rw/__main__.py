@@ -1,0 +1,3 @@
+from nnunet_rw.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,93 @@
+"""The trainers of this package: where they are and what they do."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pkgutil
+import shlex
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nnunet_rw.trainer import RWTrainer
+
+VARIABLE = "nnUNet_extTrainer"
+
+
+@dataclass(frozen=True)
+class TrainerRow:
+    """What the table of trainers says of one."""
+
+    name: str
+    loss: str
+    maps: str
+    paper: str
+    summary: str
+
+
+def trainers_folder() -> Path:
+    """The folder to put into ``nnUNet_extTrainer``: installed, or of the checkout."""
+    found = importlib.util.find_spec("nnunet_rw.trainers")
+    if found and found.submodule_search_locations:
+        return Path(next(iter(found.submodule_search_locations))).resolve()
+    return Path(__file__).resolve().parents[1] / "trainers"
+
+
+def export_line() -> str:
+    """A line for the shell that adds the trainers to what nnU-Net searches; other folders in it are kept."""
+    folder = str(trainers_folder())
+    others = [path for path in os.environ.get(VARIABLE, "").split(os.pathsep) if path and path != folder]
+    return f"export {VARIABLE}={shlex.quote(os.pathsep.join([folder, *others]))}"
+
+
+def trainer_classes() -> dict[str, type[RWTrainer]]:
+    """All trainers of this package by name."""
+    from nnunet_rw.trainer import RWTrainer
+
+    found: dict[str, type[RWTrainer]] = {RWTrainer.__name__: RWTrainer}
+    package = import_module("nnunet_rw.trainers")
+    for module in pkgutil.iter_modules(package.__path__):
+        for name, value in vars(import_module(f"nnunet_rw.trainers.{module.name}")).items():
+            if isinstance(value, type) and issubclass(value, RWTrainer):
+                found[name] = value
+    return found
+
+
+def trainer_rows() -> list[TrainerRow]:
+    """One row per trainer, in the order of the families."""
+    return [
+        TrainerRow(
+            name=name,
+            loss=" + ".join(_describe(term) for term in trainer.loss_terms),
+            maps=", ".join(map_kinds(trainer)) or "none",
+            paper=trainer.paper,
+            summary=(trainer.__doc__ or "").strip().splitlines()[0],
+        )
+        for name, trainer in trainer_classes().items()
+    ]
+
+
+def map_kinds(trainer: type[RWTrainer]) -> tuple[str, ...]:
+    """The kinds of map that a trainer's loss needs."""
+    from nnunet_rw.losses import build
+    from nnunet_rw.maps.kinds import KINDS
+    from nnunet_rw.trainer import STOCK_TERM
+
+    needed = {
+        kind
+        for term in trainer.loss_terms
+        if term.loss != STOCK_TERM
+        for kind in build(term.loss, **term.options).kinds
+    }
+    return tuple(kind for kind in KINDS if kind in needed)
+
+
+def _describe(term) -> str:  # type: ignore[no-untyped-def]
+    weight = "" if term.weight == 1 else f"{term.weight} * "
+    options = {key: value for key, value in term.options.items() if key != "reweight"}
+    listed = [f"{key}={value}" for key, value in options.items()]
+    prefix = "IW-" if "reweight" in term.options else ""
+    return f"{weight}{prefix}{term.loss}" + (f"({', '.join(listed)})" if listed else "")

@@ -1,0 +1,214 @@
+"""From nothing to a table: a dataset, stock nnU-Net, a region-wise trainer, and what each of them found."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+from batchgenerators.utilities.file_and_folder_operations import load_json
+
+from nnunet_rw.benchmark.small_plans import write_small_plans
+from nnunet_rw.catalogue import VARIABLE, trainers_folder
+from nnunet_rw.evaluation.detection import summarise
+from nnunet_rw.evaluation.predictions import CaseResult, evaluate_folder
+from nnunet_rw.report.comparison_figure import draw_predictions, draw_recall_by_size
+from nnunet_rw.report.table import text_table
+from nnunet_rw.steps import run_command
+from nnunet_rw.synthetic import write_synthetic_dataset
+
+SYNTHETIC_TASK = "Task99_SyntheticLesions"
+CONFIGURATION = "3d_fullres"
+PLANS = "nnUNetPlansSmall"
+_HEADER = ("trainer", "Dice", "recall, up to 20 voxels", "recall, all", "false positives a case", "s an epoch")
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Folders and settings of a demonstration.
+
+    Attributes
+    ----------
+    output : Path
+        Everything is written here; a second run goes on where the first stopped.
+    msd : Path, optional
+        A Medical Segmentation Decathlon folder; without it a synthetic dataset is made.
+    epochs, iterations : int
+        Of each training.
+    trainers : tuple of str
+        Trained one after the other, without length suffix.
+    device : str
+        "cpu" or "cuda".
+    """
+
+    output: Path
+    msd: Path | None = None
+    epochs: int = 8
+    iterations: int = 50
+    trainers: tuple[str, ...] = ("nnUNetTrainer", "RWTrainer")
+    device: str = "cpu"
+
+    @property
+    def task(self) -> Path:
+        return self.msd or self.output / SYNTHETIC_TASK
+
+    @property
+    def dataset_id(self) -> int:
+        return int(self.task.name.split("_")[0].removeprefix("Task"))
+
+    @property
+    def dataset(self) -> str:
+        return f"Dataset{self.dataset_id:03d}_{self.task.name.split('_', 1)[1]}"
+
+    def folder(self, variable: str) -> Path:
+        return self.output / variable
+
+    def results(self, trainer: str) -> Path:
+        name = f"{self.full_name(trainer)}__{PLANS}__{CONFIGURATION}"
+        return self.folder("nnUNet_results") / self.dataset / name / "fold_0"
+
+    def full_name(self, trainer: str) -> str:
+        return f"{trainer}_{self.epochs}epochs_{self.iterations}iterations"
+
+    def environment(self, **more: str) -> dict[str, str]:
+        folders = {name: str(self.folder(name)) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
+        own = {VARIABLE: str(trainers_folder()), "nnUNet_def_n_proc": "2", "PYTHONWARNINGS": "ignore"}
+        # The commands of the environment that runs this, whether it is activated or not.
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+        return {**os.environ, **folders, **own, "PATH": path, **more}
+
+
+def run_demo(demo: Demo) -> str:
+    """Run all steps that are not done yet.
+
+    Returns
+    -------
+    str
+        The table and the names of the figures.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        The MSD folder is none.
+    CommandFailed
+        A step failed.
+    """
+    _check_msd(demo)
+    for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        demo.folder(variable).mkdir(parents=True, exist_ok=True)
+    _prepare(demo)
+    for trainer in demo.trainers:
+        _train(demo, trainer)
+    return _report(demo)
+
+
+def _check_msd(demo: Demo) -> None:
+    if demo.msd is None:
+        return
+    if not (demo.msd / "dataset.json").is_file():
+        raise FileNotFoundError(
+            f"No dataset.json in {demo.msd}. Give a folder in MSD layout, such as Task04_Hippocampus."
+        )
+    name, _, rest = demo.msd.name.partition("_")
+    if not (name.startswith("Task") and name[4:].isdigit() and rest):
+        raise ValueError(f"Expected a folder named like Task04_Hippocampus, but got {demo.msd.name}.")
+
+
+def _prepare(demo: Demo) -> None:
+    log = demo.output / "logs"
+    number = str(demo.dataset_id)
+    if demo.msd is None and not (demo.task / "dataset.json").is_file():
+        print("Making a synthetic dataset of small lesions")
+        write_synthetic_dataset(demo.task)
+    if not (demo.folder("nnUNet_raw") / demo.dataset / "dataset.json").is_file():
+        _step(demo, ["nnUNetv2_convert_MSD_dataset", "-i", str(demo.task), "-np", "2"], log / "convert.txt")
+    preprocessed = demo.folder("nnUNet_preprocessed") / demo.dataset
+    # Copied last by nnU-Net, so its presence means that the preprocessing is complete.
+    if not (preprocessed / "gt_segmentations").is_dir() or not (preprocessed / "nnUNetPlans.json").is_file():
+        options = ["-d", number, "-c", CONFIGURATION, "-np", "2", "-npfp", "2", "--no_pbar"]
+        _step(demo, ["nnUNetv2_plan_and_preprocess", *options], log / "preprocess.txt")
+    if not (preprocessed / f"{PLANS}.json").is_file():
+        write_small_plans(preprocessed, name=PLANS)
+    options = ["-d", number, "-c", CONFIGURATION, "-p", PLANS, "-np", "2"]
+    _step(demo, [sys.executable, "-m", "nnunet_rw", "maps", *options], log / "maps.txt")
+
+
+def _step(demo: Demo, command: list[str], log: Path) -> None:
+    print(f"$ {' '.join(command)}")
+    run_command(command, log, demo.environment(), title=log.stem)
+
+
+def _train(demo: Demo, trainer: str) -> None:
+    if (demo.results(trainer) / "validation" / "summary.json").is_file():
+        return
+    finished = (demo.results(trainer) / "checkpoint_final.pth").is_file()
+    command = ["nnUNetv2_train", str(demo.dataset_id), CONFIGURATION, "0", "-tr", demo.full_name(trainer)]
+    command += ["-p", PLANS, "-device", demo.device, *(["--val"] if finished else [])]
+    print(f"$ {' '.join(command)}")
+    run_command(
+        command,
+        demo.output / "logs" / f"{trainer}.txt",
+        # One process loads and trains: with two cores more only wait for each other.
+        demo.environment(**({"nnUNet_n_proc_DA": "0"} if demo.device == "cpu" else {})),
+        title=trainer,
+        pattern=r"Epoch time|: predicting ",
+        total=(0 if finished else demo.epochs) + len(_validation_cases(demo)),
+    )
+
+
+def _validation_cases(demo: Demo) -> list[str]:
+    splits = demo.folder("nnUNet_preprocessed") / demo.dataset / "splits_final.json"
+    if splits.is_file():
+        return load_json(str(splits))[0]["val"]
+    references = demo.folder("nnUNet_preprocessed") / demo.dataset / "gt_segmentations"
+    return [""] * (len(list(references.iterdir())) // 5)
+
+
+def _report(demo: Demo) -> str:
+    dataset_json = load_json(str(demo.folder("nnUNet_raw") / demo.dataset / "dataset.json"))
+    labels = [int(value) for name, value in dataset_json["labels"].items() if name not in ("background", "ignore")]
+    references = demo.folder("nnUNet_preprocessed") / demo.dataset / "gt_segmentations"
+    results = {
+        trainer: evaluate_folder(demo.results(trainer) / "validation", references, labels) for trainer in demo.trainers
+    }
+    figures = [demo.output / "recall_by_size.png", demo.output / "predictions.png"]
+    draw_recall_by_size(results, figures[0])
+    _draw_case(demo, results[demo.trainers[0]], references, figures[1])
+    rows = [_row(trainer, cases, _seconds_per_epoch(demo.results(trainer))) for trainer, cases in results.items()]
+    progress = [demo.results(trainer) / "progress.png" for trainer in demo.trainers]
+    names = "\n".join(f"  {path}" for path in [*figures, *progress])
+    return f"{text_table(_HEADER, rows)}\n\nFigures:\n{names}"
+
+
+def _row(trainer: str, results: list[CaseResult], seconds: float) -> tuple[str, ...]:
+    summary = summarise([result.detection for result in results], [result.dice for result in results])
+    return (
+        trainer,
+        f"{summary['dice']:.3f} (n = {summary['dice_n']:.0f})",
+        f"{summary['recall_small']:.2f} ({summary['num_small_hit']:.0f} of {summary['num_small_lesions']:.0f})",
+        f"{summary['recall_all']:.2f} ({summary['num_hit']:.0f} of {summary['num_lesions']:.0f})",
+        f"{summary['false_positives_per_case']:.1f}",
+        f"{seconds:.1f}",
+    )
+
+
+def _seconds_per_epoch(fold: Path) -> float:
+    logged = torch.load(fold / "checkpoint_final.pth", map_location="cpu", weights_only=False)["logging"]
+    return float(np.mean(np.subtract(logged["epoch_end_timestamps"], logged["epoch_start_timestamps"])))
+
+
+def _draw_case(demo: Demo, results: list[CaseResult], references: Path, path: Path) -> None:
+    """The validation case with most lesions."""
+    case = max(results, key=lambda result: len(result.detection.volumes_voxels)).case
+    name = f"{case}.nii.gz"
+    image = demo.folder("nnUNet_raw") / demo.dataset / "imagesTr" / f"{case}_0000.nii.gz"
+    predictions = {trainer: _read(demo.results(trainer) / "validation" / name) for trainer in demo.trainers}
+    draw_predictions(_read(image), _read(references / name), predictions, path, title=f"{case},")
+
+
+def _read(path: Path) -> np.ndarray:
+    return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
