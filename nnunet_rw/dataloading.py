@@ -139,8 +139,7 @@ class MapDataLoader(nnUNetDataLoader):
         super().__init__(CurrentCase(dataset), *args, **kwargs)
         self.stored = stored
         self.lesion_source = lesions
-        self.pipeline = self.transforms
-        self.transforms = self._transform_with_maps
+        self.pipeline, self.transforms = kwargs["transforms"], self._transform_with_maps
         self.maps: list[torch.Tensor] = []
         self.tables: list[torch.Tensor] = []
 

@@ -212,12 +212,12 @@ def _run_on_first_rank(function: Any) -> None:
     Over gloo with a long timeout: NCCL gives up after ten minutes, large datasets take longer.
     """
     group = dist.new_group(backend="gloo", timeout=timedelta(days=2))
-    outcome: list[Exception | None] = [None]
+    outcome: list[Any] = [None]
     if dist.get_rank() == 0:
         try:
             function()
         except Exception as error:
             outcome = [error]
-    dist.broadcast_object_list(outcome, src=0, group=group)
+    dist.broadcast_object_list(outcome, src=0, group=group)  # type: ignore[arg-type]
     if outcome[0] is not None:
         raise outcome[0]

@@ -47,7 +47,8 @@ class CompoundLoss(SegmentationLoss):
         names = [name for name, _, _ in terms]
         if not names or len(set(names)) < len(names):
             raise ValueError(f"Expected terms with names that differ, but got {names}.")
-        self.losses = nn.ModuleDict({name: loss for name, _, loss in terms})
+        self.terms = {name: loss for name, _, loss in terms}
+        self.registered = nn.ModuleList(self.terms.values())
         self.term_weights = {name: weight for name, weight, _ in terms}
         self.kinds = tuple(dict.fromkeys(kind for _, _, loss in terms for kind in loss.kinds))
         self.last_terms: dict[str, torch.Tensor] = {}
@@ -60,7 +61,7 @@ class CompoundLoss(SegmentationLoss):
     def compute(self, inputs: LossInputs) -> torch.Tensor:
         total = inputs.logits.new_zeros(())
         self.last_terms = {}
-        for name, loss in self.losses.items():
+        for name, loss in self.terms.items():
             value = loss.compute(inputs)
             self.last_terms[name] = value.detach()
             total = total + self.current_weights[name] * value
@@ -68,6 +69,6 @@ class CompoundLoss(SegmentationLoss):
 
     def formula(self) -> str:
         return " + ".join(
-            f"{weight if isinstance(weight, str) else format(weight, 'g')} * {name}[{self.losses[name].formula()}]"
+            f"{weight if isinstance(weight, str) else format(weight, 'g')} * {name}[{self.terms[name].formula()}]"
             for name, weight in self.term_weights.items()
         )

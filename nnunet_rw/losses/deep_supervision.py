@@ -52,7 +52,7 @@ class MappedLoss(nn.Module):
             value = self.loss(output, target, self.maps)
             self._remember(self.loss.last_terms)
             return value
-        total: torch.Tensor | float = 0.0
+        total = output[0].new_zeros((), dtype=torch.float32)
         terms: dict[str, torch.Tensor] = {}
         for weight, logits, labels in zip(self.scale_weights, output, target, strict=True):
             if weight == 0:

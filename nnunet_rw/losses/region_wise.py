@@ -99,21 +99,23 @@ class ActiveContourLoss(SegmentationLoss):
 
     @staticmethod
     def _length(probabilities: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        ndim = probabilities.ndim - 2
+        axes = range(2, probabilities.ndim)
         if min(probabilities.shape[2:]) < 2:
             return probabilities.new_zeros(())
-        inner = (..., *(slice(None, -1),) * ndim)
-        squared = torch.full_like(probabilities[inner], 1e-8)
-        labelled = None if mask is None else mask[inner]
-        for axis in range(ndim):
-            ahead = [slice(None, -1)] * ndim
-            ahead[axis] = slice(1, None)
-            squared = squared + (probabilities[(..., *ahead)] - probabilities[inner]) ** 2
-            if mask is not None:
-                labelled = labelled & mask[(..., *ahead)]
-        if labelled is None:
-            return squared.sqrt().mean()
-        return (squared.sqrt() * labelled).sum() / (labelled.sum() * probabilities.shape[1]).clamp_min(1)
+        here = _shifted(probabilities, None)
+        steps = [(_shifted(probabilities, axis) - here) ** 2 for axis in axes]
+        length = (sum(steps, torch.zeros_like(here)) + 1e-8).sqrt()
+        if mask is None:
+            return length.mean()
+        labelled = torch.stack([_shifted(mask, axis) for axis in (None, *axes)]).all(0)
+        return (length * labelled).sum() / (labelled.sum() * length.shape[1]).clamp_min(1)
 
     def formula(self) -> str:
         return f"mean(p z), z = -1 inside, +1 outside, + {self.length_weight:g} length(p)"
+
+
+def _shifted(values: torch.Tensor, ahead: int | None) -> torch.Tensor:
+    """All voxels but the last of every spatial axis; those one step ahead along one axis where one is given."""
+    for axis in range(2, values.ndim):
+        values = values.narrow(axis, int(axis == ahead), values.shape[axis] - 1)
+    return values

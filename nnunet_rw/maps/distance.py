@@ -125,7 +125,7 @@ def _shifted(labels: np.ndarray) -> np.ndarray:
     """Labels + 1 in the smallest unsigned type: edt takes 0 for "outside" and is fastest on uint8."""
     highest = int(labels.max()) + 1
     dtype = np.uint8 if highest <= 255 else np.uint16 if highest <= 65535 else np.uint32
-    return labels.astype(dtype) + dtype(1)
+    return np.add(labels, 1, dtype=dtype, casting="unsafe")
 
 
 def _distance_to(mask: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:

@@ -77,8 +77,9 @@ def lesion_components(
         nothing = np.zeros(0, np.int64)
         return LesionComponents(ids, nothing, nothing, np.zeros(0), np.zeros((0, labels.ndim, 2), np.int64))
     # Lesions fill little of a volume: labelling the foreground's box alone saves most of the time.
-    cropped = np.ascontiguousarray(labels[box])
-    ids[box] = cc3d.connected_components(_unsigned(cropped), connectivity=connectivity)
+    # cc3d reads no array that it could not write to.
+    cropped = np.require(labels[box], requirements="CW")
+    ids[box] = cc3d.connected_components(_unsigned(cropped), connectivity=connectivity)  # type: ignore[call-overload]
 
     voxels = np.bincount(ids.ravel())[1:]
     lesion_labels = np.zeros(len(voxels) + 1, np.int64)
@@ -140,8 +141,7 @@ def inverse_volume_weights(
     count = np.count_nonzero(voxels[1:])
     if count == 0:
         return np.ones(components.shape, np.float32)
-    with np.errstate(divide="ignore"):
-        table = (components.size / ((count + 1) * voxels.astype(np.float64))) ** power
+    table = (components.size / ((count + 1) * np.maximum(voxels, 1))) ** power  # an id without voxels weighs nothing
     table = np.clip(table, w_min, w_max)
     if normalise:
         table /= (table[1:] * voxels[1:]).sum() / voxels[1:].sum()
