@@ -50,8 +50,10 @@ def trainer_classes() -> dict[str, type[RWTrainer]]:
     found: dict[str, type[RWTrainer]] = {RWTrainer.__name__: RWTrainer}
     package = import_module("nnunet_rw.trainers")
     for module in pkgutil.iter_modules(package.__path__):
-        for name, value in vars(import_module(f"nnunet_rw.trainers.{module.name}")).items():
-            if isinstance(value, type) and issubclass(value, RWTrainer):
+        path = f"nnunet_rw.trainers.{module.name}"
+        for name, value in vars(import_module(path)).items():
+            # Neither what a module imports nor the variants of other length that it has been asked for.
+            if isinstance(value, type) and issubclass(value, RWTrainer) and value.__module__ == path:
                 found[name] = value
     return found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 from nnunet_rw import __version__
@@ -175,10 +176,8 @@ def _doctor(options: argparse.Namespace) -> int:
     from nnunet_rw.doctor import check_environment, check_maps
 
     problems = 0
-    findings = list(check_environment())
-    for dataset in options.d:
-        findings += check_maps(dataset, options.c, options.p)
-    for finding in findings:
+    maps = chain.from_iterable(check_maps(dataset, options.c, options.p) for dataset in options.d)
+    for finding in chain(check_environment(), maps):
         print(f"{finding.level:8s} {finding.text}")
         problems += finding.level == "problem"
     return 1 if problems else 0

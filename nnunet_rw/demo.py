@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,12 +111,15 @@ def run_demo(demo: Demo) -> str:
 def _check_msd(demo: Demo) -> None:
     if demo.msd is None:
         return
-    if not (demo.msd / "dataset.json").is_file():
-        raise FileNotFoundError(
-            f"No dataset.json in {demo.msd}. Give a folder in MSD layout, such as Task04_Hippocampus."
-        )
-    name, _, rest = demo.msd.name.partition("_")
-    if not (name.startswith("Task") and name[4:].isdigit() and rest):
+    for name in ("dataset.json", "imagesTr", "labelsTr"):
+        if not (demo.msd / name).exists():
+            raise FileNotFoundError(
+                f"No {name} in {demo.msd}. Give a folder in MSD layout, such as Task04_Hippocampus."
+            )
+    tests = demo.msd / "imagesTs"
+    if not tests.is_dir():
+        raise FileNotFoundError(f"No imagesTs in {demo.msd}. Run: mkdir {tests} (nnU-Net wants it, if empty)")
+    if not re.fullmatch(r"Task\d+_[^_]+", demo.msd.name):
         raise ValueError(f"Expected a folder named like Task04_Hippocampus, but got {demo.msd.name}.")
 
 
@@ -124,7 +129,10 @@ def _prepare(demo: Demo) -> None:
     if demo.msd is None and not (demo.task / "dataset.json").is_file():
         print("Making a synthetic dataset of small lesions")
         write_synthetic_dataset(demo.task)
-    if not (demo.folder("nnUNet_raw") / demo.dataset / "dataset.json").is_file():
+    raw = demo.folder("nnUNet_raw") / demo.dataset
+    if not (raw / "dataset.json").is_file():
+        # nnU-Net refuses to go on with what an interrupted conversion left.
+        shutil.rmtree(raw, ignore_errors=True)
         _step(demo, ["nnUNetv2_convert_MSD_dataset", "-i", str(demo.task), "-np", "2"], log / "convert.txt")
     preprocessed = demo.folder("nnUNet_preprocessed") / demo.dataset
     # Copied last by nnU-Net, so its presence means that the preprocessing is complete.
@@ -139,7 +147,8 @@ def _prepare(demo: Demo) -> None:
 
 def _step(demo: Demo, command: list[str], log: Path) -> None:
     print(f"$ {' '.join(command)}")
-    run_command(command, log, demo.environment(), title=log.stem)
+    # What README advises for training on a CPU, 0, makes planning fail.
+    run_command(command, log, demo.environment(nnUNet_n_proc_DA="1"), title=log.stem)
 
 
 def _train(demo: Demo, trainer: str) -> None:
@@ -186,12 +195,14 @@ def _report(demo: Demo) -> str:
 
 def _row(trainer: str, results: list[CaseResult], seconds: float) -> tuple[str, ...]:
     summary = summarise([result.detection for result in results], [result.dice for result in results])
+    # `summarise` sees every class of a case as one.
+    false_positives = summary["num_false_positives"] / len({result.case for result in results})
     return (
         trainer,
         f"{summary['dice']:.3f} (n = {summary['dice_n']:.0f})",
         f"{summary['recall_small']:.2f} ({summary['num_small_hit']:.0f} of {summary['num_small_lesions']:.0f})",
         f"{summary['recall_all']:.2f} ({summary['num_hit']:.0f} of {summary['num_lesions']:.0f})",
-        f"{summary['false_positives_per_case']:.1f}",
+        f"{false_positives:.1f}",
         f"{seconds:.1f}",
     )
 

@@ -46,19 +46,18 @@ def check_maps(dataset: str, configuration: str | None = None, plans_name: str =
     """Whether every kind of map that was begun for a dataset is complete and current."""
     from nnunet_rw.preprocessed import data_configurations, open_preprocessed
 
-    for name in [configuration] if configuration else data_configurations(dataset, plans_name):
-        yield from _maps(dataset, open_preprocessed(dataset, name, plans_name))
+    try:
+        for name in [configuration] if configuration else data_configurations(dataset, plans_name):
+            yield from _maps(dataset, open_preprocessed(dataset, name, plans_name), plans_name)
+    except (FileNotFoundError, ValueError) as error:
+        yield Finding("problem", str(error))
 
 
-def _maps(dataset, preprocessed) -> Iterator[Finding]:  # type: ignore[no-untyped-def]
+def _maps(dataset, preprocessed, plans_name) -> Iterator[Finding]:  # type: ignore[no-untyped-def]
     from nnunet_rw.store import FOLDER_NAME, missing_maps
     from nnunet_rw.writing import list_cases
 
-    try:
-        cases = list_cases(preprocessed.data_folder)
-    except FileNotFoundError as error:
-        yield Finding("problem", str(error))
-        return
+    cases = list_cases(preprocessed.data_folder)
     folder = preprocessed.data_folder / FOLDER_NAME
     kinds = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
     if not kinds:
@@ -69,7 +68,7 @@ def _maps(dataset, preprocessed) -> Iterator[Finding]:  # type: ignore[no-untype
         missing = missing_maps(preprocessed.data_folder, cases, [kind], preprocessed.settings)
         text = f"{kind} maps of {dataset} {preprocessed.name}: {len(cases) - len(missing)} of {len(cases)} current"
         if missing:
-            advice = f"nnunet-rw maps -d {dataset} -c {preprocessed.name} --kind {kind}"
+            advice = f"nnunet-rw maps -d {dataset} -c {preprocessed.name} -p {plans_name} --kind {kind}"
             yield Finding("problem", f"{text}. Run: {advice}")
         else:
             yield Finding("ok", text)

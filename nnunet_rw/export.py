@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 
@@ -50,12 +51,12 @@ def export_model(
     FileNotFoundError
         No such model, or a fold without checkpoint.
     ValueError
-        The folder to be written exists.
+        The folder to be written exists, or a checkpoint is damaged.
     """
     model = dataset_folder(dataset, "nnUNet_results") / f"{trainer}__{plans_name}__{configuration}"
     if not model.is_dir():
         raise FileNotFoundError(
-            f"No trained model {model}. Run: nnUNetv2_train {dataset} {configuration} 0 -tr {trainer}"
+            f"No trained model {model}. Run: nnUNetv2_train {dataset} {configuration} 0 -tr {trainer} -p {plans_name}"
         )
     names = (
         [f"fold_{fold}" for fold in folds]
@@ -88,7 +89,10 @@ def export_model(
 
 
 def _as_stock(path: Path) -> dict:
-    checkpoint = torch.load(path, map_location="cpu", weights_only=False)
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=False)
+    except (RuntimeError, EOFError, UnpicklingError) as error:
+        raise ValueError(f"{path} is damaged ({error}). Give another checkpoint with -chk or train again.") from error
     checkpoint["trainer_name"] = _STOCK_TRAINER
     # Stock nnU-Net plots as many epochs as its shortest curve has; curves that it does not continue would stop it.
     checkpoint["logging"] = {

@@ -52,7 +52,7 @@ class MapLayout:
         distances : (D, ...)
             Distance channels; beyond the image the value of the nearest voxel of it.
         excess : (...)
-            Distance to the image, in the unit of the maps; 0 in it.
+            Distance to the image, in the unit of the maps; 0 where the values are to stay.
         border_labels : (...)
             Beyond the image the label of its nearest voxel.
 
@@ -72,7 +72,9 @@ class MapLayout:
                 sign = torch.ones((len(values), *(1,) * (values.ndim - 1)), device=values.device)
                 if not self.scheme.regions:
                     sign[0] = -1
-                beyond = sign * ((sign * values).clamp_min(0) + excess) * (values != 0)
+                # Of the whole channel: an interpolated value of a class that is present can be 0 too.
+                present = (values != 0).flatten(1).any(1).view(sign.shape)
+                beyond = sign * ((sign * values).clamp_min(0) + excess) * present
             pieces.append(torch.where(excess > 0, beyond, values))
         return torch.cat(pieces)
 

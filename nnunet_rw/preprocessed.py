@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +71,9 @@ def dataset_folder(dataset: str | int, variable: str = "nnUNet_preprocessed") ->
     except (RuntimeError, ValueError) as error:
         raise FileNotFoundError(f"No dataset {dataset!r}, or several of that number. Look into {root}.") from error
     if not (root / name).is_dir():
-        raise FileNotFoundError(f"No dataset {dataset!r} in {root}. Run: nnUNetv2_plan_and_preprocess -d {dataset}")
+        trained = variable == "nnUNet_results"
+        advice = f"train {dataset} CONFIGURATION FOLD" if trained else f"plan_and_preprocess -d {dataset}"
+        raise FileNotFoundError(f"No dataset {dataset!r} in {root}. Run: nnUNetv2_{advice}")
     return root / name
 
 
@@ -85,10 +88,7 @@ def open_preprocessed(dataset: str | int, configuration: str, plans_name: str = 
         The plans have no such configuration.
     """
     folder = dataset_folder(dataset)
-    path = folder / f"{plans_name}.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"No plans {path}. Run: nnUNetv2_plan_experiment -d {dataset}, or give -p PLANS.")
-    plans = PlansManager(load_json(str(path)))
+    path, plans = _load_plans(dataset, plans_name)
     if configuration not in plans.available_configurations:
         raise ValueError(
             f"No configuration {configuration!r} in {path}. Known: {', '.join(plans.available_configurations)}."
@@ -99,15 +99,31 @@ def open_preprocessed(dataset: str | int, configuration: str, plans_name: str = 
 
 
 def data_configurations(dataset: str | int, plans_name: str = "nnUNetPlans") -> list[str]:
-    """The configurations whose arrays are there; of several that share arrays the first."""
-    folder = dataset_folder(dataset)
-    path = folder / f"{plans_name}.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"No plans {path}. Run: nnUNetv2_plan_experiment -d {dataset}, or give -p PLANS.")
-    plans = PlansManager(load_json(str(path)))
+    """The configurations whose arrays are there; of several that share arrays the first.
+
+    Raises
+    ------
+    FileNotFoundError
+        Dataset or plans do not exist, or nothing is preprocessed; the message says what to run.
+    """
+    path, plans = _load_plans(dataset, plans_name)
     by_folder: dict[str, str] = {}
     for name in plans.available_configurations:
         identifier = plans.get_configuration(name).data_identifier
-        if (folder / identifier).is_dir():
+        if (path.parent / identifier).is_dir():
             by_folder.setdefault(identifier, name)
+    if not by_folder:
+        raise FileNotFoundError(
+            f"No preprocessed data of {path}. Run: nnUNetv2_preprocess -d {dataset} -plans_name {plans_name}"
+        )
     return list(by_folder.values())
+
+
+def _load_plans(dataset: str | int, plans_name: str) -> tuple[Path, PlansManager]:
+    path = dataset_folder(dataset) / f"{plans_name}.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"No plans {path}. Run: nnUNetv2_plan_experiment -d {dataset}, or give -p PLANS.")
+    try:
+        return path, PlansManager(load_json(str(path)))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is no JSON ({error}). Run: nnUNetv2_plan_experiment -d {dataset}") from error

@@ -13,6 +13,9 @@ from nnunetv2.experiment_planning.plan_and_preprocess_entrypoints import plan_an
 from nnunet_rw.preprocessed import data_configurations, dataset_folder, nnunet_folder, open_preprocessed
 from nnunet_rw.writing import ensure_maps
 
+# What nnU-Net keeps beside the plans, which may have any name.
+_OTHER_FILES = ("dataset.json", "dataset_fingerprint.json", "splits_final.json")
+
 
 def preprocess_with_maps(arguments: Sequence[str], kinds: Sequence[str]) -> None:
     """Run ``nnUNetv2_plan_and_preprocess`` with these arguments, then write maps of what it preprocessed.
@@ -29,7 +32,7 @@ def preprocess_with_maps(arguments: Sequence[str], kinds: Sequence[str]) -> None
     FileNotFoundError
         nnU-Net's folders are not set.
     ValueError
-        nnU-Net failed; its message follows.
+        No dataset is given, or nnU-Net failed; its message follows.
     """
     for variable in ("nnUNet_raw", "nnUNet_preprocessed"):
         nnunet_folder(variable)
@@ -38,6 +41,8 @@ def preprocess_with_maps(arguments: Sequence[str], kinds: Sequence[str]) -> None
     known.add_argument("-c", nargs="+", default=["2d", "3d_fullres", "3d_lowres"])
     known.add_argument("--no_pp", action="store_true")
     options, _ = known.parse_known_args(arguments)
+    if not options.d:
+        raise ValueError("No dataset. Give its number: nnunet-rw preprocess -d 4")
 
     before = _plans(options.d)
     # The entry point parses sys.argv itself.
@@ -66,6 +71,7 @@ def _plans(datasets: Sequence[str]) -> dict[Path, int]:
             folder = dataset_folder(dataset)
         except FileNotFoundError:
             continue
-        for path in folder.glob("*lans*.json"):
-            files[path] = path.stat().st_mtime_ns
+        for path in folder.glob("*.json"):
+            if path.name not in _OTHER_FILES:
+                files[path] = path.stat().st_mtime_ns
     return files

@@ -49,7 +49,12 @@ def run_command(
     with open(log, "w", encoding="utf-8") as file, progress:
         try:
             process = subprocess.Popen(
-                command, env=dict(environment), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+                command,
+                env=dict(environment),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                encoding="utf-8",
+                errors="replace",
             )
         except FileNotFoundError as error:
             raise CommandFailed(f"{command[0]} is not installed. Run: pip install nnunetv2") from error
@@ -57,7 +62,8 @@ def run_command(
             for line in process.stdout or ():
                 file.write(line)
                 file.flush()
-                tail = [*tail[-4:], line.strip()]
+                if line.strip():
+                    tail = [*tail[-4:], line.strip()]
                 if pattern is None or re.search(pattern, line):
                     progress.update()
     if process.returncode != 0:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import socket
 import uuid
 from collections.abc import Iterable
@@ -30,6 +31,7 @@ FORMAT_VERSION = 1
 FOLDER_NAME = "rw_maps"
 _METADATA_KEY = "nnunet_rw"
 _FLOAT16_MAX = float(np.finfo(np.float16).max)
+_TEMPORARY_NAME = re.compile(r"\..*@(?P<host>[^@-]*)-(?P<pid>\d+)-[0-9a-f]{32}\.tmp")
 
 
 @dataclass(frozen=True)
@@ -176,8 +178,8 @@ def write_case(data_folder: str | Path, case: str, kinds: Iterable[str], setting
 def remove_leftovers(data_folder: str | Path) -> None:
     """Delete temporary files of writers on this machine that died."""
     for path in (Path(data_folder) / FOLDER_NAME).glob("*/.*.tmp"):
-        host, pid = path.name.split("@")[1].split("-")[:2]
-        if host == _host() and not _is_alive(int(pid)):
+        writer = _TEMPORARY_NAME.fullmatch(path.name)
+        if writer and writer["host"] == _host() and not _is_alive(int(writer["pid"])):
             path.unlink(missing_ok=True)
 
 
@@ -237,8 +239,9 @@ def _fingerprint(data_folder: str | Path, case: str) -> str:
 
 def _advice(data_folder: str | Path) -> str:
     folder = Path(data_folder)
-    configuration = folder.name.split("_", 1)[-1]
-    return f"Run: nnunet-rw maps -d {folder.parent.name} -c {configuration}"
+    plans, _, configuration = folder.name.partition("_")
+    of_plans = "" if plans == "nnUNetPlans" else f" -p {plans}"
+    return f"Run: nnunet-rw maps -d {folder.parent.name} -c {configuration}{of_plans}"
 
 
 def _host() -> str:

@@ -21,8 +21,9 @@ class MapSpatialTransform(SpatialTransform):
     """nnU-Net's spatial transform, knowing what it moves.
 
     Distances are sampled linearly and divided by the zoom (an object shown s times smaller has s times smaller
-    distances; with unequal zooms, as in dummy-2D augmentation, by their geometric mean). Lesion ids are sampled by
-    nearest neighbour. Beyond the loaded patch nnU-Net sees background, so distances go on growing there.
+    distances; with unequal zooms, as in dummy-2D augmentation, by their geometric mean over the three axes, which
+    is closer than the zoom within the slices where these are thick). Lesion ids are sampled by nearest neighbour.
+    Beyond the loaded patch nnU-Net sees background, so distances go on growing there.
     """
 
     def __init__(self, stock: SpatialTransform, layout: MapLayout, spacing_mm: tuple[float, ...]):
@@ -37,11 +38,12 @@ class MapSpatialTransform(SpatialTransform):
         slabs = stacked.shape[0] // self.layout.num_channels
         labels = data_dict["segmentation"][:slabs]
         data_dict = super().apply(data_dict, **params)
+        background = data_dict["segmentation"][:slabs] <= 0
         distances, ids = stacked.split(
             [self.layout.num_distances * slabs, stacked.shape[0] - self.layout.num_distances * slabs]
         )
         data_dict["regression_target"] = torch.cat(
-            [self._sample_distances(distances, labels, slabs, params), self._sample(ids, "nearest", params)]
+            [self._sample_distances(distances, labels, background, params), self._sample(ids, "nearest", params)]
         )
         return data_dict
 
@@ -56,18 +58,21 @@ class MapSpatialTransform(SpatialTransform):
         )[0]
 
     def _sample_distances(
-        self, distances: torch.Tensor, labels: torch.Tensor, slabs: int, params: dict[str, Any]
+        self, distances: torch.Tensor, labels: torch.Tensor, background: torch.Tensor, params: dict[str, Any]
     ) -> torch.Tensor:
         sampled = self._sample(distances, "bilinear", params)
         if params["grid"] is None or len(sampled) == 0:
             return sampled
         zoom = 1.0
         if params["affine"] is not None:
-            zoom = abs(float(torch.linalg.det(torch.as_tensor(params["affine"])))) ** (1 / len(params["affine"]))
-        excess = self._excess(params["grid"], distances.shape[1:])
+            # Slabs are slices of a volume: along the third axis it is not zoomed.
+            axes = len(params["affine"]) + (len(background) > 1)
+            zoom = abs(float(torch.linalg.det(torch.as_tensor(params["affine"])))) ** (1 / axes)
+        # To nnU-Net a border voxel reaches half a voxel beyond its centre: lesions there are no outside.
+        excess = self._excess(params["grid"], distances.shape[1:]) * background
         if excess.any():
             border_labels = self._sample(labels.float(), "nearest", params)
-            shape = (-1, slabs, *sampled.shape[1:])
+            shape = (-1, *background.shape)
             sampled = self.layout.continue_outward(sampled.view(shape), excess, border_labels).view(sampled.shape)
         return sampled / zoom
 

@@ -14,7 +14,8 @@ import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 _LENGTH = re.compile(r"(?P<base>\w+?)_(?P<epochs>[1-9]\d*)epochs(_(?P<iterations>[1-9]\d*)iterations)?")
-_MISSPELT = re.compile(r"(?P<base>\w+?)_[^_]*(epoch|iter)\w*", re.IGNORECASE)
+# With a number: a trainer of another module may well be named after a criterion.
+_MISSPELT = re.compile(r"(?P<base>\w+?)_(\d+_?(epoch|iter|its)|(epoch|iter|iteration)s?_?\d)\w*", re.IGNORECASE)
 
 
 def lengths(namespace: MutableMapping[str, Any]) -> Callable[[str], type[nnUNetTrainer]]:
@@ -41,7 +42,7 @@ def lengths(namespace: MutableMapping[str, Any]) -> Callable[[str], type[nnUNetT
             namespace[name] = variant(base, name, int(match["epochs"]), iterations)
             return namespace[name]
         misspelt = _MISSPELT.fullmatch(name)
-        if misspelt and not match and _trainer(namespace, misspelt["base"]):
+        if misspelt and _trainer(namespace, misspelt["base"]):
             raise ValueError(
                 f"Unknown trainer {name!r}. A length is written {misspelt['base']}_20epochs or "
                 f"{misspelt['base']}_20epochs_50iterations."

@@ -83,6 +83,7 @@ def ensure_maps(
     cases = list_cases(data_folder) if cases is None else list(cases)
     if not kinds or (not overwrite and not missing_maps(data_folder, cases, kinds, settings)):
         return 0
+    _refuse_while_importing()
     try:
         folder = data_folder / FOLDER_NAME
         folder.mkdir(exist_ok=True)
@@ -93,13 +94,22 @@ def ensure_maps(
                 log(f"Writing maps ({', '.join(kinds)}) of {len(todo)} cases to {folder}")
                 _write_all(data_folder, todo, settings, num_processes)
     except OSError as error:
-        raise _explained(error, data_folder) from error
+        explained = _explained(error, data_folder)
+        if explained is error:
+            raise
+        raise explained from error
     return len(todo)
 
 
 def default_processes() -> int:
     """nnU-Net's number of processes, at most the processors of this machine."""
     return max(1, min(default_num_processes, os.cpu_count() or 1))
+
+
+def _refuse_while_importing() -> None:
+    """A script without a main guard runs again in each of its workers, which would wait for the lock for ever."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise RuntimeError("Maps are written by processes. Put the script's code under: if __name__ == '__main__':")
 
 
 def _write_all(data_folder: Path, todo: dict[str, list[str]], settings: MapSettings, num_processes: int | None) -> None:
@@ -123,8 +133,8 @@ def _write_all(data_folder: Path, todo: dict[str, list[str]], settings: MapSetti
     except BrokenProcessPool as error:
         raise OSError(
             errno.ENOMEM,
-            "A process that wrote maps was killed, most likely for want of memory. Maps written so far are kept. "
-            "Run: nnunet-rw maps with a smaller -np",
+            "A process that wrote maps died, most likely for want of memory (or the calling script has no "
+            "if __name__ == '__main__'). Maps written so far are kept. Run: nnunet-rw maps with a smaller -np",
         ) from error
     finally:
         executor.shutdown(cancel_futures=True)

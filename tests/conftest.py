@@ -102,6 +102,7 @@ def thread_pools():
 def preprocessed_hippocampus(tmp_path_factory):
     """The six cases through nnU-Net's own conversion, planning and preprocessing; never written to by a test."""
     from nnunetv2.dataset_conversion.convert_MSD_dataset import convert_msd_dataset
+    from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import DatasetFingerprintExtractor
     from nnunetv2.experiment_planning.plan_and_preprocess_api import (
         extract_fingerprint_dataset,
         plan_experiment_dataset,
@@ -109,6 +110,12 @@ def preprocessed_hippocampus(tmp_path_factory):
     )
 
     from nnunet_rw.benchmark.small_plans import write_small_plans
+
+    class FewVoxels(DatasetFingerprintExtractor):
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options)
+            # nnU-Net draws 10e7 intensities whatever the dataset's size: 17 s.
+            self.num_foreground_voxels_for_intensitystats = 10e4
 
     root = tmp_path_factory.mktemp("hippocampus")
     folders = Folders(root / "nnunet").make()
@@ -121,7 +128,7 @@ def preprocessed_hippocampus(tmp_path_factory):
         # With 0 nnU-Net's planning asks torch for no threads at all, and fails.
         patch.setenv("nnUNet_n_proc_DA", "1")
         convert_msd_dataset(str(source), num_processes=1)
-        extract_fingerprint_dataset(4, num_processes=1)
+        extract_fingerprint_dataset(4, FewVoxels, num_processes=1)
         plan_experiment_dataset(4)
         preprocess_dataset(4, configurations=("3d_fullres", "2d"), num_processes=(1, 1))
     dataset_folder = folders.preprocessed / "Dataset004_Hippocampus"
@@ -169,7 +176,7 @@ def user_trainers(tmp_path, monkeypatch):
         header = "import torch\nfrom nnunet_rw.losses import Term\nfrom nnunet_rw.trainer import RWTrainer\n"
         footer = "\nfrom nnunet_rw.variants import lengths\n\n__getattr__ = lengths(globals())\n"
         (folder / "trainers_of_a_user.py").write_text(header + source + footer)
-        monkeypatch.setenv("nnUNet_extTrainer", os.pathsep.join([str(folder), str(TRAINERS)]))
+        monkeypatch.setenv("nnUNet_extTrainer", os.pathsep.join([str(TRAINERS), str(folder)]))
 
     return add
 
@@ -336,7 +343,7 @@ def write_previous_stage(nnunet):
 
         folder = nnunet.results / dataset.name / f"{trainer}__nnUNetPlans__3d_lowres" / "predicted_next_stage"
         folder = folder / "3d_cascade_fullres"
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         for case, labels in dataset.labels.items():
             predicted = np.roll(np.maximum(labels, 0), 1, axis=0).astype(np.uint8)
             nnUNetDatasetBlosc2.save_seg(predicted, str(folder / case))

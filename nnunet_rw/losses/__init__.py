@@ -50,15 +50,13 @@ def build(name: str, **options: Any) -> SegmentationLoss:
     ValueError
         Unknown name or option; the message lists the known ones.
     """
-    if name == "compound":
-        return _build_compound(**options)
-    if name not in LOSSES:
+    if name != "compound" and name not in LOSSES:
         raise ValueError(f"Unknown loss {name!r}. Known: {', '.join(LOSSES)}, compound.")
-    known = option_names(LOSSES[name])
+    known = option_names(LOSSES[name]) if name in LOSSES else {"terms", *option_names(SegmentationLoss)}
     unknown = sorted(set(options) - known)
     if unknown:
         raise ValueError(f"Unknown option of loss {name!r}: {', '.join(unknown)}. Known: {', '.join(sorted(known))}.")
-    return LOSSES[name](**options)
+    return LOSSES[name](**options) if name in LOSSES else _build_compound(**options)
 
 
 def option_names(loss: type[SegmentationLoss]) -> set[str]:
@@ -72,7 +70,7 @@ def option_names(loss: type[SegmentationLoss]) -> set[str]:
     }
 
 
-def _build_compound(terms: Sequence[Term | tuple], **heads: Any) -> CompoundLoss:
+def _build_compound(terms: Sequence[Term | tuple] = (), **heads: Any) -> CompoundLoss:
     entries = [term if isinstance(term, Term) else Term(*term) for term in terms]
     names = unique_names([term.loss for term in entries])
     return CompoundLoss(

@@ -57,6 +57,9 @@ class CompoundLoss(SegmentationLoss):
     def set_epoch(self, epoch: int) -> None:
         """Move the schedules to an epoch, counted from 0."""
         self.current_weights = {name: weight_at(weight, epoch) for name, weight in self.term_weights.items()}
+        for loss in self.terms.values():
+            if isinstance(loss, CompoundLoss):
+                loss.set_epoch(epoch)
 
     def compute(self, inputs: LossInputs) -> torch.Tensor:
         total = inputs.logits.new_zeros(())

@@ -37,7 +37,7 @@ class LossInputs:
     Raises
     ------
     ValueError
-        Shapes do not fit, or a target holds a label without a head.
+        Shapes do not fit, or a target on a CPU holds a label without a head.
     """
 
     def __init__(
@@ -56,6 +56,8 @@ class LossInputs:
                 f"Expected a target of shape {expected} for logits of shape {tuple(logits.shape)}, but got "
                 f"{tuple(target.shape)}."
             )
+        if not regions and target.device.type == "cpu":  # on a GPU the check would make every step wait
+            _check_labels(target, logits.shape[1], ignore_label)
         self.raw_logits, self.raw_target = logits, target
         self.maps = dict(maps or {})
         self.spacing = spacing
@@ -126,10 +128,13 @@ class LossInputs:
             else:
                 self.maps[kind] = self._computed_distances(kind)
         values = self.maps[kind]
-        if values.shape[2:] != self.raw_logits.shape[2:]:
+        batch, heads, *spatial = self.raw_logits.shape
+        # One interior distance or id serves all exclusive classes.
+        channels = {SIGNED_DISTANCE: (heads,), INTERIOR_DISTANCE: (1, heads), LESION_IDS: (1, heads - 1)}[kind]
+        allowed = [(batch, number, *spatial) for number in ((heads,) if self.regions else channels)]
+        if tuple(values.shape) not in allowed:
             raise ValueError(
-                f"Expected a {kind} map of spatial shape {tuple(self.raw_logits.shape[2:])}, but got "
-                f"{tuple(values.shape[2:])}."
+                f"Expected a {kind} map of shape {' or '.join(map(str, allowed))}, but got {tuple(values.shape)}."
             )
         return values
 
@@ -155,7 +160,7 @@ class LossInputs:
         table = ids.new_zeros((ids.shape[0], 2, int(ids.max()) + 1), dtype=torch.float32)
         ones = torch.ones_like(ids, dtype=torch.float32)
         table[:, 0].scatter_add_(1, ids.flatten(1), ones.flatten(1))
-        table[:, 0, 0] = float(ids[0, 0].numel())
+        table[:, 0, 0] = ids[0, 0].numel() if self.mask is None else self.mask.flatten(1).sum(1)
         channels = torch.arange(ids.shape[1], device=ids.device, dtype=torch.float32)
         per_voxel = channels.view(1, -1, *(1,) * (ids.ndim - 2)).expand(ids.shape)
         table[:, 1].scatter_(1, ids.flatten(1), per_voxel.flatten(1).contiguous())
@@ -164,11 +169,12 @@ class LossInputs:
         return table
 
     def _samples(self) -> list[tuple[np.ndarray, np.ndarray | None]]:
-        """Target of each sample as (1 or C, ...) array, and the unlabelled voxels."""
+        """Target of each sample as (1 or C, ...) array, and the unlabelled voxels; these are in no region."""
         target = self.raw_target.cpu().numpy()
         if self.regions:
             ignore = None if self.ignore_label is None else target[:, -1] != 0
             target = target[:, : self.raw_logits.shape[1]] != 0
+            target = target if ignore is None else target & ~ignore[:, None]
         else:
             ignore = None if self.ignore_label is None else target[:, 0] == self.ignore_label
             target = np.rint(target).astype(np.int32)
@@ -191,13 +197,24 @@ class LossInputs:
 
     def _computed_lesions(self) -> tuple[torch.Tensor, torch.Tensor]:
         ids, tables = [], []
-        for sample, _ in self._samples():
+        for sample, ignore in self._samples():
             masks = list(sample) if self.regions else [sample[0] == c for c in range(1, self.raw_logits.shape[1])]
-            sample_ids, table = lesion_ids_of_masks(masks)
+            num_voxels = masks[0].size if ignore is None else int(np.count_nonzero(~ignore))
+            sample_ids, table = lesion_ids_of_masks(masks, num_voxels)
             ids.append(sample_ids.astype(np.float32))
             tables.append(lesion_table_tensor(table).T)
         stacked = torch.nn.utils.rnn.pad_sequence(tables, batch_first=True).transpose(1, 2)
         return torch.from_numpy(np.stack(ids)).to(self.logits), stacked.to(self.logits)
+
+
+def _check_labels(target: torch.Tensor, num_heads: int, ignore_label: int | None) -> None:
+    labels = target if ignore_label is None else target.masked_fill(target == ignore_label, 0)
+    lowest, highest = (int(value) for value in labels.aminmax())
+    if lowest < 0 or highest >= num_heads:
+        raise ValueError(
+            f"Expected labels from 0 to {num_heads - 1} for {num_heads} heads, but got "
+            f"{lowest if lowest < 0 else highest}."
+        )
 
 
 def resample_maps(maps: dict[str, torch.Tensor], shape: Sequence[int]) -> dict[str, torch.Tensor]:

@@ -61,11 +61,13 @@ class OverlapLoss(ReweightedLoss):
         sums = values.flatten(2).sum(2)
         if not self.batch_dice:
             return sums
+        # Over the own batch first: processes may hold batches of different sizes.
+        sums = sums.sum(0)
         if self.ddp:
             from nnunetv2.utilities.ddp_allgather import AllGatherGrad
 
             sums = AllGatherGrad.apply(sums).sum(0)
-        return sums.sum(0)
+        return sums
 
 
 class DiceLoss(OverlapLoss):

@@ -65,8 +65,8 @@ class InverseVolume:
         """(B, G, K + 1) weight per component from its number of voxels, index 0 being the background."""
         total = voxels.sum(2, keepdim=True)
         lesions = (voxels[..., 1:] > 0).sum(2, keepdim=True)
-        weights = (total / ((lesions + 1) * voxels)) ** self.power
-        weights = weights.nan_to_num(nan=self.w_max, posinf=self.w_max).clamp(self.w_min, self.w_max)
+        # Ids may have no voxel: lesions outside the patch, and the padding of shorter tables.
+        weights = ((total / ((lesions + 1) * voxels.clamp_min(1))) ** self.power).clamp(self.w_min, self.w_max)
         if self.normalise:
             in_lesions = voxels[..., 1:].sum(2, keepdim=True)
             weights = weights * in_lesions / (weights * voxels)[..., 1:].sum(2, keepdim=True)
@@ -75,11 +75,12 @@ class InverseVolume:
 
     @staticmethod
     def _voxels_in_patch(inputs: LossInputs, ids: torch.Tensor) -> torch.Tensor:
-        voxels = torch.zeros((*ids.shape[:2], inputs.lesion_table.shape[2]), device=ids.device)
-        counted = torch.ones_like(ids, dtype=torch.float32)
+        # Counted in integers: float32 stops counting at 2^24 voxels.
+        voxels = torch.zeros((*ids.shape[:2], inputs.lesion_table.shape[2]), dtype=torch.int32, device=ids.device)
+        counted = torch.ones_like(ids, dtype=torch.int32)
         if inputs.mask is not None:
             counted = counted * inputs.mask
-        return voxels.scatter_add_(2, ids.flatten(2), counted.flatten(2))
+        return voxels.scatter_add_(2, ids.flatten(2), counted.flatten(2)).float()
 
     @staticmethod
     def _voxels_in_case(inputs: LossInputs, ids: torch.Tensor) -> torch.Tensor:

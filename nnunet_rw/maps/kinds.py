@@ -72,7 +72,7 @@ class LesionTable:
     boxes : int64 array (K, 3, 2)
         First voxel and one past the last, per axis.
     num_voxels : int
-        Of the whole case.
+        Of the whole case; unlabelled ones do not count.
     """
 
     channels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
@@ -147,11 +147,16 @@ def compute_lesion_ids(labels: np.ndarray, scheme: LabelScheme) -> tuple[np.ndar
         Unique over the channels. The labels decide which voxels are lesion.
     table : LesionTable
     """
-    return lesion_ids_of_masks(scheme.masks(as_labels(labels)))
+    labels = as_labels(labels)
+    ignored = 0 if scheme.ignore_label is None else int(np.count_nonzero(labels == scheme.ignore_label))
+    return lesion_ids_of_masks(scheme.masks(labels), labels.size - ignored)
 
 
-def lesion_ids_of_masks(masks: Sequence[np.ndarray]) -> tuple[np.ndarray, LesionTable]:
-    """As `compute_lesion_ids`, from one boolean mask (X, Y[, Z]) per foreground class or region."""
+def lesion_ids_of_masks(masks: Sequence[np.ndarray], num_voxels: int) -> tuple[np.ndarray, LesionTable]:
+    """As `compute_lesion_ids`, from one boolean mask (X, Y[, Z]) per foreground class or region.
+
+    ``num_voxels`` is the number of labelled voxels.
+    """
     found = [lesion_components(mask) for mask in masks]
     total = sum(len(components) for components in found)
     ids = np.zeros((len(found), *masks[0].shape), np.uint16 if total <= np.iinfo(np.uint16).max else np.uint32)
@@ -160,7 +165,7 @@ def lesion_ids_of_masks(masks: Sequence[np.ndarray]) -> tuple[np.ndarray, Lesion
         expanded = expand_lesions(components.ids)
         ids[channel] = np.where(expanded > 0, expanded + offset, 0)
         offset += len(components)
-    return ids, _table(found, masks[0].size)
+    return ids, _table(found, num_voxels)
 
 
 def _table(found: list[LesionComponents], num_voxels: int) -> LesionTable:

@@ -78,7 +78,7 @@ def lesion_components(
         return LesionComponents(ids, nothing, nothing, np.zeros(0), np.zeros((0, labels.ndim, 2), np.int64))
     # Lesions fill little of a volume: labelling the foreground's box alone saves most of the time.
     # cc3d reads no array that it could not write to.
-    cropped = np.require(labels[box], requirements="CW")
+    cropped = np.require(labels[box], requirements=["C", "W"])
     ids[box] = cc3d.connected_components(_unsigned(cropped), connectivity=connectivity)  # type: ignore[call-overload]
 
     voxels = np.bincount(ids.ravel())[1:]
@@ -141,7 +141,7 @@ def inverse_volume_weights(
     count = np.count_nonzero(voxels[1:])
     if count == 0:
         return np.ones(components.shape, np.float32)
-    table = (components.size / ((count + 1) * np.maximum(voxels, 1))) ** power  # an id without voxels weighs nothing
+    table = (components.size / ((count + 1) * np.maximum(voxels, 1))) ** power  # ids may have no voxel
     table = np.clip(table, w_min, w_max)
     if normalise:
         table /= (table[1:] * voxels[1:]).sum() / voxels[1:].sum()

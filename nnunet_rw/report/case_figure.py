@@ -15,7 +15,7 @@ import SimpleITK as sitk
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 
 from nnunet_rw.maps import lesion_volume_map, rectified_region_wise_maps
-from nnunet_rw.maps.kinds import KINDS, LESION_IDS, compute_distances, compute_lesion_ids
+from nnunet_rw.maps.kinds import KINDS, LESION_IDS, LabelScheme, compute_distances, compute_lesion_ids
 from nnunet_rw.preprocessed import Preprocessed
 from nnunet_rw.store import open_map
 from nnunet_rw.writing import list_cases
@@ -30,6 +30,7 @@ class CaseVolumes:
     labels: np.ndarray
     maps: dict[str, np.ndarray]
     spacing_mm: tuple[float, ...]
+    scheme: LabelScheme
 
 
 def load_case_volumes(preprocessed: Preprocessed, case: str | None = None) -> CaseVolumes:
@@ -51,7 +52,7 @@ def load_case_volumes(preprocessed: Preprocessed, case: str | None = None) -> Ca
     cases = list_cases(preprocessed.data_folder)
     case = case or cases[0]
     if case not in cases:
-        raise ValueError(f"No case {case!r} in {preprocessed.data_folder}. There are {', '.join(cases[:5])}, ...")
+        raise ValueError(f"No case {case!r} in {preprocessed.data_folder}. There are {_listed(cases)}.")
     folder, settings = str(preprocessed.data_folder), preprocessed.settings
     data, segmentation, _, _ = infer_dataset_class(folder)(folder, [case]).load_case(case)
     labels = np.asarray(segmentation[:])[0]
@@ -75,14 +76,15 @@ def load_case_volumes(preprocessed: Preprocessed, case: str | None = None) -> Ca
             )
         ):
             maps[f"rectified_region_wise_{channel}"] = values
-    return CaseVolumes(case, np.asarray(data[:])[0], labels, maps, settings.spacing_mm)
+    return CaseVolumes(case, np.asarray(data[:])[0], labels, maps, settings.spacing_mm, settings.scheme)
 
 
 def slice_with_most_lesions(volumes: CaseVolumes) -> int:
     """Index along axis 0; with no lesion the middle."""
     ids = [values for name, values in volumes.maps.items() if name.startswith(LESION_IDS)]
+    masks = volumes.scheme.masks(volumes.labels)
     counts = [
-        sum(len(np.unique(channel[index][volumes.labels[index] > 0])) for channel in ids)
+        sum(len(np.unique(channel[index][mask[index]])) for channel, mask in zip(ids, masks, strict=True))
         for index in range(len(volumes.labels))
     ]
     return int(np.argmax(counts)) if max(counts) > 0 else len(counts) // 2
@@ -147,6 +149,10 @@ def write_nifti(volumes: CaseVolumes, folder: str | Path) -> list[Path]:
         os.replace(temporary, path)
         written.append(path)
     return written
+
+
+def _listed(cases: list[str]) -> str:
+    return ", ".join(cases[:5]) + (" and others" if len(cases) > 5 else "")
 
 
 def _shown(name: str, values: np.ndarray) -> np.ndarray:

@@ -1,0 +1,182 @@
+import struct
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from nnunet_rw.evaluation.detection import Detection
+from nnunet_rw.evaluation.predictions import CaseResult
+from nnunet_rw.maps.kinds import LabelScheme, compute_lesion_ids
+from nnunet_rw.report.case_figure import CaseVolumes, draw_case, slice_with_most_lesions, write_nifti
+from nnunet_rw.report.comparison_figure import draw_predictions, draw_recall_by_size
+from nnunet_rw.report.table import text_table
+
+SPACING_MM = (4.0, 2.0, 0.5)
+
+
+def png_size(path):
+    """Width and height, from the header."""
+    content = path.read_bytes()
+    assert content.startswith(b"\x89PNG\r\n\x1a\n")
+    return struct.unpack(">II", content[16:24])
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that were drawn, whose closing is put off to the end of the test."""
+    figures = []
+    with monkeypatch.context() as patch:
+        patch.setattr(plt, "close", figures.append)
+        yield figures
+    for figure in figures:
+        plt.close(figure)
+
+
+def result(volumes, hit):
+    volumes, hit = np.array(volumes, int), np.array(hit, bool)
+    return CaseResult("case", 1, Detection(volumes, 3.0 * volumes, hit, int(hit.sum()), 0, 0), 0.5)
+
+
+def test_recall_by_size(tmp_path, drawn):
+    # Size classes 1-4, 5-9, 10-19, 20-49, 50-199, 200 and more; no lesion in the third.
+    volumes = [4, 1, 5, 49, 50, 200]
+    results = {
+        "one": [result(volumes[:2], [True, False]), result(volumes[2:], [True, True, False, True])],
+        "two": [result(volumes, [False] * 6)],
+    }
+    draw_recall_by_size(results, tmp_path / "recall.png")
+    assert min(png_size(tmp_path / "recall.png")) > 400
+    (axis,) = drawn[0].axes
+    one, two = axis.containers
+    assert [bar.get_height() for bar in one] == [0.5, 1, 0, 1, 0, 1]
+    assert [bar.get_height() for bar in two] == [0] * 6
+    assert [label.get_text() for label in axis.get_xticklabels()] == [
+        "1 to 4\nn = 2",
+        "5 to 9\nn = 1",
+        "10 to 19\nn = 0",
+        "20 to 49\nn = 1",
+        "50 to 199\nn = 1",
+        "200 and more\nn = 1",
+    ]
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["one", "two"]
+    # Bars of one size stand side by side around its tick.
+    assert one[1].get_x() + one[1].get_width() == pytest.approx(two[1].get_x()) == pytest.approx(1)
+
+
+def test_predictions_show_the_slice_with_most_reference_voxels_in_three_colours(tmp_path, drawn):
+    reference = np.zeros((3, 4, 5), np.uint8)
+    reference[0, 0, 0] = 1
+    reference[2, 1, 1:3] = (1, 2)
+    prediction = np.zeros_like(reference)
+    prediction[2, 1, 2:4] = 1  # the voxel x = 2 is found, if as another class; x = 1 is missed, x = 3 false
+    image = np.random.default_rng(0).random(reference.shape)
+    draw_predictions(image, reference, {"RWTrainer": prediction}, tmp_path / "p.png", title="case_1,")
+    width, height = png_size(tmp_path / "p.png")
+    assert width > height > 400
+    (figure,) = drawn
+    assert figure.get_suptitle() == "case_1, slice 2: found green, missed red, false blue"
+    assert [axis.get_title() for axis in figure.axes] == ["image", "RWTrainer"]
+    for axis in figure.axes:
+        np.testing.assert_array_equal(axis.images[0].get_array(), image[2])
+    overlay = np.asarray(figure.axes[1].images[1].get_array())
+    assert [overlay[1, x, :3].argmax() for x in (1, 2, 3)] == [0, 1, 2]  # red, green, blue
+    assert (overlay[..., 3] > 0).sum() == 3
+
+
+def case_volumes(labels, scheme=None, **maps):
+    scheme = scheme or LabelScheme.classes(3)
+    ids, _ = compute_lesion_ids(labels, scheme)
+    ids = {f"lesion_ids_{channel}": values for channel, values in enumerate(ids)}
+    image = np.random.default_rng(0).random(labels.shape).astype(np.float32)
+    return CaseVolumes("case_1", image, labels, {**maps, **ids}, SPACING_MM, scheme)
+
+
+def test_slice_with_most_lesions_counts_each_once_and_only_where_it_lies():
+    labels = np.zeros((8, 12, 12), np.int16)
+    # Slice 1: one lesion of each of two classes. Slice 3: three of one class. Slice 5: two, beside slice 4's one.
+    labels[1, 2, 2], labels[1, 8, 8] = 1, 2
+    labels[3, 2, [1, 5, 9]] = 1
+    labels[5, 6, [1, 9]] = 2
+    assert slice_with_most_lesions(case_volumes(labels)) == 3
+
+
+def test_lesions_of_the_next_slice_do_not_count():
+    labels = np.zeros((8, 12, 12), np.int16)
+    # Maps carry a lesion one voxel further: slice 2 has a voxel of class 2 above three lesions of class 1.
+    labels[2, 1:11, 1:11] = 2
+    labels[3, 2, [2, 5, 8]] = 1
+    labels[6, 2, [1, 4]] = 1
+    assert slice_with_most_lesions(case_volumes(labels)) == 3
+    labels[3] = 0
+    labels[3, 2, 2] = 1
+    assert slice_with_most_lesions(case_volumes(labels)) == 6
+
+
+def test_unlabelled_voxels_are_no_lesions():
+    labels = np.zeros((4, 12, 12), np.int16)
+    labels[0, 2, 2] = 1
+    labels[3] = 2  # the ignore label
+    assert slice_with_most_lesions(case_volumes(labels, LabelScheme.classes(2, ignore_label=2))) == 0
+
+
+def test_without_a_lesion_the_middle():
+    assert slice_with_most_lesions(case_volumes(np.zeros((7, 4, 4), np.int16))) == 3
+
+
+def test_case_is_drawn_with_its_spacing_and_a_title_a_panel(tmp_path, drawn):
+    labels = np.zeros((4, 10, 12), np.int16)
+    labels[2, 3:5, 3:9] = 1
+    labels[2, 0, 0] = -1  # nnU-Net's label for what lies outside of the cropped image
+    signed = np.linspace(-2, 1, labels.size, dtype=np.float32).reshape(labels.shape)
+    volumes = case_volumes(labels, signed_distance_1=signed)
+    assert draw_case(volumes, tmp_path / "case.png") == 2
+    assert min(png_size(tmp_path / "case.png")) > 400
+    (figure,) = drawn
+    assert figure.get_suptitle() == "case_1, slice 2"
+    panels = {axis.get_title(): axis for axis in figure.axes if axis.get_title()}
+    assert list(panels) == ["image", "labels", "signed distance 1", "lesion ids 0", "lesion ids 1"]
+    for axis in panels.values():
+        assert axis.get_aspect() == SPACING_MM[1] / SPACING_MM[2]  # rows are axis 1, columns axis 2
+    np.testing.assert_array_equal(panels["labels"].images[0].get_array(), np.maximum(labels[2], 0))
+    # Symmetric colours: white is the boundary.
+    low, high = panels["signed distance 1"].images[0].get_clim()
+    assert low == -high < 0
+
+
+def test_case_of_another_slice(tmp_path):
+    labels = np.zeros((4, 10, 12), np.int16)
+    labels[2, 3, 3] = 1
+    assert draw_case(case_volumes(labels), tmp_path / "case.png", 0) == 0
+    for index in (-1, 4):
+        with pytest.raises(ValueError, match=f"Expected a slice from 0 to 3, but got {index}."):
+            draw_case(case_volumes(labels), tmp_path / "none.png", index)
+    assert not (tmp_path / "none.png").exists()
+
+
+def test_nifti_files_hold_the_volumes_in_their_spacing(tmp_path):
+    labels = np.zeros((4, 10, 12), np.int16)
+    labels[1, 3, 3] = 1
+    volumes = case_volumes(labels, interior_distance=np.full(labels.shape, 1.5, np.float16))
+    written = write_nifti(volumes, tmp_path / "new" / "folder")
+    names = ["image", "labels", "interior_distance", "lesion_ids_0", "lesion_ids_1"]
+    assert [path.name for path in written] == [f"case_1_{name}.nii.gz" for name in names]
+    assert sorted(path.name for path in (tmp_path / "new" / "folder").iterdir()) == sorted(p.name for p in written)
+    arrays = [volumes.image, volumes.labels, *volumes.maps.values()]
+    for path, array in zip(written, arrays, strict=True):
+        image = sitk.ReadImage(str(path))
+        assert image.GetSpacing() == tuple(reversed(SPACING_MM))
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(image), array)
+
+
+def test_table_by_hand():
+    rows = [("a", "long cell"), ("fifteen letters", "")]
+    assert text_table(("first", "b"), rows) == "\n".join(
+        [
+            "first            b",
+            "---------------  ---------",
+            "a                long cell",
+            "fifteen letters",
+        ]
+    )
+    assert text_table(("first", "b"), []) == "first  b\n-----  -"
