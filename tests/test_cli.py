@@ -634,6 +634,7 @@ def test_show_other_kinds_of_dataset(make_dataset, blobs, succeeds, tmp_path, op
     assert min(png_size(tmp_path / "a.png")) > 400
 
 
+@pytest.mark.filterwarnings("error")
 def test_show_a_case_without_lesions(make_dataset, capsys, tmp_path):
     empty = np.zeros(SHAPE, np.int16)
     make_dataset({"a": empty, "b": empty})

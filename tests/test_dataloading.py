@@ -151,31 +151,34 @@ def test_a_lesion_cut_by_the_patch_keeps_its_identity_and_its_volume(make_datase
     assert num_with_both_arms > 3
 
 
-def test_the_box_that_reaches_beyond_a_small_case_continues_distances_outwards(make_dataset):
+@pytest.mark.parametrize("start", [0, 3], ids=["at_the_border", "within"])
+def test_the_box_that_reaches_beyond_a_small_case_continues_distances_outwards(make_dataset, start):
     # 12 voxels where the patch has 16: two before and two after. Truth: the labels in a larger volume of background.
-    labels = np.zeros((12, 30, 10), np.int16)
-    labels[3:6, 10:20, 2:5] = 1
-    dataset = make_dataset({"a": labels, "b": labels}, configurations={"3d_fullres": {"spacing": (2.0, 1.0, 3.0)}})
+    labels, spacing, margin = np.zeros((12, 30, 10), np.int16), (2.0, 1.0, 3.0), 8
+    labels[start : start + 3, 10:20, start : start + 3] = 1
+    dataset = make_dataset({"a": labels, "b": labels}, configurations={"3d_fullres": {"spacing": spacing}})
     dataset.write_maps(KINDS)
     batch = (loader := make_loader(dataset, batch_size=1)).generate_train_batch()
     lows = [low for low, _ in loader.box]
     assert lows[0] == -2
     assert lows[2] == -3
-    margin = 8
-    truth = compute_distances(SIGNED_DISTANCE, np.pad(labels, margin), dataset.settings().scheme, (2.0, 1.0, 3.0))
+    scheme = dataset.settings().scheme
+    truth = np.concatenate([compute_distances(kind, np.pad(labels, margin), scheme, spacing) for kind in KINDS[:2]])
     truth = truth[(slice(None), *(slice(low + margin, low + margin + 16) for low in lows))]
-    carried = batch["maps"][0, 1:3].numpy()
+    carried = batch["maps"][0, :3].numpy()
     inside = np.zeros((16, 16, 16), bool)
     inside[2:14, max(0, -lows[1]) :, 3:13] = True
-    np.testing.assert_allclose(carried[:, inside], truth[:, inside], **FLOAT16)
-    for channel, sign in enumerate((-1, 1)):
-        outside = sign * carried[channel][~inside]
-        assert np.all(outside > 0)
-        assert np.all(outside >= sign * truth[channel][~inside] - 0.01)
+    sign = np.array([1, -1, 1]).reshape(3, 1, 1, 1)
+    assert np.all((sign * carried)[:, ~inside] > 0)
+    assert np.all((sign * carried)[:, ~inside] >= (sign * truth)[:, ~inside] - 0.01)
+    if start > 0:  # the image's own border is no boundary, but in the larger volume it is one
+        np.testing.assert_allclose(carried[:, inside], truth[:, inside], **FLOAT16)
     # Straight outwards from the lesion, along either axis: exact.
-    row, column = 12 - lows[1], 3 - lows[2]
-    np.testing.assert_allclose(carried[:, :, row, column], truth[:, :, row, column], **FLOAT16)
-    np.testing.assert_allclose(carried[:, 6, row], truth[:, 6, row], **FLOAT16)
+    row, column = 12 - lows[1], start - lows[2]
+    beyond = ~inside[:, row, column]
+    np.testing.assert_allclose(carried[:, beyond, row, column], truth[:, beyond, row, column], **FLOAT16)
+    beyond = ~inside[start + 2, row]
+    np.testing.assert_allclose(carried[:, start + 2, row][:, beyond], truth[:, start + 2, row][:, beyond], **FLOAT16)
     # The patch still says that nothing is there, and lesions keep their ids in it.
     assert torch.all(batch["target"][0][0, 0][torch.from_numpy(~inside)] == 0)
     assert torch.all(batch["maps"][0, -1][batch["target"][0][0, 0] == 1] == 1)

@@ -15,10 +15,12 @@ import SimpleITK as sitk
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 
 from nnunet_rw.maps import lesion_volume_map, rectified_region_wise_maps
-from nnunet_rw.maps.kinds import KINDS, LESION_IDS, LabelScheme, compute_distances, compute_lesion_ids
+from nnunet_rw.maps.kinds import KINDS, LESION_IDS, SIGNED_DISTANCE, LabelScheme, compute_distances, compute_lesion_ids
 from nnunet_rw.preprocessed import Preprocessed
 from nnunet_rw.store import open_map
 from nnunet_rw.writing import list_cases
+
+_TITLES = {"lesion_volume_mm3": "log10 of the lesion's mm3"}
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,10 @@ def draw_case(volumes: CaseVolumes, path: str | Path, index: int | None = None) 
     index = slice_with_most_lesions(volumes) if index is None else index
     if not 0 <= index < len(volumes.labels):
         raise ValueError(f"Expected a slice from 0 to {len(volumes.labels) - 1}, but got {index}.")
-    panels = {"image": volumes.image, "labels": np.maximum(volumes.labels, 0), **volumes.maps}
+    # No loss uses the background's signed distance by default.
+    hidden = () if volumes.scheme.regions else (f"{SIGNED_DISTANCE}_0",)
+    maps = {name: values for name, values in volumes.maps.items() if name not in hidden}
+    panels = {"image": volumes.image, "labels": np.maximum(volumes.labels, 0), **maps}
     columns = min(4, len(panels))
     rows = -(-len(panels) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(3.2 * columns, 3.3 * rows), squeeze=False)
@@ -127,7 +132,7 @@ def draw_case(volumes: CaseVolumes, path: str | Path, index: int | None = None) 
         if name != "image":
             axis.contour(volumes.labels[index] > 0, levels=[0.5], colors="white", linewidths=0.6)
             figure.colorbar(drawn, ax=axis, fraction=0.046, pad=0.02)
-        axis.set_title(name.replace("_", " "), fontsize=9)
+        axis.set_title(_TITLES.get(name, name.replace("_", " ")), fontsize=9)
     figure.tight_layout()
     figure.savefig(path, dpi=130)
     plt.close(figure)
