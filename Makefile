@@ -8,10 +8,10 @@ demo: $(VENV)/installed
 	$(BIN)/nnunet-rw demo
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 test-slow: $(VENV)/installed
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n auto -m slow
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

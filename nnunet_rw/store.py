@@ -135,7 +135,7 @@ def open_map(data_folder: str | Path, kind: str, case: str) -> tuple[blosc2.NDAr
         array = blosc2.open(urlpath=str(path), mode="r", dparams={"nthreads": 1}, **mapping)
         metadata = array.schunk.vlmeta[_METADATA_KEY]
     except (RuntimeError, KeyError, ValueError, OSError) as error:
-        raise ValueError(f"Map file {path} is damaged. {_advice(data_folder)} --overwrite") from error
+        raise ValueError(f"Map file {path} is damaged. {_advice(data_folder)}") from error
     return array, metadata
 
 

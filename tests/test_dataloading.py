@@ -263,7 +263,8 @@ def test_by_lesion_the_centre_lies_in_a_labelled_lesion_of_any_class_or_region(m
         drawn[drawn == 0] = np.where(np.random.default_rng(0).random(np.sum(drawn == 0)) < 0.3, 3, 0)
     dataset = make_dataset({"a": drawn, "b": drawn}, labels, [1, 2] if labels is REGIONS else None)
     dataset.write_maps([LESION_IDS])
-    loader = make_loader(dataset, [LESION_IDS], by_lesion=True, batch_size=1, oversample=1.0)
+    # The first patch of a batch is nnU-Net's: anywhere, with an ignore label around any labelled voxel.
+    loader = make_loader(dataset, [LESION_IDS], by_lesion=True, batch_size=2, oversample=0.5)
     classes = set()
     for _ in range(60):
         batch = loader.generate_train_batch()
