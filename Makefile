@@ -8,10 +8,10 @@ demo: $(VENV)/installed
 	$(BIN)/nnunet-rw demo
 
 test: lint
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-slow: $(VENV)/installed
-	$(BIN)/python -m pytest -n auto -m slow
+	$(BIN)/python -m pytest -n auto --dist loadfile -m slow
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -123,14 +123,6 @@ def test_the_training_log_states_formula_and_maps_once(trained_model):
     assert log.count("Writing maps (interior_distance) of 6 cases") == 1
 
 
-def test_validation_alone_can_be_repeated(trained_model, thread_pools):
-    summary = trained_model / "fold_1" / "validation" / "summary.json"
-    before = json.loads(summary.read_text())["foreground_mean"]
-    summary.unlink()
-    train("RWTrainer_2epochs_2iterations", dataset="4", fold=1, plans="tiny", only_run_validation=True)
-    assert json.loads(summary.read_text())["foreground_mean"] == before
-
-
 @pytest.mark.slow
 def test_nnunets_prediction_takes_the_trained_model(trained, trained_model, tmp_path):
     images = trained.root / "nnUNet_raw" / HIPPOCAMPUS / "imagesTr"
@@ -204,6 +196,15 @@ def test_every_kind_of_configuration_trains(nnunet, make_dataset, blobs, no_figu
     fold = model_folder(nnunet, configuration=configuration) / "fold_0"
     check_trained(fold)
     assert (name == "dummy_2d") == ("do_dummy_2d_data_aug: True" in training_log(fold))
+
+
+def test_validation_alone_can_be_repeated(nnunet, small_dataset, no_figures, thread_pools):
+    train()
+    summary = model_folder(nnunet) / "fold_0" / "validation" / "summary.json"
+    before = json.loads(summary.read_text())["foreground_mean"]
+    summary.unlink()
+    train(only_run_validation=True)
+    assert json.loads(summary.read_text())["foreground_mean"] == before
 
 
 def test_slices_of_the_real_images_train(hippocampus, no_figures, thread_pools):
