@@ -25,7 +25,10 @@ from nnunet_rw.synthetic import write_synthetic_dataset
 
 SYNTHETIC_TASK = "Task99_SyntheticLesions"
 CONFIGURATION = "3d_fullres"
-PLANS = "nnUNetPlansSmall"
+PLANS = "nnUNetPlansDemo"
+# Small enough for two trainings of a few hundred iterations in minutes on two cores.
+SHAPE = (48, 48, 48)
+MAX_PATCH = 32
 _HEADER = ("trainer", "Dice", "recall, up to 20 voxels", "recall, all", "false positives a case", "s an epoch")
 
 
@@ -128,7 +131,7 @@ def _prepare(demo: Demo) -> None:
     number = str(demo.dataset_id)
     if demo.msd is None and not (demo.task / "dataset.json").is_file():
         print("Making a synthetic dataset of small lesions")
-        write_synthetic_dataset(demo.task)
+        write_synthetic_dataset(demo.task, shape=SHAPE)
     raw = demo.folder("nnUNet_raw") / demo.dataset
     if not (raw / "dataset.json").is_file():
         # nnU-Net refuses to go on with what an interrupted conversion left.
@@ -140,7 +143,7 @@ def _prepare(demo: Demo) -> None:
         options = ["-d", number, "-c", CONFIGURATION, "-np", "2", "-npfp", "2", "--no_pbar"]
         _step(demo, ["nnUNetv2_plan_and_preprocess", *options], log / "preprocess.txt")
     if not (preprocessed / f"{PLANS}.json").is_file():
-        write_small_plans(preprocessed, name=PLANS)
+        write_small_plans(preprocessed, name=PLANS, max_patch=MAX_PATCH)
     options = ["-d", number, "-c", CONFIGURATION, "-p", PLANS, "-np", "2"]
     _step(demo, [sys.executable, "-m", "nnunet_rw", "maps", *options], log / "maps.txt")
 
