@@ -113,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("-o", metavar="FOLDER", type=Path, default=Path("demo_output"), help="default: %(default)s")
     command.add_argument("--msd", metavar="FOLDER", type=Path, help="a real dataset in MSD layout")
     command.add_argument("--trainers", nargs="+", default=["nnUNetTrainer", "RWTrainer"], metavar="TRAINER")
-    command.add_argument("--epochs", type=_positive, default=8, help="default: %(default)s")
+    command.add_argument("--epochs", type=_positive, default=6, help="default: %(default)s")
     command.add_argument("--iterations", type=_positive, default=50, help="an epoch; default: %(default)s")
     command.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     return parser

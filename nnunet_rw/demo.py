@@ -52,7 +52,7 @@ class Demo:
 
     output: Path
     msd: Path | None = None
-    epochs: int = 8
+    epochs: int = 6
     iterations: int = 50
     trainers: tuple[str, ...] = ("nnUNetTrainer", "RWTrainer")
     device: str = "cpu"

@@ -136,7 +136,7 @@ def test_names_follow_nnunet(tmp_path):
         tmp_path
         / "nnUNet_results"
         / "Dataset004_Hippocampus"
-        / "RWTrainer_3epochs_20iterations__nnUNetPlansSmall__3d_fullres"
+        / "RWTrainer_3epochs_20iterations__nnUNetPlansDemo__3d_fullres"
         / "fold_0"
     )
     assert Demo(tmp_path).task == tmp_path / SYNTHETIC_TASK
