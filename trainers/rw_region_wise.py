@@ -8,7 +8,7 @@ from nnunet_rw.variants import lengths
 class RWTrainer_RRW(RWTrainer):
     """Rectified region-wise loss alone (Valverde & Tohka 2022).
 
-    For structures of comparable size. Alone it leaves small lesions in the background: see docs/rrw_alone.md.
+    For comparison with the paper. Where foreground is rare it stays in the background: see docs/rrw_alone.md.
     """
 
     loss_terms = (Term("rrw"),)

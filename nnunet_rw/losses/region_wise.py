@@ -32,10 +32,9 @@ def rectified_maps(interior_distance: torch.Tensor, onehot: torch.Tensor) -> tor
 class RectifiedRegionWiseLoss(SegmentationLoss):
     """Mean of p z with rectified region-wise maps z (Valverde & Tohka, Pattern Recognition 2022, arXiv 2108.01405).
 
-    Values in [-1, 1], unless a term is added: about -mean(D / max D) / C for a perfect prediction. Alone it needs
-    classes of comparable size: its gradient is at most p (1 - p) (1 + D / max D) per voxel, which vanishes at
-    a confident mistake, so a network that has settled on background everywhere stays there. Add it to Dice and
-    cross-entropy where lesions are small.
+    Values in [-1, 1]: about -mean(D / max D) / C for a perfect prediction. Alone it does not balance the classes, and
+    its gradient, at most p (1 - p) (1 + D / max D) per voxel, vanishes at a confident mistake: a network that has
+    settled on background everywhere stays there. Add it to Dice and cross-entropy (docs/rrw_alone.md).
     """
 
     kinds = (INTERIOR_DISTANCE,)

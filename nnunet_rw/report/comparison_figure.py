@@ -59,7 +59,7 @@ def draw_predictions(
         axis.set_title(name, fontsize=10)
         axis.axis("off")
     figure.suptitle(f"{title} slice {index}: found green, missed red, false blue", fontsize=10)
-    figure.tight_layout()
+    figure.tight_layout(rect=(0, 0, 1, 0.96))
     figure.savefig(path, dpi=130)
     plt.close(figure)
 
