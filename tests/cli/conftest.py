@@ -1,0 +1,55 @@
+"""Commands that succeed or fail, and a small dataset for them."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from nnunet_rw.cli import main
+from nnunet_rw.store import FOLDER_NAME
+
+SHAPE, SPACING_MM = (18, 20, 24), (3.0, 1.0, 0.5)
+
+
+@pytest.fixture
+def succeeds(capsys):
+    """Function that runs a command and returns what it printed."""
+
+    def run(*arguments):
+        capsys.readouterr()
+        assert main([str(argument) for argument in arguments]) == 0
+        return capsys.readouterr().out
+
+    return run
+
+
+@pytest.fixture
+def fails(capsys):
+    """Function that runs a command that the user got wrong and returns its only line on stderr."""
+
+    def run(*arguments):
+        capsys.readouterr()
+        assert main([str(argument) for argument in arguments]) == 2
+        output = capsys.readouterr()
+        assert output.out == ""
+        assert re.fullmatch(r"nnunet-rw: [^\n]+\n", output.err), output.err
+        return output.err.removeprefix("nnunet-rw: ").strip()
+
+    return run
+
+
+@pytest.fixture
+def dataset(make_dataset, blobs):
+    cases = {f"case_{number}": blobs(SHAPE, seed=number) for number in range(3)}
+    return make_dataset(cases, configurations={"3d_fullres": {"spacing": SPACING_MM}})
+
+
+@pytest.fixture
+def maps_of():
+    """Function that returns a folder's map files by kind and case, with the time at which they were written."""
+
+    def read(data_folder):
+        files = Path(data_folder, FOLDER_NAME).glob("*/*.b2nd")
+        return {f"{path.parent.name}/{path.stem}": path.stat().st_mtime_ns for path in files}
+
+    return read

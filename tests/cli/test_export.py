@@ -1,0 +1,162 @@
+"""`nnunet-rw export`: models that predict without this package."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+
+from nnunet_rw.cli import main
+
+DATASET = "Dataset900_Synthetic"
+
+
+@pytest.fixture
+def model(nnunet):
+    """What a training of two folds leaves, as far as it is read."""
+    folder = nnunet.results / DATASET / "RWTrainer_5epochs__nnUNetPlans__3d_fullres"
+    for name in ("plans.json", "dataset.json", "dataset_fingerprint.json"):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(f'{{"{name}": 1}}')
+    for fold in (0, 1):
+        (folder / f"fold_{fold}" / "validation").mkdir(parents=True)
+        curves = {"train_losses": [1.0, 2.0], "train_terms/rrw": [3.0], "val_terms/rrw": [4.0]}
+        checkpoint = {
+            "network_weights": {"w": torch.full((2,), float(fold))},
+            "trainer_name": "RWTrainer_5epochs",
+            "logging": curves,
+            "init_args": {"configuration": "3d_fullres", "fold": fold},
+        }
+        torch.save(checkpoint, folder / f"fold_{fold}" / "checkpoint_final.pth")
+    shutil.copyfile(folder / "fold_0" / "checkpoint_final.pth", folder / "fold_0" / "checkpoint_best.pth")
+    return folder
+
+
+EXPORT = ("export", "-d", "900", "-tr", "RWTrainer_5epochs")
+EXPORTED = "nnUNetTrainer__nnUNetPlans__3d_fullres"
+
+
+def test_export_names_the_stock_trainer_and_keeps_the_rest(model, succeeds, tmp_path):
+    text = succeeds(*EXPORT, "-o", tmp_path / "out")
+    folder = tmp_path / "out" / EXPORTED
+    command = f"Predict with: nnUNetv2_predict_from_modelfolder -i IMAGES -o PREDICTIONS -m {folder}"
+    assert text.splitlines() == [str(folder), command]
+    files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    assert files == [
+        "dataset.json",
+        "dataset_fingerprint.json",
+        "fold_0/checkpoint_final.pth",
+        "fold_1/checkpoint_final.pth",
+        "plans.json",
+    ]
+    assert list((tmp_path / "out").iterdir()) == [folder]
+    assert (folder / "plans.json").read_text() == '{"plans.json": 1}'
+    for fold in (0, 1):
+        exported = torch.load(folder / f"fold_{fold}" / "checkpoint_final.pth", weights_only=False)
+        assert exported["trainer_name"] == "nnUNetTrainer"
+        assert exported["network_weights"]["w"].tolist() == [fold, fold]
+        assert exported["init_args"] == {"configuration": "3d_fullres", "fold": fold}
+        assert exported["logging"] == {"train_losses": [1.0, 2.0]}
+
+
+def test_export_of_one_fold_or_another_checkpoint(model, succeeds, tmp_path):
+    succeeds(*EXPORT, "-o", tmp_path / "one", "-f", "1")
+    assert [path.parent.name for path in tmp_path.glob("one/*/*/*.pth")] == ["fold_1"]
+    succeeds(*EXPORT, "-o", tmp_path / "best", "-chk", "checkpoint_best.pth")
+    assert [path.parent.name for path in tmp_path.glob("best/*/*/*.pth")] == ["fold_0"]
+
+
+def test_export_overwrites_nothing(model, succeeds, fails, tmp_path):
+    succeeds(*EXPORT, "-o", tmp_path, "-f", "1")
+    message = fails(*EXPORT, "-o", tmp_path)
+    assert message == f"{tmp_path / EXPORTED} exists. Remove it or give another folder with -o."
+    assert [path.parent.name for path in (tmp_path / EXPORTED).glob("*/*.pth")] == ["fold_1"]
+
+
+def test_export_leaves_nothing_half_done(model, fails, tmp_path):
+    (model / "fold_1" / "checkpoint_final.pth").write_bytes(b"")
+    assert main([*EXPORT, "-o", str(tmp_path / "out")]) == 2
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["-tr", "RWTrainer"],
+            r"No trained model .*/RWTrainer__\S+\. Run: nnUNetv2_train 900 3d_fullres 0 -tr RWTrainer -p",
+        ),
+        (["-c", "2d"], r"No trained model .*__2d\. Run: nnUNetv2_train 900 2d 0 -tr RWTrainer_5epochs -p nnUNetPlans"),
+        (["-p", "tiny"], r"No trained model .*\. Run: nnUNetv2_train 900 3d_fullres 0 -tr RWTrainer_5epochs -p tiny"),
+        (["-f", "0", "3"], r"No checkpoint_final\.pth in fold_3 of .*\. Finish the training\."),
+        (["-chk", "checkpoint_x.pth"], r"No checkpoint_x\.pth in any fold of .*\. Finish the training\."),
+        (["-d", "901"], r"No dataset '901'.* Look into .*nnUNet_results\."),
+        (["-d", "Dataset901_None"], r"No dataset 'Dataset901_None' in .*nnUNet_results\. Run: nnUNetv2_train .*"),
+    ],
+)
+def test_export_of_what_is_not_there(model, fails, tmp_path, arguments, message):
+    assert re.match(message, fails(*EXPORT, *arguments, "-o", tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+PREDICT = """
+import sys
+from nnunetv2.inference.predict_from_raw_data import predict_entry_point_modelfolder
+if __name__ == "__main__":
+    predict_entry_point_modelfolder()
+    assert not any(name.split(".")[0] == "nnunet_rw" for name in sys.modules)
+"""
+
+
+@pytest.mark.slow
+def test_exported_model_predicts_without_this_package(make_dataset, blobs, nnunet, succeeds, monkeypatch, tmp_path):
+    # As large as the patch: prediction then is a single tile.
+    make_dataset({case: blobs((16, 16, 16), seed=seed) for seed, case in enumerate("abc")})
+    trainer = "RWTrainer_IWDiceCE_RRW_1epochs_1iterations"
+    train = [Path(sys.executable).with_name("nnUNetv2_train"), "900", "3d_fullres", "0", "-tr", trainer]
+    done = subprocess.run([*train, "-device", "cpu"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    succeeds("export", "-d", "900", "-tr", trainer, "-o", tmp_path)
+
+    original = nnunet.results / DATASET / f"{trainer}__nnUNetPlans__3d_fullres"
+    checkpoints = [
+        torch.load(folder / "fold_0" / "checkpoint_final.pth", weights_only=False)
+        for folder in (original, tmp_path / EXPORTED)
+    ]
+    weights = [checkpoint["network_weights"] for checkpoint in checkpoints]
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert any(key.startswith("train_terms/") for key in checkpoints[0]["logging"])
+
+    monkeypatch.delenv("nnUNet_extTrainer")
+    image = sitk.GetImageFromArray(np.random.default_rng(0).random((16, 16, 16), np.float32))
+    image.SetOrigin((3.0, 4.0, 5.0))
+    (tmp_path / "images").mkdir()
+    sitk.WriteImage(image, str(tmp_path / "images" / "new_0000.nii.gz"))
+    (tmp_path / "predict.py").write_text(PREDICT)
+    options = [
+        "-i",
+        "images",
+        "-o",
+        "predictions",
+        "-m",
+        EXPORTED,
+        "-f",
+        "0",
+        "-device",
+        "cpu",
+        "-npp",
+        "1",
+        "-nps",
+        "1",
+    ]
+    predict = [sys.executable, "predict.py", *options, "--disable_tta"]
+    done = subprocess.run(predict, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    predicted = sitk.ReadImage(str(tmp_path / "predictions" / "new.nii.gz"))
+    assert (predicted.GetSize(), predicted.GetOrigin()) == (image.GetSize(), image.GetOrigin())

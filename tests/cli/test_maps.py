@@ -1,0 +1,62 @@
+"""`nnunet-rw maps`: what is written, and what is left alone."""
+
+import re
+
+from nnunet_rw.maps.kinds import INTERIOR_DISTANCE, KINDS, LESION_IDS, SIGNED_DISTANCE
+from nnunet_rw.store import FOLDER_NAME, is_current
+
+SHAPE, SPACING_MM = (18, 20, 24), (3.0, 1.0, 0.5)
+
+
+def test_maps_are_written_once(dataset, succeeds, maps_of):
+    assert succeeds("maps", "-d", "900").endswith(
+        f"{dataset.name} 3d_fullres: maps of 3 cases written, all are current\n"
+    )
+    first = maps_of(dataset.data_folder())
+    assert set(first) == {f"{kind}/case_{i}" for kind in (INTERIOR_DISTANCE, LESION_IDS) for i in range(3)}
+    for name in first:
+        assert is_current(dataset.data_folder(), *name.split("/"), dataset.settings())
+
+    assert succeeds("maps", "-d", dataset.name, "-c", "3d_fullres", "-np", "1") == (
+        f"{dataset.name} 3d_fullres: maps of 0 cases written, all are current\n"
+    )
+    assert maps_of(dataset.data_folder()) == first
+
+
+def test_maps_overwrite(dataset, succeeds, maps_of):
+    succeeds("maps", "-d", "900", "--kind", SIGNED_DISTANCE)
+    first = maps_of(dataset.data_folder())
+    assert set(first) == {f"{SIGNED_DISTANCE}/case_{i}" for i in range(3)}
+    assert "maps of 3 cases written" in succeeds("maps", "-d", "900", "--kind", SIGNED_DISTANCE, "--overwrite")
+    second = maps_of(dataset.data_folder())
+    assert all(second[name] > first[name] for name in first)
+
+
+def test_maps_writes_only_what_is_missing(dataset, succeeds, maps_of):
+    succeeds("maps", "-d", "900")
+    first = maps_of(dataset.data_folder())
+    damaged = dataset.data_folder() / FOLDER_NAME / LESION_IDS / "case_2.b2nd"
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    (dataset.data_folder() / FOLDER_NAME / INTERIOR_DISTANCE / "case_0.b2nd").unlink()
+    assert "maps of 2 cases written" in succeeds("maps", "-d", "900")
+    second = maps_of(dataset.data_folder())
+    changed = {name for name in first if first[name] != second[name]}
+    assert changed == {f"{LESION_IDS}/case_2", f"{INTERIOR_DISTANCE}/case_0"}
+
+
+def test_maps_of_all_kinds_and_configurations(make_dataset, blobs, succeeds, maps_of):
+    configurations = {"2d": {"patch_size": (16, 16), "spacing": (1.0, 0.5)}, "3d_fullres": {"spacing": SPACING_MM}}
+    dataset = make_dataset({"a": blobs(SHAPE), "b": blobs(SHAPE, seed=1)}, configurations=configurations)
+    lines = succeeds("maps", "-d", "900", "--kind", "all").splitlines()
+    assert [line for line in lines if "written" in line] == [
+        f"{dataset.name} {name}: maps of 2 cases written, all are current" for name in configurations
+    ]
+    for name in configurations:
+        assert set(maps_of(dataset.data_folder(name))) == {f"{kind}/{case}" for kind in KINDS for case in "ab"}
+
+
+def test_maps_of_several_datasets(make_dataset, blobs, succeeds):
+    for number in (901, 902):
+        make_dataset({"a": blobs(SHAPE), "b": blobs(SHAPE, seed=1)}, name=f"Dataset{number}_Small")
+    text = succeeds("maps", "-d", "901", "902", "--kind", LESION_IDS)
+    assert re.findall(r"^(Dataset90\d)_Small 3d_fullres: maps of 2", text, re.MULTILINE) == ["Dataset901", "Dataset902"]

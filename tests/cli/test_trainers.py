@@ -1,0 +1,46 @@
+"""`nnunet-rw trainers`: the table of trainers, against the files that define them."""
+
+import ast
+import re
+from importlib import import_module
+from pathlib import Path
+
+from nnunet_rw import catalogue
+
+TRAINERS = Path(__file__).resolve().parents[2] / "trainers"
+
+
+def defined_trainers():
+    """Names of the classes that the files of the folder define, read without importing them."""
+    trees = [ast.parse(path.read_text()) for path in TRAINERS.glob("*.py")]
+    return {node.name for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)}
+
+
+def test_trainers_lists_every_class_of_the_folder_and_the_base(succeeds):
+    header, line, *rows = succeeds("trainers").split("\n\n")[0].splitlines()
+    assert header.split() == ["trainer", "loss", "maps", "paper"]
+    assert set(line) == {"-", " "}
+    names = [row.split()[0] for row in rows]
+    assert len(names) > 9
+    assert sorted(names) == sorted({"RWTrainer", *defined_trainers()})
+
+
+def test_trainers_table_tells_loss_maps_and_paper():
+    rows = {row.name: row for row in catalogue.trainer_rows()}
+    assert (rows["RWTrainer"].loss, rows["RWTrainer"].maps) == ("nnunet + rrw", "interior_distance")
+    assert rows["RWTrainer_IWDiceCE_RRW"].loss.startswith("IW-dice(power=0.5, normalise=True) + IW-ce(power")
+    assert rows["RWTrainer_IWDiceCE_RRW"].maps == "interior_distance, lesion_ids"
+    assert rows["RWTrainer_Boundary"].loss == "rebalance_region * nnunet + rebalance_boundary * boundary"
+    assert rows["RWTrainer_Boundary"].maps == "signed_distance"
+    assert rows["RWTrainer_ActiveContour"].maps == "none"
+    assert all(re.search(r"\b(19|20)\d\d\b", row.paper) and row.summary for row in rows.values())
+
+
+def test_trainers_of_a_length_are_not_listed_once_used():
+    before = sorted(catalogue.trainer_classes())
+    module = import_module("nnunet_rw.trainers.rw_region_wise")
+    try:
+        assert module.RWTrainer_RRW_7epochs.__name__ == "RWTrainer_RRW_7epochs"
+        assert sorted(catalogue.trainer_classes()) == before
+    finally:
+        vars(module).pop("RWTrainer_RRW_7epochs", None)
