@@ -48,7 +48,7 @@ class RWTrainer(nnUNetTrainer):
         names for `nnunet_rw.losses.build`.
     map_source : "stored" or "patch"
         Maps of the whole volume, stored beside the preprocessed arrays and carried through augmentation; or computed
-        on the augmented patch, as the papers' own codes do.
+        on the augmented patch, as the papers' own codes do, by the workers or, distances on a GPU, by the loss.
     oversample_by : "voxel" or "lesion"
         How nnU-Net's foreground patches are drawn: a voxel of a class, as nnU-Net does; or a lesion, each alike,
         then a voxel of it.
@@ -83,9 +83,14 @@ class RWTrainer(nnUNetTrainer):
         self._bad_steps = 0
         self.map_settings = MapSettings.from_plans(self.plans_manager, self.configuration_manager, self.dataset_json)
         self.map_layout = MapLayout.of(compound.kinds, self.map_settings.scheme)
+        # On a GPU the loss takes a patch's distances itself; connected components are for the CPU.
+        on_device = self.map_source == "patch" and self.device.type == "cuda"
+        in_batch = [kind for kind in compound.kinds if kind == LESION_IDS or not on_device]
+        self.batch_layout = MapLayout.of(in_batch, self.map_settings.scheme)
         self.print_to_log_file(f"Loss: {compound.formula()}")
         self.print_to_log_file(f"Maps: {', '.join(self.map_layout.kinds) or 'none'} ({self.map_source})")
-        return MappedLoss(compound, scale_weights)
+        spacing_mm = self.map_settings.spacing_mm[-len(self.configuration_manager.patch_size) :]
+        return MappedLoss(compound, scale_weights, spacing_mm)
 
     def _heads(self) -> dict[str, Any]:
         return {"regions": self.label_manager.has_regions, "ignore_label": self.label_manager.ignore_label}
@@ -112,7 +117,7 @@ class RWTrainer(nnUNetTrainer):
             if self.oversample_by == "lesion"
             else None,
         )
-        with _replaced(stock, "nnUNetDataLoader", loader):
+        with replaced(stock, "nnUNetDataLoader", loader):
             return super().get_dataloaders()
 
     def get_training_transforms(self, *args: Any, **kwargs: Any) -> ComposeTransforms:  # type: ignore[override]
@@ -144,15 +149,15 @@ class RWTrainer(nnUNetTrainer):
         self._log_terms("val_terms")
 
     def _with_maps(self, pipeline: ComposeTransforms) -> ComposeTransforms:
-        if not self.map_layout.kinds:
+        if not self.batch_layout.kinds:
             return pipeline
         extend = carry_maps if self.map_source == "stored" else compute_maps
-        return extend(pipeline, self.map_layout, self.map_settings.spacing_mm)
+        return extend(pipeline, self.batch_layout, self.map_settings.spacing_mm)
 
     def _bind_maps(self, batch: dict[str, Any]) -> None:
         if "maps" not in batch:
             return
-        self.loss.maps = self.map_layout.split(batch["maps"].to(self.device, non_blocking=True))
+        self.loss.maps = self.batch_layout.split(batch["maps"].to(self.device, non_blocking=True))
         if "lesion_table" in batch:
             self.loss.maps["lesion_table"] = batch["lesion_table"].to(self.device, non_blocking=True)
 
@@ -196,7 +201,7 @@ class RWTrainer(nnUNetTrainer):
 
 
 @contextmanager
-def _replaced(module: Any, name: str, value: Any) -> Iterator[None]:
+def replaced(module: Any, name: str, value: Any) -> Iterator[None]:
     """The module's global changed for a while: nnU-Net names its loader class inside a method of sixty lines."""
     original = getattr(module, name)
     setattr(module, name, value)

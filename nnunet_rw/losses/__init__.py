@@ -13,19 +13,43 @@ from typing import Any
 
 from nnunet_rw.losses.base import SegmentationLoss
 from nnunet_rw.losses.compound import CompoundLoss, Term
-from nnunet_rw.losses.cross_entropy import CrossEntropyLoss, FocalLoss
+from nnunet_rw.losses.cross_entropy import CrossEntropyLoss, TopKLoss, WeightedCrossEntropyLoss
+from nnunet_rw.losses.focal import FocalLoss, SoftmaxFocalLoss
+from nnunet_rw.losses.fuzzy_rough import DualFuzzyRoughLoss, FuzzyRoughLoss
+from nnunet_rw.losses.generalized_dice import FocalGeneralizedDiceBCELoss, GeneralizedDiceLoss
+from nnunet_rw.losses.hausdorff import HausdorffConvolutionLoss, HausdorffDTLoss, HausdorffErosionLoss
 from nnunet_rw.losses.inputs import LossInputs
-from nnunet_rw.losses.overlap import AsymmetricSimilarityLoss, DiceLoss
-from nnunet_rw.losses.region_wise import ActiveContourLoss, BoundaryLoss, RectifiedRegionWiseLoss
+from nnunet_rw.losses.lesion_wise import BlobLoss, CCDiceCELoss
+from nnunet_rw.losses.overlap import AsymmetricSimilarityLoss, DiceLoss, FocalTverskyLoss
+from nnunet_rw.losses.region_wise import (
+    ActiveContourLoss,
+    BoundaryLoss,
+    GeneralizedSurfaceLoss,
+    RectifiedRegionWiseLoss,
+)
 
 LOSSES: dict[str, type[SegmentationLoss]] = {
     "rrw": RectifiedRegionWiseLoss,
     "boundary": BoundaryLoss,
     "active_contour": ActiveContourLoss,
+    "gsl": GeneralizedSurfaceLoss,
+    "hausdorff_dt": HausdorffDTLoss,
+    "hausdorff_er": HausdorffErosionLoss,
+    "hausdorff_cv": HausdorffConvolutionLoss,
+    "fuzzy_rough": FuzzyRoughLoss,
+    "fuzzy_rough_dual": DualFuzzyRoughLoss,
+    "blob": BlobLoss,
+    "cc_dice_ce": CCDiceCELoss,
     "dice": DiceLoss,
     "asl": AsymmetricSimilarityLoss,
+    "focal_tversky": FocalTverskyLoss,
+    "gdl": GeneralizedDiceLoss,
+    "focal_gdl_bce": FocalGeneralizedDiceBCELoss,
     "ce": CrossEntropyLoss,
+    "wce": WeightedCrossEntropyLoss,
+    "topk": TopKLoss,
     "focal": FocalLoss,
+    "softmax_focal": SoftmaxFocalLoss,
 }
 
 
@@ -61,9 +85,14 @@ def build(name: str, **options: Any) -> SegmentationLoss:
 
 def option_names(loss: type[SegmentationLoss]) -> set[str]:
     """The options that a loss takes, those of its base classes included."""
+    return set(option_defaults(loss))
+
+
+def option_defaults(loss: type[SegmentationLoss]) -> dict[str, Any]:
+    """The options that a loss takes and their values where none are given."""
     return {
-        name
-        for base in loss.__mro__
+        name: parameter.default
+        for base in reversed(loss.__mro__)  # what a class sets itself comes last, and stays
         if issubclass(base, SegmentationLoss)
         for name, parameter in inspect.signature(base.__init__).parameters.items()
         if name != "self" and parameter.kind is not inspect.Parameter.VAR_KEYWORD
@@ -90,4 +119,14 @@ def unique_names(names: Sequence[str]) -> list[str]:
     ]
 
 
-__all__ = ["LOSSES", "CompoundLoss", "LossInputs", "SegmentationLoss", "Term", "build", "option_names", "unique_names"]
+__all__ = [
+    "LOSSES",
+    "CompoundLoss",
+    "LossInputs",
+    "SegmentationLoss",
+    "Term",
+    "build",
+    "option_defaults",
+    "option_names",
+    "unique_names",
+]

@@ -35,39 +35,66 @@ class MappedLoss(nn.Module):
     loss : CompoundLoss
     scale_weights : sequence of float, optional
         One per deep-supervision output; a scale of weight 0 is not computed. Without it there is one output.
+    spacing_mm : sequence of float, optional
+        Of the first output, for distances that a loss takes itself. The other outputs' voxels are larger.
     """
 
-    def __init__(self, loss: CompoundLoss, scale_weights: Sequence[float] | None = None):
+    def __init__(
+        self,
+        loss: CompoundLoss,
+        scale_weights: Sequence[float] | None = None,
+        spacing_mm: Sequence[float] | None = None,
+    ):
         super().__init__()
         self.loss = loss
         self.scale_weights = scale_weights
+        self.spacing_mm = spacing_mm
         self.maps: dict[str, torch.Tensor] = {}
         self._history: dict[str, list[torch.Tensor]] = defaultdict(list)
 
     def forward(
         self, output: torch.Tensor | Sequence[torch.Tensor], target: torch.Tensor | Sequence[torch.Tensor]
     ) -> torch.Tensor:
-        """Weighted sum over the scales; the maps are resampled to each output's shape on their own device."""
+        """Weighted sum over the scales; the maps are resampled to each output's shape on their own device.
+
+        Maps that did not come with the batch are computed from the first target, on its device.
+        """
         if self.scale_weights is None:
-            value = self.loss(output, target, self.maps)
+            value = self.loss(output, target, self.maps, self.spacing_mm)
             self._remember(self.loss.last_terms)
             return value
+        maps = self._complete(output[0], target[0])
         total = output[0].new_zeros((), dtype=torch.float32)
         terms: dict[str, torch.Tensor] = {}
         for weight, logits, labels in zip(self.scale_weights, output, target, strict=True):
             if weight == 0:
                 continue
-            total = total + weight * self.loss(logits, labels, resample_maps(self.maps, logits.shape[2:]))
+            resampled = resample_maps(maps, logits.shape[2:])
+            total = total + weight * self.loss(logits, labels, resampled, self._spacing(output[0], logits))
             for name, value in self.loss.last_terms.items():
                 terms[name] = terms.get(name, 0) + weight * value
         self._remember(terms)
         return total
+
+    def _complete(self, logits: torch.Tensor, target: torch.Tensor) -> dict[str, torch.Tensor]:
+        if all(kind in self.maps for kind in self.loss.kinds):
+            return self.maps
+        inputs = LossInputs(logits, target, self.maps, self.spacing_mm, self.loss.regions, self.loss.ignore_label)
+        for kind in self.loss.kinds:
+            inputs.map(kind)
+        return inputs.maps
 
     def pop_term_means(self) -> dict[str, float]:
         """Mean of every term, before its weight, over the calls since the last time."""
         means = {name: torch.stack(values).float().mean().item() for name, values in self._history.items()}
         self._history.clear()
         return means
+
+    def _spacing(self, full: torch.Tensor, logits: torch.Tensor) -> tuple[float, ...] | None:
+        if self.spacing_mm is None:
+            return None
+        sizes = zip(self.spacing_mm, full.shape[2:], logits.shape[2:], strict=True)
+        return tuple(step * size / coarse for step, size, coarse in sizes)
 
     def _remember(self, terms: dict[str, torch.Tensor]) -> None:
         # Kept on the device: reading a value here would make every step wait for the GPU.

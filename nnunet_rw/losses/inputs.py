@@ -10,6 +10,7 @@ import torch
 from torch.nn.functional import interpolate, log_softmax, logsigmoid
 
 from nnunet_rw.layout import lesion_table_tensor
+from nnunet_rw.losses.distance_transform import distance_to, target_distances
 from nnunet_rw.maps.distance import boundary_maps, interior_distance
 from nnunet_rw.maps.kinds import INTERIOR_DISTANCE, LESION_IDS, SIGNED_DISTANCE, lesion_ids_of_masks, region_distances
 
@@ -28,7 +29,7 @@ class LossInputs:
     maps : dict, optional
         By kind (B, M, X, Y[, Z]), and "lesion_table" (B, 2, K + 1). What is absent is computed from the target.
     spacing : sequence of float, optional
-        mm per axis, for maps that are computed here; without it the unit is the voxel.
+        mm per axis, for maps and distances that are computed here; without it the unit is the voxel.
     regions : bool
         Heads are overlapping regions (sigmoid) instead of exclusive classes (softmax).
     ignore_label : int, optional
@@ -139,6 +140,52 @@ class LossInputs:
         return values
 
     @cached_property
+    def boundary_distance(self) -> torch.Tensor:
+        """(B, C, ...) distance to the boundary of every head's target.
+
+        0 where it is absent, or where it fills the patch and the map knows no boundary beyond it.
+        """
+        distance = self.map(SIGNED_DISTANCE).to(self.logits.dtype)
+        # A class without a boundary has one value in all labelled voxels, sign included.
+        lowest = highest = distance
+        if self.mask is not None:
+            lowest, highest = distance.masked_fill(~self.mask, torch.inf), distance.masked_fill(~self.mask, -torch.inf)
+        bounded = lowest.flatten(2).amin(2) < highest.flatten(2).amax(2)
+        return distance.abs() * _per_channel(bounded, distance)
+
+    def predicted_boundary_distance(self, most_probable: bool = False) -> torch.Tensor:
+        """(B, C, ...) distance to the boundary of every head's prediction, without gradient.
+
+        Parameters
+        ----------
+        most_probable : bool
+            Predicted is the most probable class, instead of each with a probability above 0.5. A region is a class
+            against the rest, so for regions both are p > 0.5.
+
+        Returns
+        -------
+        float tensor
+            Inside the predicted mask the distance to the nearest voxel outside, and the reverse; unlabelled voxels
+            are neither and hold 0. 0 everywhere where a mask is empty or full.
+        """
+        key = ("predicted_boundary_distance", most_probable)
+        if key not in self.shared:
+            mask = self.predicted(most_probable)
+            known = torch.ones_like(mask) if self.mask is None else self.mask.expand_as(mask)
+            inside, outside = mask & known, ~mask & known
+            distance = torch.where(mask, distance_to(outside, self.spacing), distance_to(inside, self.spacing))
+            bounded = inside.flatten(2).any(2) & outside.flatten(2).any(2)
+            self.shared[key] = distance.to(self.logits.dtype) * known * _per_channel(bounded, distance)
+        return self.shared[key]
+
+    def predicted(self, most_probable: bool = False) -> torch.Tensor:
+        """(B, C, ...) bool prediction of every head, see `predicted_boundary_distance`."""
+        if self.regions or not most_probable:
+            return self.probabilities > 0.5
+        winner = self.logits.argmax(1, keepdim=True)
+        return torch.zeros_like(self.logits, dtype=torch.bool).scatter_(1, winner, True)
+
+    @cached_property
     def lesion_ids(self) -> torch.Tensor:
         """(B, 1, ...) int64 lesion ids, or (B, R, ...) for regions; 0 outside lesions and in unlabelled voxels."""
         foreground = self.onehot if self.regions else self.onehot[:, 1:]
@@ -181,6 +228,9 @@ class LossInputs:
         return [(sample, None if ignore is None else ignore[b]) for b, sample in enumerate(target)]
 
     def _computed_distances(self, kind: str) -> torch.Tensor:
+        if self.raw_target.device.type != "cpu":
+            target = self.onehot > 0
+            return target_distances(kind, target, self.mask, self.regions, self.spacing).to(self.logits.dtype)
         maps = []
         for sample, ignore in self._samples():
             if self.regions:
@@ -205,6 +255,19 @@ class LossInputs:
             tables.append(lesion_table_tensor(table).T)
         stacked = torch.nn.utils.rnn.pad_sequence(tables, batch_first=True).transpose(1, 2)
         return torch.from_numpy(np.stack(ids)).to(self.logits), stacked.to(self.logits)
+
+
+def _per_channel(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """(B, C) values as (B, C, 1, ...)."""
+    return values.view(*values.shape, *(1,) * (like.ndim - 2))
+
+
+def without_single_slices(values: torch.Tensor) -> torch.Tensor:
+    """(B, C, ...) without the spatial axes of one voxel, but for the last: one slice of a volume is an image."""
+    axes = [axis for axis in range(2, values.ndim) if values.shape[axis] == 1]
+    if len(axes) == values.ndim - 2:
+        axes = axes[:-1]
+    return values.squeeze(axes)
 
 
 def _check_labels(target: torch.Tensor, num_heads: int, ignore_label: int | None) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from nnunet_rw.losses.base import SegmentationLoss
-from nnunet_rw.losses.inputs import LossInputs
+from nnunet_rw.losses.inputs import LossInputs, without_single_slices
+from nnunet_rw.losses.weighting import ReweightedLoss
 from nnunet_rw.maps.kinds import INTERIOR_DISTANCE, SIGNED_DISTANCE
 
 
@@ -29,7 +29,7 @@ def rectified_maps(interior_distance: torch.Tensor, onehot: torch.Tensor) -> tor
     return torch.where(onehot > 0, -inside / highest.clamp_min(torch.finfo(inside.dtype).tiny), 1.0)
 
 
-class RectifiedRegionWiseLoss(SegmentationLoss):
+class RectifiedRegionWiseLoss(ReweightedLoss):
     """Mean of p z with rectified region-wise maps z (Valverde & Tohka, Pattern Recognition 2022, arXiv 2108.01405).
 
     Values in [-1, 1]: about -mean(D / max D) / C for a perfect prediction. Alone it does not balance the classes, and
@@ -41,13 +41,13 @@ class RectifiedRegionWiseLoss(SegmentationLoss):
 
     def compute(self, inputs: LossInputs) -> torch.Tensor:
         maps = rectified_maps(inputs.map(INTERIOR_DISTANCE), inputs.onehot)
-        return inputs.mean(self.chosen(inputs.probabilities * maps))
+        return self.mean(inputs, self.chosen(inputs.probabilities * maps))
 
-    def formula(self) -> str:
-        return "mean(p z), z = -D / max D inside, +1 outside"
+    def unweighted_formula(self) -> str:
+        return f"mean({'w ' if self.weighting else ''}p z), z = -D / max D inside, +1 outside"
 
 
-class BoundaryLoss(SegmentationLoss):
+class BoundaryLoss(ReweightedLoss):
     """Mean of p z with signed distances z (Kervadec et al., arXiv 1812.07032).
 
     Parameters
@@ -61,25 +61,25 @@ class BoundaryLoss(SegmentationLoss):
 
     kinds = (SIGNED_DISTANCE,)
 
-    def __init__(self, inside_offset: float = 0.0, include_background: bool = False, **heads: Any):
-        super().__init__(include_background=include_background, **heads)
+    def __init__(self, inside_offset: float = 0.0, include_background: bool = False, **options: Any):
+        super().__init__(include_background=include_background, **options)
         self.inside_offset = inside_offset
 
     def compute(self, inputs: LossInputs) -> torch.Tensor:
         maps = inputs.map(SIGNED_DISTANCE)
         if self.inside_offset:
             maps = torch.where(maps < 0, maps + self.inside_offset, maps)
-        return inputs.mean(self.chosen(inputs.probabilities * maps))
+        return self.mean(inputs, self.chosen(inputs.probabilities * maps))
 
-    def formula(self) -> str:
-        return "mean(p z), z = signed distance in mm"
+    def unweighted_formula(self) -> str:
+        return f"mean({'w ' if self.weighting else ''}p z), z = signed distance in mm"
 
 
-class ActiveContourLoss(SegmentationLoss):
+class ActiveContourLoss(ReweightedLoss):
     """Region term mean(p z), z = -1 inside and +1 outside, and the contour's length (Chen et al., CVPR 2019).
 
     The region term equals the paper's up to a constant. The length is the mean of sqrt(sum of squared forward
-    differences of p + 1e-8).
+    differences of p + 1e-8); one slice of a volume has the length of an image. Weights apply to the region term.
 
     Parameters
     ----------
@@ -87,14 +87,15 @@ class ActiveContourLoss(SegmentationLoss):
         Weight of the length against the region term.
     """
 
-    def __init__(self, length_weight: float = 1.0, include_background: bool = True, **heads: Any):
-        super().__init__(include_background=include_background, **heads)
+    def __init__(self, length_weight: float = 1.0, include_background: bool = True, **options: Any):
+        super().__init__(include_background=include_background, **options)
         self.length_weight = length_weight
 
     def compute(self, inputs: LossInputs) -> torch.Tensor:
         probabilities = self.chosen(inputs.probabilities)
-        region = inputs.mean(probabilities * (1 - 2 * self.chosen(inputs.onehot)))
-        return region + self.length_weight * self._length(probabilities, inputs.mask)
+        region = self.mean(inputs, probabilities * (1 - 2 * self.chosen(inputs.onehot)))
+        mask = None if inputs.mask is None else without_single_slices(inputs.mask)
+        return region + self.length_weight * self._length(without_single_slices(probabilities), mask)
 
     @staticmethod
     def _length(probabilities: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
@@ -109,8 +110,44 @@ class ActiveContourLoss(SegmentationLoss):
         labelled = torch.stack([_shifted(mask, axis) for axis in (None, *axes)]).all(0)
         return (length * labelled).sum() / (labelled.sum() * length.shape[1]).clamp_min(1)
 
-    def formula(self) -> str:
-        return f"mean(p z), z = -1 inside, +1 outside, + {self.length_weight:g} length(p)"
+    def unweighted_formula(self) -> str:
+        weight = "w " if self.weighting else ""
+        return f"mean({weight}p z), z = -1 inside, +1 outside, + {self.length_weight:g} length(p)"
+
+
+class GeneralizedSurfaceLoss(ReweightedLoss):
+    """1 - sum(z^2 (1 - y - p)^2) / sum(z^2), z the signed distance (Celaya et al., arXiv 2302.03868).
+
+    From 0 for a perfect prediction to 1 for its opposite, whatever the size of the class; mean over samples and
+    classes, an absent class giving 0. The paper weighs the classes against each other and leads over from Dice and
+    cross-entropy; here classes weigh alike and schedules belong to the compound.
+
+    Parameters
+    ----------
+    include_background : bool
+        Default False.
+    """
+
+    kinds = (SIGNED_DISTANCE,)
+
+    def __init__(self, include_background: bool = False, **options: Any):
+        super().__init__(include_background=include_background, **options)
+
+    def compute(self, inputs: LossInputs) -> torch.Tensor:
+        # By the largest distance, so that squares of far voxels neither overflow nor hide near ones.
+        distance = self.chosen(inputs.map(SIGNED_DISTANCE).to(inputs.logits.dtype)).abs()
+        scale = distance.flatten(2).amax(2).clamp_min(1e-8)
+        squared = (distance / scale.view(*scale.shape, *(1,) * (distance.ndim - 2))) ** 2
+        for weights in (self.weights(inputs), inputs.mask):
+            squared = squared if weights is None else squared * weights
+        both = self.chosen(inputs.onehot) + self.chosen(inputs.probabilities)
+        whole = squared.flatten(2).sum(2)
+        missing = (squared * (both * (2 - both))).flatten(2).sum(2)  # 1 - (1 - both)^2
+        return (missing / whole.clamp_min(torch.finfo(whole.dtype).tiny)).mean()
+
+    def unweighted_formula(self) -> str:
+        weight = "w " if self.weighting else ""
+        return f"1 - sum({weight}z^2 (1 - y - p)^2) / sum({weight}z^2), z = signed distance"
 
 
 def _shifted(values: torch.Tensor, ahead: int | None) -> torch.Tensor:

@@ -117,7 +117,10 @@ class ReweightedLoss(SegmentationLoss):
         super().__init__(**heads)
         if reweight not in (None, "inverse_volume"):
             raise ValueError(f"Expected reweight to be 'inverse_volume' or None, but got {reweight!r}.")
-        self.weighting = InverseVolume(scope, power, w_min, w_max, normalise) if reweight else None
+        weighting = InverseVolume(scope, power, w_min, w_max, normalise)
+        if reweight is None and weighting != InverseVolume():
+            raise ValueError("Expected reweight='inverse_volume' with scope, power, w_min, w_max or normalise.")
+        self.weighting = weighting if reweight else None
         if self.weighting:
             self.kinds = (*self.kinds, LESION_IDS)
 
@@ -128,6 +131,11 @@ class ReweightedLoss(SegmentationLoss):
         if self.weighting not in inputs.shared:
             inputs.shared[self.weighting] = self.weighting.weights(inputs)
         return inputs.shared[self.weighting]
+
+    def mean(self, inputs: LossInputs, values: torch.Tensor) -> torch.Tensor:
+        """Mean of w times (B, C, ...) values over batch, channels and labelled voxels."""
+        weights = self.weights(inputs)
+        return inputs.mean(values if weights is None else values * weights)
 
     def formula(self) -> str:
         return (

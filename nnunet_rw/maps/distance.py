@@ -70,9 +70,9 @@ def signed_distance(
             return np.full(mask.shape, diagonal(mask.shape, spacing), np.float32)
         distance = interior_distance(mask, spacing)
         return np.negative(distance, out=distance, where=mask)
-    distance = _distance_to(~mask & ~ignore, spacing)
+    distance = distance_to(~mask & ~ignore, spacing)
     np.negative(distance, out=distance, where=mask)
-    return np.where(ignore, np.float32(0), np.where(mask, distance, _distance_to(mask & ~ignore, spacing)))
+    return np.where(ignore, np.float32(0), np.where(mask, distance, distance_to(mask & ~ignore, spacing)))
 
 
 def boundary_maps(
@@ -117,6 +117,27 @@ def boundary_maps(
     return maps
 
 
+def distance_to(mask: np.ndarray, spacing: Sequence[float] | None = None) -> np.ndarray:
+    """Distance from every voxel to the nearest voxel of the mask.
+
+    Parameters
+    ----------
+    mask : boolean array (X, Y[, Z])
+    spacing : sequence of float, optional
+        mm per array axis; without it the unit is the voxel.
+
+    Returns
+    -------
+    float32 array of the shape of ``mask``
+        0 in the mask; the volume's diagonal where it is empty.
+    """
+    mask = as_mask(mask)
+    spacing = as_spacing(spacing, mask.ndim)
+    if not mask.any():
+        return np.full(mask.shape, diagonal(mask.shape, spacing), np.float32)
+    return _edt((~mask).view(np.uint8), spacing)
+
+
 def _edt(data: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:
     return edt.edt(np.ascontiguousarray(data), anisotropy=spacing, black_border=False, parallel=1)
 
@@ -128,16 +149,9 @@ def _shifted(labels: np.ndarray) -> np.ndarray:
     return np.add(labels, 1, dtype=dtype, casting="unsafe")
 
 
-def _distance_to(mask: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:
-    """Distance to the nearest voxel of the mask, 0 in it; the diagonal where the mask is empty."""
-    if not mask.any():
-        return np.full(mask.shape, diagonal(mask.shape, spacing), np.float32)
-    return _edt((~mask).view(np.uint8), spacing)
-
-
 def _interior_distance_of_known(labels: np.ndarray, ignored: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:
     distance = np.zeros(labels.shape, np.float32)
     for label in np.unique(labels[~ignored]):
         inside = labels == label
-        distance[inside] = _distance_to(~inside & ~ignored, spacing)[inside]
+        distance[inside] = distance_to(~inside & ~ignored, spacing)[inside]
     return distance

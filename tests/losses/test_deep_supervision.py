@@ -194,3 +194,22 @@ def test_stock_loss_sees_what_nnunet_hands_over(batch):
     loss = MappedLoss(CompoundLoss([("nnunet", 2.0, stock), ("ce", 1.0, build("ce"))]))
     expected = 2 * outputs[0].square().mean() + build("ce")(outputs[0], targets[0])
     torch.testing.assert_close(loss(outputs[0], targets[0]), expected)
+
+
+def test_maps_that_did_not_come_are_computed_from_the_first_target(batch):
+    outputs, targets, maps = batch
+    carried = mapped(maps)(outputs, targets)
+    computed = MappedLoss(compound(), SCALE_WEIGHTS, SPACING_MM)
+    torch.testing.assert_close(computed(outputs, targets), carried)
+    assert computed.maps == {}
+
+
+def test_every_scale_has_the_spacing_of_its_voxels(batch):
+    outputs, targets, maps = batch
+    loss = compound()
+    seen = []
+    loss.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[3]))
+    bound = MappedLoss(loss, SCALE_WEIGHTS, SPACING_MM)
+    bound.maps = maps
+    bound(outputs, targets)
+    np.testing.assert_allclose(seen, [(1.5, 0.7, 2.0), (1.5, 1.4, 4.0), (3.0, 2.8, 10.0)])  # 10 voxels become 2

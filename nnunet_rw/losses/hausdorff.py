@@ -1,0 +1,160 @@
+"""Losses that estimate the Hausdorff distance (Karimi & Salcudean, IEEE TMI 2020, arXiv 1904.10030)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from nnunet_rw.losses.convolution import BallMean, cross_mean
+from nnunet_rw.losses.inputs import LossInputs, without_single_slices
+from nnunet_rw.losses.weighting import ReweightedLoss
+from nnunet_rw.maps.kinds import SIGNED_DISTANCE
+
+
+class HausdorffDTLoss(ReweightedLoss):
+    """Mean of (p - y)^2 (d_p^a + d_y^a), d the distance to the boundary of prediction and of target.
+
+    d_y is the carried map; d_p is taken in every step from the prediction as it is in the patch, exactly and on its
+    device, without gradient. A mask that is empty or fills the patch has d = 0.
+
+    Parameters
+    ----------
+    alpha : float
+        Power of the distances; 2 in the paper.
+    inside_only : bool
+        Distances inside the masks only, 0 outside, as in Kervadec's code.
+    most_probable : bool
+        The predicted mask is where the class is the most probable (Kervadec's code) instead of p > 0.5. For regions
+        both are p > 0.5.
+    include_background : bool
+        Default False.
+    """
+
+    kinds = (SIGNED_DISTANCE,)
+
+    def __init__(
+        self,
+        alpha: float = 2.0,
+        inside_only: bool = False,
+        most_probable: bool = False,
+        include_background: bool = False,
+        **options: Any,
+    ):
+        super().__init__(include_background=include_background, **options)
+        self.alpha, self.inside_only, self.most_probable = alpha, inside_only, most_probable
+
+    def compute(self, inputs: LossInputs) -> torch.Tensor:
+        target, predicted = inputs.boundary_distance, inputs.predicted_boundary_distance(self.most_probable)
+        if self.inside_only:
+            target = target * inputs.onehot
+            predicted = predicted * inputs.predicted(self.most_probable)
+        error = (inputs.probabilities - inputs.onehot) ** 2
+        return self.mean(inputs, self.chosen(error * (target**self.alpha + predicted**self.alpha)))
+
+    def unweighted_formula(self) -> str:
+        return f"mean({'w ' if self.weighting else ''}(p - y)^2 (d_p^{self.alpha:g} + d_y^{self.alpha:g}))"
+
+
+class HausdorffErosionLoss(ReweightedLoss):
+    """Errors that survive k soft erosions, times k^a, summed over k = 1 ... erosions; mean over voxels.
+
+    A soft erosion of (p - y)^2 is its mean over the cross of direct neighbours (0 beyond the image), minus 0.5, cut at
+    0 and stretched to [0, 1] per sample and class: PatRyg99/HausdorffLoss. That code leaves torch and has no gradient;
+    this one has. A voxel whose error, with its neighbours', is below 0.5 costs nothing: a prediction of 0.5 everywhere
+    has neither loss nor gradient, so add it to a loss that starts training. Steps are voxels, whatever the spacing.
+
+    Parameters
+    ----------
+    alpha : float
+    erosions : int
+    include_background : bool
+        Default False.
+    """
+
+    def __init__(self, alpha: float = 2.0, erosions: int = 10, include_background: bool = False, **options: Any):
+        super().__init__(include_background=include_background, **options)
+        if erosions < 1:
+            raise ValueError(f"Expected at least one erosion, but got {erosions}.")
+        self.alpha, self.erosions = alpha, erosions
+
+    def compute(self, inputs: LossInputs) -> torch.Tensor:
+        error = self.chosen((inputs.probabilities - inputs.onehot) ** 2)
+        if inputs.mask is not None:
+            error = error * inputs.mask
+        bound = without_single_slices(error)
+        axes = tuple(range(2, bound.ndim))
+        total = torch.zeros_like(bound)
+        for step in range(1, self.erosions + 1):
+            bound = (cross_mean(bound) - 0.5).clamp_min(0)
+            lowest, highest = bound.amin(axes, keepdim=True), bound.amax(axes, keepdim=True)
+            # Rounding alone must not be stretched to [0, 1].
+            varies = highest - lowest > 1e-6
+            # A gradient must not pass through a division by 0, though its result is thrown away.
+            span = torch.where(varies, highest - lowest, 1)
+            bound = torch.where(varies, (bound - lowest) / span, bound)
+            total = total + bound * step**self.alpha
+        return self.mean(inputs, total.view(error.shape))
+
+    def unweighted_formula(self) -> str:
+        return (
+            f"mean({'w ' if self.weighting else ''}sum of k^{self.alpha:g} erosion_k((p - y)^2), k <= {self.erosions})"
+        )
+
+
+class HausdorffConvolutionLoss(ReweightedLoss):
+    """Errors as deep as a ball of radius r, times r^a, summed over radii; mean over voxels.
+
+    With B_r the mean over a ball, f the soft threshold, e = (p - y)^2:
+
+        sum over r of r^a [ (f(B_r(1 - y)) + f(B_r p)) e p + (f(B_r y) + f(B_r(1 - p))) e y ]
+
+    so a false voxel counts if it lies deep in the true background or in the prediction, a missed one if it lies deep
+    in the true lesion or in what is predicted background. The paper leaves f open ("soft thresholding"): here
+    f(x) = max(0, 2 x - 1), the threshold of its erosion loss. Balls are averaged over the labelled part of the image,
+    whose border so is no boundary; they are taken by FFT, at one price for every radius.
+
+    Parameters
+    ----------
+    alpha : float
+    radii : sequence of float
+        In the unit of the spacing; the paper's, in voxels, by default.
+    include_background : bool
+        Default False.
+    """
+
+    def __init__(
+        self,
+        alpha: float = 2.0,
+        radii: Sequence[float] = (3, 6, 9, 12, 15, 18),
+        include_background: bool = False,
+        **options: Any,
+    ):
+        super().__init__(include_background=include_background, **options)
+        if not radii or min(radii) <= 0:
+            raise ValueError(f"Expected radii above 0, but got {tuple(radii)}.")
+        self.alpha, self.radii = alpha, tuple(float(radius) for radius in radii)
+
+    def compute(self, inputs: LossInputs) -> torch.Tensor:
+        p, y = self.chosen(inputs.probabilities), self.chosen(inputs.onehot)
+        error = (p - y) ** 2
+        false, missed = error * p, error * y
+        known = torch.ones_like(p[:, :1]) if inputs.mask is None else inputs.mask.to(p.dtype)
+        balls = BallMean(known, inputs.spacing, max(self.radii))
+        p_spectrum, y_spectrum = balls.spectrum(p), balls.spectrum(y)
+        total = torch.zeros_like(p)
+        for radius in self.radii:
+            around_p, around_y = balls.mean(p_spectrum, radius), balls.mean(y_spectrum, radius)
+            depth_false = _threshold(1 - around_y) + _threshold(around_p)
+            depth_missed = _threshold(around_y) + _threshold(1 - around_p)
+            total = total + radius**self.alpha * (depth_false * false + depth_missed * missed)
+        return self.mean(inputs, total)
+
+    def unweighted_formula(self) -> str:
+        radii = ", ".join(f"{radius:g}" for radius in self.radii)
+        return f"mean({'w ' if self.weighting else ''}sum of r^{self.alpha:g} depth_r (p - y)^2), r = {radii}"
+
+
+def _threshold(values: torch.Tensor) -> torch.Tensor:
+    return (2 * values - 1).clamp_min(0)

@@ -1,0 +1,111 @@
+"""Dice-like losses by hand."""
+
+import pytest
+import torch
+from loss_problems import IGNORE, ROW, SHIFTED, P, logits_of, row, value, weighted_value
+
+from nnunet_rw.losses import build
+
+
+class TestDice:
+    def test_by_hand(self):
+        # sum p y = 1.3, sum y = 2, sum p = 2.0, sum p^2 = 0.01 + 0.04 + 0.16 + 0.49 + 0.36 = 1.06.
+        assert value("dice") == pytest.approx(1 - 2.6 / 3.06, rel=1e-6)
+        assert value("dice", squared=False) == pytest.approx(1 - 2.6 / 4, rel=1e-6)
+        assert value("dice", squared=False, smooth=0.5) == pytest.approx(1 - 3.1 / 4.5, rel=1e-6)
+        # Background: sum p y = 0.9 + 0.8 + 0.6 = 2.3, sum y = sum p = 3.
+        assert value("dice", squared=False, include_background=True) == pytest.approx(
+            1 - (2.6 / 4 + 4.6 / 6) / 2, rel=1e-6
+        )
+
+    def test_ignored_voxels_are_not_counted(self):
+        # Without the third voxel: sum p y = 1.3, sum p^2 = 0.9.
+        computed = value("dice", labels=[0, 0, IGNORE, 1, 1], ignore_label=IGNORE)
+        assert computed == pytest.approx(1 - 2.6 / 2.9, rel=1e-6)
+
+    def test_over_the_batch(self):
+        # Sums over both rows: the second predicts P too, but holds no lesion. 2 * 1.3 / (2 + 2 * 1.06).
+        logits = logits_of(P).repeat(2, 1, 1, 1)
+        target = torch.cat([row(ROW), row([0] * 5)])
+        assert build("dice", batch_dice=True)(logits, target).item() == pytest.approx(1 - 2.6 / 4.12, rel=1e-6)
+        assert build("dice")(logits, target).item() == pytest.approx(1 - (2.6 / 3.06 + 0) / 2, rel=1e-6)
+
+    def test_weighted(self):
+        # sum w p y = 2 * 0.4 + 0.8 + 0.7 = 2.3; sum w p^2 = 2 * 0.16 + 0.01 + 0.09 + 0.64 + 0.49 + 0.04 = 1.59;
+        # sum w y = 4.
+        assert weighted_value("dice") == pytest.approx(1 - 4.6 / 5.59, rel=1e-6)
+
+
+class TestAsymmetricSimilarity:
+    def test_by_hand(self):
+        # With b = 2: 5 sum p y / (4 sum y + sum p^2), or + sum p in the linear form; a missed voxel costs more.
+        assert value("asl", beta=2) == pytest.approx(1 - 6.5 / (8 + 1.06), rel=1e-6)
+        assert value("asl", beta=2, linear=True) == pytest.approx(1 - 6.5 / (8 + 2), rel=1e-6)
+        assert value("asl") == pytest.approx(1 - 3.25 * 1.3 / (2.25 * 2 + 1.06), rel=1e-6)
+        assert value("asl", beta=1) == pytest.approx(value("dice"), rel=1e-12)
+
+    def test_weighted(self):
+        # The sums as above: 5 * 2.3 / (4 * 4 + 1.59).
+        assert weighted_value("asl", beta=2) == pytest.approx(1 - 11.5 / 17.59, rel=1e-6)
+
+
+class TestFocalTversky:
+    # Of the shifted prediction: found 0.8 + 0.4 = 1.2, missed 0.2 + 0.6 = 0.8, false 0.1 + 0.2 + 0.7 = 1.0.
+    def test_by_hand(self):
+        tversky = 1.2 / (1.2 + 0.7 * 0.8 + 0.3 * 1.0)
+        assert value("focal_tversky", SHIFTED) == pytest.approx((1 - tversky) ** 0.75, rel=1e-6)
+        assert value("focal_tversky", SHIFTED, regions=True) == pytest.approx((1 - tversky) ** 0.75, rel=1e-6)
+
+    def test_alpha_is_of_the_missed_and_beta_of_the_false(self):
+        tversky = 1.2 / (1.2 + 0.9 * 0.8 + 0.2 * 1.0)
+        computed = value("focal_tversky", SHIFTED, alpha=0.9, beta=0.2, gamma=2)
+        assert computed == pytest.approx((1 - tversky) ** 0.5, rel=1e-6)
+
+    def test_half_and_half_is_dice(self):
+        computed = value("focal_tversky", SHIFTED, alpha=0.5, beta=0.5, gamma=1)
+        assert computed == pytest.approx(value("dice", SHIFTED, squared=False), rel=1e-6)
+
+    def test_smooth(self):
+        tversky = (1.2 + 0.4) / (1.2 + 0.7 * 0.8 + 0.3 * 1.0 + 0.4)
+        assert value("focal_tversky", SHIFTED, smooth=0.4) == pytest.approx((1 - tversky) ** 0.75, rel=1e-6)
+
+    def test_mean_is_of_the_powers(self):
+        # Background: found 0.9 + 0.8 + 0.3 = 2.0, missed 1.0, false 0.8.
+        foreground, background = 1.2 / (1.2 + 0.7 * 0.8 + 0.3 * 1.0), 2 / (2 + 0.7 * 1.0 + 0.3 * 0.8)
+        computed = value("focal_tversky", SHIFTED, include_background=True)
+        assert computed == pytest.approx(((1 - foreground) ** 0.75 + (1 - background) ** 0.75) / 2, rel=1e-6)
+
+    def test_over_the_batch(self):
+        # The second row holds no lesion and adds 2.2 false: alone its score is 0.
+        logits = logits_of(SHIFTED).repeat(2, 1, 1, 1)
+        target = torch.cat([row(ROW), row([0] * 5)])
+        tversky = 1.2 / (1.2 + 0.7 * 0.8 + 0.3 * 3.2)
+        computed = build("focal_tversky", batch_dice=True)(logits, target).item()
+        assert computed == pytest.approx((1 - tversky) ** 0.75, rel=1e-6)
+        tversky = 1.2 / (1.2 + 0.7 * 0.8 + 0.3 * 1.0)
+        assert build("focal_tversky")(logits, target).item() == pytest.approx(((1 - tversky) ** 0.75 + 1) / 2, rel=1e-6)
+
+    def test_weighted(self):
+        # Found 2.3, missed 2 * 0.6 + 0.2 + 0.3 = 1.7, false 0.6.
+        tversky = 2.3 / (2.3 + 0.7 * 1.7 + 0.3 * 0.6)
+        assert weighted_value("focal_tversky") == pytest.approx((1 - tversky) ** 0.75, rel=1e-6)
+
+    def test_perfect_prediction_has_no_infinite_gradient(self):
+        # x^(3/4) has slope infinity at 0.
+        logits = torch.tensor([[-1000.0, 1000]])[None, None].requires_grad_()
+        loss = build("focal_tversky", regions=True)(logits, row([0, 1]))
+        loss.backward()
+        assert loss.item() == pytest.approx(1e-6**0.75, rel=1e-6)
+        assert not logits.grad.any()
+
+    @pytest.mark.parametrize(
+        ("options", "got"),
+        [
+            ({"alpha": -0.1}, r"-0\.1, 0\.3 and 1\.3"),
+            ({"beta": -1}, r"0\.7, -1 and 1\.3"),
+            ({"gamma": 0}, r"0\.7, 0\.3 and 0"),
+        ],
+    )
+    def test_errors(self, options, got):
+        with pytest.raises(ValueError, match=f"alpha, beta >= 0 and gamma > 0, but got {got}"):
+            build("focal_tversky", **options)
