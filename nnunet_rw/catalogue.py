@@ -6,15 +6,20 @@ import importlib.util
 import os
 import pkgutil
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from nnunet_rw.losses import Term
     from nnunet_rw.trainer import RWTrainer
 
 VARIABLE = "nnUNet_extTrainer"
+
+# One file of trainers/ each, in the order of the table.
+FAMILIES = ("rw_region_wise", "rw_inverse_volume", "rw_lesion_wise", "rw_hausdorff", "rw_overlap", "rw_cross_entropy")
 
 
 @dataclass(frozen=True)
@@ -36,21 +41,26 @@ def trainers_folder() -> Path:
     return Path(__file__).resolve().parents[1] / "trainers"
 
 
-def export_line() -> str:
-    """A line for the shell that adds the trainers to what nnU-Net searches; other folders in it are kept."""
-    folder = str(trainers_folder())
-    others = [path for path in os.environ.get(VARIABLE, "").split(os.pathsep) if path and path != folder]
-    return f"export {VARIABLE}={shlex.quote(os.pathsep.join([folder, *others]))}"
+def searched_folders() -> list[Path]:
+    """The folders that ``nnUNet_extTrainer`` names, in nnU-Net's order."""
+    return [Path(path) for path in os.environ.get(VARIABLE, "").split(os.pathsep) if path]
+
+
+def export_line(*further: Path) -> str:
+    """A line for the shell that adds the trainers, and further folders, to what nnU-Net searches; others are kept."""
+    folders = dict.fromkeys(map(str, (trainers_folder(), *searched_folders(), *further)))
+    return f"export {VARIABLE}={shlex.quote(os.pathsep.join(folders))}"
 
 
 def trainer_classes() -> dict[str, type[RWTrainer]]:
-    """All trainers of this package by name."""
+    """All trainers of this package by name, family after family."""
     from nnunet_rw.trainer import RWTrainer
 
     found: dict[str, type[RWTrainer]] = {RWTrainer.__name__: RWTrainer}
     package = import_module("nnunet_rw.trainers")
-    for module in pkgutil.iter_modules(package.__path__):
-        path = f"nnunet_rw.trainers.{module.name}"
+    modules = [module.name for module in pkgutil.iter_modules(package.__path__)]
+    for module in sorted(modules, key=lambda name: (FAMILIES.index(name) if name in FAMILIES else len(FAMILIES), name)):
+        path = f"nnunet_rw.trainers.{module}"
         for name, value in vars(import_module(path)).items():
             # Neither what a module imports nor the variants of other length that it has been asked for.
             if isinstance(value, type) and issubclass(value, RWTrainer) and value.__module__ == path:
@@ -63,7 +73,7 @@ def trainer_rows() -> list[TrainerRow]:
     return [
         TrainerRow(
             name=name,
-            loss=" + ".join(_describe(term) for term in trainer.loss_terms),
+            loss=loss_text(trainer.loss_terms),
             maps=", ".join(map_kinds(trainer)) or "none",
             paper=trainer.paper,
             summary=(trainer.__doc__ or "").strip().splitlines()[0],
@@ -85,6 +95,11 @@ def map_kinds(trainer: type[RWTrainer]) -> tuple[str, ...]:
         for kind in build(term.loss, **term.options).kinds
     }
     return tuple(kind for kind in KINDS if kind in needed)
+
+
+def loss_text(terms: Sequence[Term]) -> str:
+    """The loss as the table of trainers has it: ``nnunet + 0.5 * IW-dice(power=0.5)``."""
+    return " + ".join(_describe(term) for term in terms)
 
 
 def _describe(term) -> str:  # type: ignore[no-untyped-def]

@@ -17,6 +17,15 @@ a first training:
   nnUNetv2_train DATASET CONFIGURATION FOLD -tr RWTrainer
 """
 
+_NEW_TRAINER = """\
+Write a trainer of your own. A term is LOSS[:WEIGHT[:NAME=VALUE,...]]:
+
+  nnunet                            nnU-Net's own loss
+  rrw:0.5                           with a weight
+  boundary:rebalance_boundary       with a schedule
+  dice:1:reweight=inverse_volume,scope=case,power=0.5
+"""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
@@ -67,6 +76,24 @@ def _parser() -> argparse.ArgumentParser:
 
     _add(commands, "trainers", _trainers, "list the trainers: loss, maps, paper")
 
+    command = _add(commands, "new-trainer", _new_trainer, "write a trainer of your own")
+    # NAME first: after --loss it would be a term.
+    command.usage = "nnunet-rw new-trainer NAME --loss TERM [TERM ...] [options]"
+    command.description = _NEW_TRAINER
+    command.formatter_class = argparse.RawDescriptionHelpFormatter
+    command.add_argument("name", metavar="NAME", help="of the trainer, and so of its results folder")
+    command.add_argument("--loss", metavar="TERM", nargs="+", required=True, help="terms of the loss, added up")
+    command.add_argument(
+        "-o",
+        metavar="FOLDER",
+        type=Path,
+        default=Path("nnunet_trainers"),
+        help="of trainers alone, nnU-Net imports every file of it; default: %(default)s",
+    )
+    command.add_argument("--map-source", choices=("stored", "patch"), default="stored", help="default: %(default)s")
+    command.add_argument("--oversample-by", choices=("voxel", "lesion"), default="voxel", help="default: %(default)s")
+    command.add_argument("--overwrite", action="store_true", help="replace the file if it is there")
+
     command = _add(commands, "doctor", _doctor, "check versions, variables, GPU, trainers and maps")
     command.add_argument("-d", metavar="DATASET", nargs="*", default=[], help="datasets whose maps are checked as well")
     command.add_argument("-c", metavar="CONFIGURATION", help="default: all that are preprocessed")
@@ -115,6 +142,22 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--trainers", nargs="+", default=["nnUNetTrainer", "RWTrainer"], metavar="TRAINER")
     command.add_argument("--epochs", type=_positive, default=6, help="default: %(default)s")
     command.add_argument("--iterations", type=_positive, default=50, help="an epoch; default: %(default)s")
+    command.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+
+    command = _add(commands, "stability", _stability, "train with several losses and seeds; tell which are unstable")
+    command.add_argument("-d", metavar="DATASET", required=True, help="id or name")
+    command.add_argument("-c", metavar="CONFIGURATION", default="3d_fullres", help="default: %(default)s")
+    command.add_argument("-p", metavar="PLANS", default="nnUNetPlansSmall", help="default: %(default)s")
+    command.add_argument("-f", metavar="FOLD", type=int, default=0, help="default: %(default)s")
+    command.add_argument(
+        "--losses", metavar="LOSS", nargs="+", default=["boundary", "rrw"], help="default: %(default)s"
+    )
+    command.add_argument("--with-dice", action="store_true", help="each loss also together with Dice")
+    command.add_argument("--seeds", type=_positive, default=5, metavar="N", help="runs of a loss; default: %(default)s")
+    command.add_argument(
+        "--iterations", type=_positive, default=300, metavar="N", help="of a run; default: %(default)s"
+    )
+    command.add_argument("-o", metavar="FOLDER", type=Path, help="default: stability_<dataset> here")
     command.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     return parser
 
@@ -170,6 +213,16 @@ def _trainers(options: argparse.Namespace) -> None:
     print(text_table(("trainer", "loss", "maps", "paper"), rows))
     print("\nnnunet stands for nnU-Net's own loss, IW for inverse lesion-volume weights. Add _20epochs or")
     print("_20epochs_50iterations to any name, nnUNetTrainer included, for a training of that length.")
+
+
+def _new_trainer(options: argparse.Namespace) -> None:
+    from nnunet_rw.catalogue import export_line
+    from nnunet_rw.new_trainer import parse_term, write_trainer
+
+    terms = [parse_term(text) for text in options.loss]
+    path = write_trainer(options.name, terms, options.o, options.map_source, options.oversample_by, options.overwrite)
+    print(f"{path}\nLet nnU-Net find it, best in your shell's start-up file:\n  {export_line(path.parent)}")
+    print(f"Train with:\n  nnUNetv2_train DATASET CONFIGURATION FOLD -tr {options.name}")
 
 
 def _doctor(options: argparse.Namespace) -> int:
@@ -253,3 +306,21 @@ def _demo(options: argparse.Namespace) -> None:
         device=options.device,
     )
     print(f"\n{run_demo(demo)}")
+
+
+def _stability(options: argparse.Namespace) -> None:
+    from nnunet_rw.benchmark.stability import Stability, run_stability
+
+    settings = Stability(
+        dataset=options.d,
+        configuration=options.c,
+        plans_name=options.p,
+        fold=options.f,
+        losses=tuple(options.losses),
+        seeds=options.seeds,
+        iterations=options.iterations,
+        with_dice=options.with_dice,
+        output=options.o,
+        device=options.device,
+    )
+    print(run_stability(settings))

@@ -172,7 +172,7 @@ def write_case(data_folder: str | Path, case: str, kinds: Iterable[str], setting
         else:
             array = compute_distances(kind, labels, settings.scheme, settings.spacing_mm, settings.per_slice)
             array = _as_float16(array, settings.spacing_mm)
-        _write_atomically(map_path(data_folder, kind, case), _compress(array, metadata, settings.patch_size))
+        write_atomically(map_path(data_folder, kind, case), _compress(array, metadata, settings.patch_size))
 
 
 def remove_leftovers(data_folder: str | Path) -> None:
@@ -213,7 +213,14 @@ def _compress(array: np.ndarray, metadata: dict[str, Any], patch_size: tuple[int
     return compressed.to_cframe()
 
 
-def _write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file, and its folder where there is none, so that nobody ever sees half of it.
+
+    Raises
+    ------
+    OSError
+        The folder cannot be written to or is full. Nothing torn is left behind.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.stem}@{_host()}-{os.getpid()}-{uuid.uuid4().hex}.tmp"
     try:

@@ -52,6 +52,11 @@ def lengths(namespace: MutableMapping[str, Any]) -> Callable[[str], type[nnUNetT
     return find
 
 
+def has_length(name: str) -> bool:
+    """Whether a name looks like another trainer's with a length, spelt rightly or not."""
+    return bool(_LENGTH.fullmatch(name) or _MISSPELT.fullmatch(name))
+
+
 def variant(base: type[nnUNetTrainer], name: str, epochs: int, iterations: int | None = None) -> type[nnUNetTrainer]:
     """The trainer with another length.
 

@@ -28,4 +28,11 @@ class RWTrainer_ActiveContour(RWTrainer):
     paper = "Chen et al. 2019, CVPR"
 
 
+class RWTrainer_GSL(RWTrainer):
+    """Dice + cross-entropy plus the generalised surface loss."""
+
+    loss_terms = (Term("nnunet"), Term("gsl"))
+    paper = "Celaya et al. 2023, arXiv 2302.03868"
+
+
 __getattr__ = lengths(globals())

@@ -1,0 +1,49 @@
+"""Losses that see how far the prediction's boundary is from the target's, added to nnU-Net's.
+
+Their weights bring the gradient of a trained network to the order of that of Dice and cross-entropy.
+"""
+
+from nnunet_rw.losses import Term
+from nnunet_rw.trainer import RWTrainer
+from nnunet_rw.variants import lengths
+
+KARIMI = "Karimi & Salcudean 2020, arXiv 1904.10030"
+LIN = "Lin et al. 2024, Information Sciences"
+
+
+class RWTrainer_HausdorffDT(RWTrainer):
+    """Dice + cross-entropy plus squared errors by distance to both boundaries."""
+
+    loss_terms = (Term("nnunet"), Term("hausdorff_dt", 0.1))
+    paper = KARIMI
+
+
+class RWTrainer_HausdorffER(RWTrainer):
+    """Dice + cross-entropy plus errors that survive erosion."""
+
+    loss_terms = (Term("nnunet"), Term("hausdorff_er"))
+    paper = KARIMI
+
+
+class RWTrainer_HausdorffCV(RWTrainer):
+    """Dice + cross-entropy plus errors as deep as balls of growing radius."""
+
+    loss_terms = (Term("nnunet"), Term("hausdorff_cv", 0.02))
+    paper = KARIMI
+
+
+class RWTrainer_FuzzyRough(RWTrainer):
+    """Dice + cross-entropy plus squared errors that count less at the target's boundary."""
+
+    loss_terms = (Term("nnunet"), Term("fuzzy_rough", 10.0))
+    paper = LIN
+
+
+class RWTrainer_FuzzyRoughDual(RWTrainer):
+    """The same, with the predicted boundary as well."""
+
+    loss_terms = (Term("nnunet"), Term("fuzzy_rough_dual", 10.0))
+    paper = LIN
+
+
+__getattr__ = lengths(globals())
