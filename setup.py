@@ -28,7 +28,7 @@ setup(
         "matplotlib>=3.7",
         "tqdm",
     ],
-    extras_require={"dev": ["pytest>=8", "pytest-xdist>=3.5", "ruff>=0.6", "mypy>=1.11", "build"]},
+    extras_require={"dev": ["pytest>=8", "pytest-xdist>=3.5", "ruff>=0.6", "mypy>=1.11", "build", "monai>=1.4"]},
     entry_points={"console_scripts": ["nnunet-rw=nnunet_rw.cli:main"]},
     classifiers=[
         "License :: OSI Approved :: Apache Software License",
