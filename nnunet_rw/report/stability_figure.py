@@ -1,0 +1,67 @@
+"""Loss, gradient norm and Dice of several seeds, a column per loss."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+
+from nnunet_rw.benchmark.curves import Curves
+from nnunet_rw.benchmark.stability_measures import CLIP_NORM, moving_mean, pooled_dice, window_of
+
+
+def draw_stability(curves: Mapping[str, Sequence[Curves]], path: str | Path) -> None:
+    """Write a PNG: every seed a thin line, the median over the seeds a thick one.
+
+    Losses have axes of their own, since their units differ; gradient norms (logarithmic, with nnU-Net's clip) and Dice
+    have one for all. Loss and Dice are those of a moving tenth of the iterations, drawn at its end; the loss of every
+    iteration is pale behind it. A cross marks where a loss that became no number ended a run.
+
+    Parameters
+    ----------
+    curves : mapping of str to sequence of Curves
+        By name of the loss, a training a seed; at least one.
+    path : path
+        Of the PNG.
+    """
+    length = max(len(run.loss) for runs in curves.values() for run in runs)
+    window = window_of(length)
+    figure, axes = plt.subplots(3, len(curves), figsize=(4.4 * len(curves), 8), squeeze=False, sharex=True)
+    for (loss, norm, dice), (name, runs) in zip(axes.T, curves.items(), strict=True):
+        for run in runs:
+            loss.plot(run.loss, color="C0", linewidth=0.4, alpha=0.25)
+            if not np.isfinite(run.loss[-1]):
+                loss.plot(len(run.loss) - 1, 0.5, "rx", transform=loss.get_xaxis_transform())
+        _draw_seeds(loss, [moving_mean(run.loss, min(window, len(run.loss))) for run in runs], runs, length)
+        _draw_seeds(norm, [run.gradient_norm for run in runs], runs, length)
+        _draw_seeds(dice, [pooled_dice(run, min(window, len(run.loss))) for run in runs], runs, length)
+        norm.axhline(CLIP_NORM, color="grey", linestyle="--", linewidth=0.8)
+        norm.set_yscale("log", nonpositive="mask")
+        dice.set(ylim=(0, 1), xlabel="iteration")
+        loss.set_title(f"{name} ({len(runs)} seeds)", fontsize=10)
+    for row, label in zip(axes, ("loss", "gradient norm before clipping", "Dice of training patches"), strict=True):
+        row[0].set_ylabel(label)
+    limits = [norm.get_ylim() for norm in axes[1]]
+    for norm in axes[1]:
+        norm.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
+    figure.tight_layout()
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def _draw_seeds(axis: Axes, lines: Sequence[np.ndarray], runs: Sequence[Curves], length: int) -> None:
+    """Lines that end with their run, thin, and their median, thick."""
+    aligned = np.full((len(lines), length), np.nan)
+    for row, values, run in zip(aligned, lines, runs, strict=True):
+        row[len(run.loss) - len(values) : len(run.loss)] = np.where(np.isfinite(values), values, np.nan)
+    axis.plot(aligned.T, color="C0", linewidth=0.8, alpha=0.7)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # iterations that no run has a value of
+        axis.plot(np.nanmedian(aligned, axis=0), color="black", linewidth=2)
