@@ -1,0 +1,57 @@
+"""Timing of rivals in turns, so that what else the machine does hits all of them alike."""
+
+from __future__ import annotations
+
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+RESULTS = Path(__file__).with_name("results")
+
+
+def seconds_in_turns(rivals: Mapping[str, Callable[[], Any]], rounds: int = 7) -> dict[str, float]:
+    """Median seconds of each rival; every round runs all of them once, after one round that does not count.
+
+    On a GPU a rival must wait for its result (`torch.cuda.synchronize`).
+    """
+    times: dict[str, list[float]] = {name: [] for name in rivals}
+    for turn in range(rounds + 1):
+        for name, run in rivals.items():
+            start = time.perf_counter()
+            run()
+            if turn:
+                times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def machine() -> dict[str, Any]:
+    """What the figures depend on."""
+    cpus = [line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")]
+    return {
+        "date": date.today().isoformat(),
+        "cpu": cpus[0] if cpus else platform.processor(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("torch", "numpy", "scipy", "edt", "connected-components-3d")},
+    }
+
+
+def write_result(name: str, rows: list[dict[str, Any]]) -> Path:
+    """Write ``results/<name>.json``: the machine, and a row per measurement."""
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=2) + "\n", encoding="utf-8")
+    return path
+
+
+def _cpuinfo() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text().splitlines() if path.is_file() else []
