@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import errno
 import multiprocessing
-import os
 from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from filelock import FileLock
-from nnunetv2.configuration import default_num_processes
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
-from tqdm import tqdm
 
 from nnunet_rw.maps.kinds import KINDS
+from nnunet_rw.parallel import in_processes
 from nnunet_rw.store import FOLDER_NAME, MapSettings, missing_maps, remove_leftovers, write_case
-
-# Starting worker processes costs a few seconds; below this many cases one process is faster.
-_MIN_CASES_FOR_WORKERS = 8
 
 
 def list_cases(data_folder: str | Path) -> list[str]:
@@ -101,11 +95,6 @@ def ensure_maps(
     return len(todo)
 
 
-def default_processes() -> int:
-    """nnU-Net's number of processes, at most the processors of this machine."""
-    return max(1, min(default_num_processes, os.cpu_count() or 1))
-
-
 def _refuse_while_importing() -> None:
     """A script without a main guard runs again in each of its workers, which would wait for the lock for ever."""
     if getattr(multiprocessing.current_process(), "_inheriting", False):
@@ -113,31 +102,17 @@ def _refuse_while_importing() -> None:
 
 
 def _write_all(data_folder: Path, todo: dict[str, list[str]], settings: MapSettings, num_processes: int | None) -> None:
-    num_processes = min(num_processes or default_processes(), len(todo))
-    progress = tqdm(total=len(todo), desc="Writing maps", unit="case")
-    if num_processes == 1 or len(todo) < _MIN_CASES_FOR_WORKERS:
-        with progress:
-            for case, kinds in todo.items():
-                write_case(data_folder, case, kinds, settings)
-                progress.update()
-        return
-    # Both map libraries hold the GIL, so processes; spawned, because a forked torch may hang.
-    context = multiprocessing.get_context("spawn")
-    executor = ProcessPoolExecutor(num_processes, mp_context=context)
+    tasks = [(data_folder, case, kinds, settings) for case, kinds in todo.items()]
     try:
-        with progress:
-            futures = [executor.submit(write_case, data_folder, case, kinds, settings) for case, kinds in todo.items()]
-            for future in as_completed(futures):
-                future.result()
-                progress.update()
+        # Both map libraries hold the GIL, so processes.
+        for _ in in_processes(write_case, tasks, "Writing maps", num_processes):
+            pass
     except BrokenProcessPool as error:
         raise OSError(
             errno.ENOMEM,
             "A process that wrote maps died, most likely for want of memory (or the calling script has no "
             "if __name__ == '__main__'). Maps written so far are kept. Run: nnunet-rw maps with a smaller -np",
         ) from error
-    finally:
-        executor.shutdown(cancel_futures=True)
 
 
 def _explained(error: OSError, data_folder: Path) -> OSError:

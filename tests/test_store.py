@@ -19,7 +19,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import (
     nnUNetDatasetNumpy,
 )
 
-from nnunet_rw import store, writing
+from nnunet_rw import parallel, store
 from nnunet_rw.maps.kinds import (
     INTERIOR_DISTANCE,
     KINDS,
@@ -427,7 +427,7 @@ class TestDisk:
             def shutdown(self, **kwargs):
                 pass
 
-        monkeypatch.setattr(writing, "ProcessPoolExecutor", BrokenPool)
+        monkeypatch.setattr(parallel, "ProcessPoolExecutor", BrokenPool)
         folder = make_folder(tmp_path, 8)
         with pytest.raises(OSError, match=r"want of memory.* Run: nnunet-rw maps with a smaller -np") as caught:
             ensure_maps(folder, KINDS, SETTINGS, num_processes=2)

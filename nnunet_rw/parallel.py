@@ -1,0 +1,67 @@
+"""Work on many cases in processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from typing import Any, TypeVar
+
+from nnunetv2.configuration import default_num_processes
+from tqdm import tqdm
+
+Result = TypeVar("Result")
+
+# Starting workers, each of which imports torch, takes longer than a few cases do.
+MIN_TASKS_FOR_WORKERS = 8
+
+
+def default_processes() -> int:
+    """nnU-Net's number of processes, at most the processors of this machine."""
+    return max(1, min(default_num_processes, os.cpu_count() or 1))
+
+
+def in_processes(
+    function: Callable[..., Result], tasks: Sequence[tuple[Any, ...]], description: str, processes: int | None = None
+) -> Iterator[tuple[int, Result]]:
+    """Call a function for each tuple of arguments, with a progress bar.
+
+    Spawned processes, because a forked torch may hang; in this process where there is little to do.
+
+    Parameters
+    ----------
+    function : callable
+        Of a module, so that processes can import it.
+    tasks : sequence of tuples
+        Its arguments.
+    description : str
+        Heads the progress bar.
+    processes : int, optional
+        Default: `default_processes`.
+
+    Yields
+    ------
+    (index, result)
+        As they are done, in any order. The first error ends it; what has not begun is cancelled.
+
+    Raises
+    ------
+    BrokenProcessPool
+        A process died, most likely for want of memory.
+    """
+    number = min(processes or default_processes(), len(tasks))
+    with tqdm(total=len(tasks), desc=description, unit="case") as progress:
+        if number <= 1 or len(tasks) < MIN_TASKS_FOR_WORKERS:
+            for index, arguments in enumerate(tasks):
+                yield index, function(*arguments)
+                progress.update()
+            return
+        executor = ProcessPoolExecutor(number, mp_context=multiprocessing.get_context("spawn"))
+        try:
+            futures = {executor.submit(function, *arguments): index for index, arguments in enumerate(tasks)}
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+                progress.update()
+        finally:
+            executor.shutdown(cancel_futures=True)
