@@ -16,8 +16,13 @@ from batchgenerators.utilities.file_and_folder_operations import load_json
 
 from nnunet_rw.benchmark.small_plans import write_small_plans
 from nnunet_rw.catalogue import VARIABLE, trainers_folder
-from nnunet_rw.evaluation.detection import summarise
-from nnunet_rw.evaluation.predictions import CaseResult, evaluate_folder
+from nnunet_rw.evaluation.aggregation import aggregate
+from nnunet_rw.evaluation.case_evaluation import CaseEvaluation, EvaluationSettings
+from nnunet_rw.evaluation.detection import count_detections
+from nnunet_rw.evaluation.evaluate import evaluate
+from nnunet_rw.evaluation.matches import LesionMatches
+from nnunet_rw.evaluation.recall import recall_by_size
+from nnunet_rw.evaluation.sources import folders_source
 from nnunet_rw.report.comparison_figure import draw_predictions, draw_recall_by_size
 from nnunet_rw.report.table import text_table
 from nnunet_rw.steps import run_command
@@ -29,7 +34,15 @@ PLANS = "nnUNetPlansDemo"
 # Small enough for two trainings of a few hundred iterations in minutes on two cores.
 SHAPE = (48, 48, 48)
 MAX_PATCH = 32
-_HEADER = ("trainer", "Dice", "recall, up to 20 voxels", "recall, all", "false positives a case", "s an epoch")
+SMALL_VOXELS = 20
+_HEADER = (
+    "trainer",
+    "Dice",
+    f"recall, up to {SMALL_VOXELS} voxels",
+    "recall, all",
+    "false positives a case",
+    "s an epoch",
+)
 
 
 @dataclass(frozen=True)
@@ -164,8 +177,9 @@ def _train(demo: Demo, trainer: str) -> None:
     run_command(
         command,
         demo.output / "logs" / f"{trainer}.txt",
-        # One process loads and trains: with two cores more only wait for each other.
-        demo.environment(**({"nnUNet_n_proc_DA": "0"} if demo.device == "cpu" else {})),
+        # One process loads and trains: with two cores more only wait for each other. And its threads sleep while they
+        # wait: where another program has a core, threads that spin hold each other up, many times over.
+        demo.environment(**({"nnUNet_n_proc_DA": "0", "OMP_WAIT_POLICY": "PASSIVE"} if demo.device == "cpu" else {})),
         title=trainer,
         pattern=r"Epoch time|: predicting ",
         total=(0 if finished else demo.epochs) + len(_validation_cases(demo)),
@@ -181,30 +195,42 @@ def _validation_cases(demo: Demo) -> list[str]:
 
 
 def _report(demo: Demo) -> str:
-    dataset_json = load_json(str(demo.folder("nnUNet_raw") / demo.dataset / "dataset.json"))
-    labels = [int(value) for name, value in dataset_json["labels"].items() if name not in ("background", "ignore")]
-    references = demo.folder("nnUNet_preprocessed") / demo.dataset / "gt_segmentations"
-    results = {
-        trainer: evaluate_folder(demo.results(trainer) / "validation", references, labels) for trainer in demo.trainers
-    }
+    results = {trainer: _evaluate(demo, trainer) for trainer in demo.trainers}
     figures = [demo.output / "recall_by_size.png", demo.output / "predictions.png"]
-    draw_recall_by_size(results, figures[0])
-    _draw_case(demo, results[demo.trainers[0]], references, figures[1])
+    draw_recall_by_size({trainer: _matches(cases) for trainer, cases in results.items()}, figures[0])
+    _draw_case(demo, results[demo.trainers[0]], figures[1])
     rows = [_row(trainer, cases, _seconds_per_epoch(demo.results(trainer))) for trainer, cases in results.items()]
     progress = [demo.results(trainer) / "progress.png" for trainer in demo.trainers]
     names = "\n".join(f"  {path}" for path in [*figures, *progress])
     return f"{text_table(_HEADER, rows)}\n\nFigures:\n{names}"
 
 
-def _row(trainer: str, results: list[CaseResult], seconds: float) -> tuple[str, ...]:
-    summary = summarise([result.detection for result in results], [result.dice for result in results])
-    # `summarise` sees every class of a case as one.
-    false_positives = summary["num_false_positives"] / len({result.case for result in results})
+def _evaluate(demo: Demo, trainer: str) -> list[CaseEvaluation]:
+    source = folders_source(
+        demo.results(trainer) / "validation",
+        demo.folder("nnUNet_preprocessed") / demo.dataset / "gt_segmentations",
+        demo.folder("nnUNet_raw") / demo.dataset / "dataset.json",
+        allow_missing=True,  # the references of the training are there as well
+    )
+    return evaluate(source, EvaluationSettings(fast=True))
+
+
+def _matches(cases: list[CaseEvaluation]) -> list[LesionMatches]:
+    return [found.matches for case in cases for found in case.classes]
+
+
+def _row(trainer: str, cases: list[CaseEvaluation], seconds: float) -> tuple[str, ...]:
+    matches = _matches(cases)
+    dice = aggregate([found.overlap.dice for case in cases for found in case.classes])
+    (small,) = recall_by_size(matches, (1, SMALL_VOXELS + 1), unit="voxels")
+    lesions = count_detections(matches)
+    # The cases of several classes are one for each in `lesions`.
+    false_positives = lesions.num_false_positives / len(cases)
     return (
         trainer,
-        f"{summary['dice']:.3f} (n = {summary['dice_n']:.0f})",
-        f"{summary['recall_small']:.2f} ({summary['num_small_hit']:.0f} of {summary['num_small_lesions']:.0f})",
-        f"{summary['recall_all']:.2f} ({summary['num_hit']:.0f} of {summary['num_lesions']:.0f})",
+        f"{dice.mean:.3f} (n = {dice.n})",
+        f"{small.recall:.2f} ({small.num_found} of {small.num_lesions})",
+        f"{lesions.recall:.2f} ({lesions.num_found} of {lesions.num_lesions})",
         f"{false_positives:.1f}",
         f"{seconds:.1f}",
     )
@@ -215,13 +241,14 @@ def _seconds_per_epoch(fold: Path) -> float:
     return float(np.mean(np.subtract(logged["epoch_end_timestamps"], logged["epoch_start_timestamps"])))
 
 
-def _draw_case(demo: Demo, results: list[CaseResult], references: Path, path: Path) -> None:
+def _draw_case(demo: Demo, cases: list[CaseEvaluation], path: Path) -> None:
     """The validation case with most lesions."""
-    case = max(results, key=lambda result: len(result.detection.volumes_voxels)).case
-    name = f"{case}.nii.gz"
-    image = demo.folder("nnUNet_raw") / demo.dataset / "imagesTr" / f"{case}_0000.nii.gz"
-    predictions = {trainer: _read(demo.results(trainer) / "validation" / name) for trainer in demo.trainers}
-    draw_predictions(_read(image), _read(references / name), predictions, path, title=f"{case},")
+    files = max(cases, key=lambda case: sum(len(found.matches.reference) for found in case.classes)).files
+    image = demo.folder("nnUNet_raw") / demo.dataset / "imagesTr" / f"{files.case}_0000.nii.gz"
+    predictions = {
+        trainer: _read(demo.results(trainer) / "validation" / files.prediction.name) for trainer in demo.trainers
+    }
+    draw_predictions(_read(image), _read(files.reference), predictions, path, title=f"{files.case},")
 
 
 def _read(path: Path) -> np.ndarray:

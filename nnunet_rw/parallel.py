@@ -25,7 +25,7 @@ def default_processes() -> int:
 def in_processes(
     function: Callable[..., Result], tasks: Sequence[tuple[Any, ...]], description: str, processes: int | None = None
 ) -> Iterator[tuple[int, Result]]:
-    """Call a function for each tuple of arguments, with a progress bar.
+    """Call a function for each tuple of arguments, with a progress bar on a terminal.
 
     Spawned processes, because a forked torch may hang; in this process where there is little to do.
 
@@ -51,7 +51,7 @@ def in_processes(
         A process died, most likely for want of memory.
     """
     number = min(processes or default_processes(), len(tasks))
-    with tqdm(total=len(tasks), desc=description, unit="case") as progress:
+    with tqdm(total=len(tasks), desc=description, unit="case", disable=None) as progress:
         if number <= 1 or len(tasks) < MIN_TASKS_FOR_WORKERS:
             for index, arguments in enumerate(tasks):
                 yield index, function(*arguments)

@@ -6,7 +6,9 @@ import pytest
 
 from nnunet_rw.cli import main
 from nnunet_rw.demo import SYNTHETIC_TASK, Demo
-from nnunet_rw.evaluation.predictions import evaluate_folder
+from nnunet_rw.evaluation.case_evaluation import EvaluationSettings
+from nnunet_rw.evaluation.evaluate import evaluate
+from nnunet_rw.evaluation.sources import folders_source
 from nnunet_rw.synthetic import write_synthetic_dataset
 
 HIPPOCAMPUS = Path(__file__).parent / "data" / "Task04_Hippocampus"
@@ -81,14 +83,16 @@ def test_real_dataset_once_and_again(run, tmp_path):
     # The row against its definition: two validation cases, two classes of each.
     demo = Demo(out, task, epochs=1, iterations=2)
     references = out / "nnUNet_preprocessed" / "Dataset004_Hippocampus" / "gt_segmentations"
+    dataset_json = out / "nnUNet_raw" / "Dataset004_Hippocampus" / "dataset.json"
     for trainer, (dice, _, recall, false_positives, _) in rows.items():
-        results = evaluate_folder(demo.results(trainer) / "validation", references, [1, 2])
+        source = folders_source(demo.results(trainer) / "validation", references, dataset_json, allow_missing=True)
+        results = [found for case in evaluate(source, EvaluationSettings(fast=True)) for found in case.classes]
         assert len(results) == 4
-        assert dice == f"{sum(result.dice for result in results) / 4:.3f} (n = 4)"
-        hits = sum(int(result.detection.hit.sum()) for result in results)
-        lesions = sum(len(result.detection.hit) for result in results)
+        assert dice == f"{sum(result.overlap.dice for result in results) / 4:.3f} (n = 4)"
+        hits = sum(int(result.matches.reference.hit.sum()) for result in results)
+        lesions = sum(len(result.matches.reference) for result in results)
         assert recall == f"{hits / lesions:.2f} ({hits} of {lesions})"
-        assert false_positives == f"{sum(result.detection.num_false_positives for result in results) / 2:.1f}"
+        assert false_positives == f"{sum(result.matches.predicted.false_positive.sum() for result in results) / 2:.1f}"
 
     before = written(out)
     commands, again = run("--msd", task)

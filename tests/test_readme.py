@@ -13,7 +13,10 @@ import pytest
 CHECKOUT = Path(__file__).resolve().parents[1]
 HIPPOCAMPUS = Path(__file__).parent / "data" / "Task04_Hippocampus"
 # Run where they cost least: the wheel is installed by test_install.py.
-ELSEWHERE = {"pip install .": "test_install.py"}
+ELSEWHERE = {
+    "pip install .": "test_install.py",
+    "nnunet-rw compare -d 4 -c 3d_fullres -tr nnUNetTrainer RWTrainer": "cli/test_evaluate.py",
+}
 
 # The commands as they stand, but for less of everything.
 PRELUDE = r"""

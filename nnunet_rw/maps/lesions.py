@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cc3d
 import numpy as np
 from scipy import ndimage
 
 from nnunet_rw.maps._checks import as_labels, as_spacing
+from nnunet_rw.maps.components import as_connectivity, connected_components, foreground_box
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,6 @@ class LesionComponents:
         return len(self.labels)
 
 
-_CONNECTIVITY_2D = {4: 4, 8: 8, 6: 4, 26: 8}
-
-
 def lesion_components(
     labels: np.ndarray,
     connectivity: int = 26,
@@ -63,23 +60,18 @@ def lesion_components(
     """
     labels = as_labels(labels)
     spacing = as_spacing(spacing, labels.ndim)
+    connectivity = as_connectivity(connectivity, labels.ndim)
     if ignore_label is not None:
         labels = np.where(labels == ignore_label, 0, labels)
-    if labels.ndim == 2:
-        connectivity = _CONNECTIVITY_2D.get(connectivity, connectivity)
-    allowed = (4, 8) if labels.ndim == 2 else (6, 18, 26)
-    if connectivity not in allowed:
-        raise ValueError(f"Expected connectivity to be one of {allowed}, but got {connectivity}.")
 
     ids = np.zeros(labels.shape, np.int32)
-    box = _foreground_box(labels > 0)
+    box = foreground_box(labels > 0)
     if box is None:
         nothing = np.zeros(0, np.int64)
         return LesionComponents(ids, nothing, nothing, np.zeros(0), np.zeros((0, labels.ndim, 2), np.int64))
     # Lesions fill little of a volume: labelling the foreground's box alone saves most of the time.
-    # cc3d reads no array that it could not write to.
-    cropped = np.require(labels[box], requirements=["C", "W"])
-    ids[box] = cc3d.connected_components(_unsigned(cropped), connectivity=connectivity)  # type: ignore[call-overload]
+    cropped = labels[box]
+    ids[box] = connected_components(cropped, connectivity)
 
     voxels = np.bincount(ids.ravel())[1:]
     lesion_labels = np.zeros(len(voxels) + 1, np.int64)
@@ -167,23 +159,8 @@ def expand_lesions(ids: np.ndarray) -> np.ndarray:
         Lesion voxels keep their own id.
     """
     expanded = np.zeros_like(ids)
-    box = _foreground_box(ids > 0, margin=1)
+    box = foreground_box(ids > 0, margin=1)
     if box is not None:
         expanded[box] = ndimage.maximum_filter(ids[box], size=3, mode="constant")
         np.copyto(expanded, ids, where=ids > 0)
     return expanded
-
-
-def _foreground_box(mask: np.ndarray, margin: int = 0) -> tuple[slice, ...] | None:
-    box = []
-    for axis in range(mask.ndim):
-        others = tuple(other for other in range(mask.ndim) if other != axis)
-        occupied = np.flatnonzero(mask.any(axis=others))
-        if len(occupied) == 0:
-            return None
-        box.append(slice(max(0, occupied[0] - margin), occupied[-1] + 1 + margin))
-    return tuple(box)
-
-
-def _unsigned(labels: np.ndarray) -> np.ndarray:
-    return labels.astype(np.uint8 if labels.max() <= 255 else np.uint32, copy=False)

@@ -11,21 +11,22 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from nnunet_rw.evaluation.predictions import CaseResult, pooled_recall_by_size
+from nnunet_rw.evaluation.matches import LesionMatches
+from nnunet_rw.evaluation.recall import SizeRecall, recall_by_size
 
-SIZE_EDGES = (1, 5, 10, 20, 50, 200, float("inf"))
+SIZE_EDGES_VOXELS = (1, 5, 10, 20, 50, 200, float("inf"))
 
 
-def draw_recall_by_size(results: Mapping[str, Sequence[CaseResult]], path: str | Path) -> None:
+def draw_recall_by_size(results: Mapping[str, Sequence[LesionMatches]], path: str | Path) -> None:
     """Bars of recall per lesion size, one colour a trainer; the number of lesions under each size."""
     figure, axis = plt.subplots(figsize=(8, 4))
     width = 0.8 / len(results)
-    counts: list[tuple[int, int]] = []
+    classes: list[SizeRecall] = []
     for position, (trainer, cases) in enumerate(results.items()):
-        counts = pooled_recall_by_size(cases, SIZE_EDGES)
-        recall = [hit / total if total else 0 for hit, total in counts]
-        axis.bar(np.arange(len(counts)) + (position - (len(results) - 1) / 2) * width, recall, width, label=trainer)
-    axis.set_xticks(range(len(counts)), [f"{_size(i)}\nn = {counts[i][1]}" for i in range(len(counts))])
+        classes = recall_by_size(cases, SIZE_EDGES_VOXELS, unit="voxels")
+        recall = [size.recall if size.num_lesions else 0 for size in classes]
+        axis.bar(np.arange(len(classes)) + (position - (len(results) - 1) / 2) * width, recall, width, label=trainer)
+    axis.set_xticks(range(len(classes)), [f"{_size(size)}\nn = {size.num_lesions}" for size in classes])
     axis.set(xlabel="lesion size in voxels", ylabel="recall (any overlap)", ylim=(0, 1))
     axis.legend(loc="upper left", fontsize=9)
     figure.tight_layout()
@@ -64,6 +65,5 @@ def draw_predictions(
     plt.close(figure)
 
 
-def _size(i: int) -> str:
-    low, high = SIZE_EDGES[i], SIZE_EDGES[i + 1]
-    return f"{low} and more" if high == float("inf") else f"{low} to {high - 1}"
+def _size(size: SizeRecall) -> str:
+    return f"{size.low} and more" if size.high == float("inf") else f"{size.low} to {size.high - 1}"

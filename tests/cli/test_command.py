@@ -55,15 +55,18 @@ COMMANDS = (
     "env",
     "trainers",
     "new-trainer",
+    "export",
     "doctor",
     "preprocess",
     "maps",
     "show",
-    "export",
     "synthesize",
     "small-plans",
     "demo",
     "stability",
+    "evaluate",
+    "overlay",
+    "compare",
 )
 
 

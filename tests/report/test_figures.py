@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunet_rw.evaluation.detection import Detection
-from nnunet_rw.evaluation.predictions import CaseResult
+from nnunet_rw.evaluation.lesions import match_lesions
 from nnunet_rw.maps.kinds import LabelScheme, compute_lesion_ids
 from nnunet_rw.report.case_figure import CaseVolumes, draw_case, slice_with_most_lesions, write_nifti
 from nnunet_rw.report.comparison_figure import draw_predictions, draw_recall_by_size
@@ -33,9 +32,12 @@ def drawn(monkeypatch):
         plt.close(figure)
 
 
-def result(volumes, hit):
-    volumes, hit = np.array(volumes, int), np.array(hit, bool)
-    return CaseResult("case", 1, Detection(volumes, 3.0 * volumes, hit, int(hit.sum()), 0, 0), 0.5)
+def result(voxels, hit):
+    """A case of lesions of these sizes on one line, with a voxel between them; those that are hit are predicted."""
+    owner = np.repeat(range(2 * len(voxels)), np.ravel([(size, 1) for size in voxels]))[None]
+    reference = owner % 2 == 0
+    prediction = reference & np.repeat(hit, 2)[owner]
+    return match_lesions(reference, prediction, SPACING_MM[1:])
 
 
 def test_recall_by_size(tmp_path, drawn):

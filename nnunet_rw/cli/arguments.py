@@ -1,0 +1,44 @@
+"""What several commands have in common."""
+
+from __future__ import annotations
+
+import argparse
+
+from nnunet_rw.maps.kinds import INTERIOR_DISTANCE, KINDS, LESION_IDS
+
+
+def add_command(commands, name: str, run, help_text: str) -> argparse.ArgumentParser:  # type: ignore[no-untyped-def]
+    command = commands.add_parser(name, help=help_text)
+    command.set_defaults(run=run)
+    return command
+
+
+def add_plans(command: argparse.ArgumentParser) -> None:
+    command.add_argument("-p", metavar="PLANS", default="nnUNetPlans", help="default: %(default)s")
+
+
+def add_configuration(command: argparse.ArgumentParser) -> None:
+    command.add_argument("-d", metavar="DATASET", required=True, help="id or name")
+    command.add_argument("-c", metavar="CONFIGURATION", default="3d_fullres", help="default: %(default)s")
+    add_plans(command)
+
+
+def add_kinds(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--kind",
+        nargs="+",
+        choices=(*KINDS, "all"),
+        default=[INTERIOR_DISTANCE, LESION_IDS],
+        help="default: %(default)s; a training writes what else it needs",
+    )
+
+
+def positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, but got {value}")
+    return value
+
+
+def chosen_kinds(options: argparse.Namespace) -> list[str]:
+    return list(KINDS) if "all" in options.kind else options.kind

@@ -1,0 +1,109 @@
+"""Commands about data and their maps."""
+
+from __future__ import annotations
+
+import argparse
+from itertools import chain
+from pathlib import Path
+
+from nnunet_rw.cli.arguments import add_command, add_configuration, add_kinds, add_plans, chosen_kinds, positive
+
+
+def register(commands) -> None:  # type: ignore[no-untyped-def]
+    """Add the commands to the parser."""
+    command = add_command(commands, "doctor", _doctor, "check versions, variables, GPU, trainers and maps")
+    command.add_argument("-d", metavar="DATASET", nargs="*", default=[], help="datasets whose maps are checked as well")
+    command.add_argument("-c", metavar="CONFIGURATION", help="default: all that are preprocessed")
+    add_plans(command)
+
+    command = add_command(commands, "preprocess", _preprocess, "nnUNetv2_plan_and_preprocess, then the maps")
+    command.description = "Takes all options of nnUNetv2_plan_and_preprocess; they are handed on."
+    add_kinds(command)
+
+    command = add_command(commands, "maps", _maps, "write the maps of preprocessed data")
+    command.add_argument("-d", metavar="DATASET", nargs="+", required=True, help="ids or names")
+    command.add_argument("-c", metavar="CONFIGURATION", nargs="+", help="default: all that are preprocessed")
+    add_plans(command)
+    command.add_argument("-np", metavar="N", type=positive, help="processes; default: nnU-Net's, at most all cores")
+    add_kinds(command)
+    command.add_argument("--overwrite", action="store_true", help="write also what is complete and current")
+
+    command = add_command(commands, "show", _show, "draw a case's image, labels and maps")
+    add_configuration(command)
+    command.add_argument("--case", help="default: the first")
+    command.add_argument("--slice", type=int, metavar="N", help="default: the slice with most lesions")
+    command.add_argument("-o", metavar="PNG", type=Path, help="default: <case>.png here")
+    command.add_argument("--nifti", metavar="FOLDER", type=Path, help="write the volumes for a viewer as well")
+
+    command = add_command(commands, "synthesize", _synthesize, "make a synthetic multi-lesion dataset in MSD layout")
+    command.add_argument("-o", metavar="FOLDER", type=Path, required=True, help="named like Task99_SyntheticLesions")
+    command.add_argument("--cases", type=positive, default=24, help="default: %(default)s")
+    command.add_argument("--shape", type=positive, nargs=3, default=(64, 64, 64), metavar="N")
+    command.add_argument("--seed", type=int, default=0)
+
+    command = add_command(commands, "small-plans", _small_plans, "plans of a network that trains on a CPU in minutes")
+    command.add_argument("-d", metavar="DATASET", required=True, help="id or name")
+    add_plans(command)
+    command.add_argument("-o", metavar="NAME", default="nnUNetPlansSmall", help="default: %(default)s")
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from nnunet_rw.doctor import check_environment, check_maps
+
+    problems = 0
+    maps = chain.from_iterable(check_maps(dataset, options.c, options.p) for dataset in options.d)
+    for finding in chain(check_environment(), maps):
+        print(f"{finding.level:8s} {finding.text}")
+        problems += finding.level == "problem"
+    return 1 if problems else 0
+
+
+def _preprocess(options: argparse.Namespace) -> None:
+    from nnunet_rw.preprocessing import preprocess_with_maps
+
+    preprocess_with_maps(options.rest, chosen_kinds(options))
+
+
+def _maps(options: argparse.Namespace) -> None:
+    from nnunet_rw.preprocessed import data_configurations, open_preprocessed
+    from nnunet_rw.writing import ensure_maps
+
+    for dataset in options.d:
+        for name in options.c or data_configurations(dataset, options.p):
+            data = open_preprocessed(dataset, name, options.p)
+            written = ensure_maps(
+                data.data_folder,
+                chosen_kinds(options),
+                data.settings,
+                num_processes=options.np,
+                overwrite=options.overwrite,
+            )
+            print(f"{data.dataset_folder.name} {name}: maps of {written} cases written, all are current")
+
+
+def _show(options: argparse.Namespace) -> None:
+    from nnunet_rw.preprocessed import open_preprocessed
+    from nnunet_rw.report.case_figure import draw_case, load_case_volumes, write_nifti
+
+    volumes = load_case_volumes(open_preprocessed(options.d, options.c, options.p), options.case)
+    path = options.o or Path(f"{volumes.case}.png")
+    index = draw_case(volumes, path, options.slice)
+    print(f"{path}: {volumes.case}, slice {index}")
+    if options.nifti:
+        for written in write_nifti(volumes, options.nifti):
+            print(written)
+
+
+def _synthesize(options: argparse.Namespace) -> None:
+    from nnunet_rw.synthetic import write_synthetic_dataset
+
+    write_synthetic_dataset(options.o, options.cases, tuple(options.shape), seed=options.seed)
+    print(f"{options.o}\nConvert with: nnUNetv2_convert_MSD_dataset -i {options.o}")
+
+
+def _small_plans(options: argparse.Namespace) -> None:
+    from nnunet_rw.benchmark.small_plans import write_small_plans
+    from nnunet_rw.preprocessed import dataset_folder
+
+    path = write_small_plans(dataset_folder(options.d), options.p, options.o)
+    print(f"{path}\nTrain with: nnUNetv2_train {options.d} 3d_fullres 0 -p {options.o}")

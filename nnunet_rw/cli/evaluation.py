@@ -1,0 +1,196 @@
+"""Commands that judge predictions."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nnunet_rw.cli.arguments import add_command, positive
+from nnunet_rw.evaluation.compared_metrics import DEFAULT_METRICS, METRICS
+from nnunet_rw.evaluation.comparison_rows import DEFAULT_EDGES_MM3
+
+if TYPE_CHECKING:
+    from nnunet_rw.evaluation.case_evaluation import EvaluationSettings
+    from nnunet_rw.evaluation.sources import Source
+
+_TWO_WAYS = """\
+Of two folders:
+  nnunet-rw evaluate -p PREDICTIONS -g REFERENCES [-d DATASET | -djfile FILE]
+Of the validation cases of a trained model, pooled over its folds:
+  nnunet-rw evaluate -d DATASET -c CONFIGURATION -tr TRAINER [-f FOLD ...]
+"""
+
+_COMPARE = """\
+Of folders that nnunet-rw evaluate wrote, the baseline first:
+  nnunet-rw compare EVALUATION EVALUATION [EVALUATION ...]
+Of trained models, which are evaluated where they have not been:
+  nnunet-rw compare -d DATASET -c CONFIGURATION -tr TRAINER TRAINER [...] [-f FOLD ...]
+"""
+
+
+def register(commands) -> None:  # type: ignore[no-untyped-def]
+    """Add the commands to the parser."""
+    command = add_command(commands, "evaluate", _evaluate, "measure predictions, case by case and lesion by lesion")
+    command.description = _TWO_WAYS
+    command.formatter_class = argparse.RawDescriptionHelpFormatter
+    _add_source(command)
+    _add_settings(command)
+    command.add_argument("-o", metavar="FOLDER", type=Path, help="default: evaluation/ beside the predictions")
+
+    command = add_command(
+        commands, "overlay", _overlay, "show found, missed and false lesions, for a viewer and as PNG"
+    )
+    _add_source(command)
+    _add_settings(command)
+    command.add_argument("--worst", metavar="N", type=positive, default=6, help="cases drawn; default: %(default)s")
+    command.add_argument("--no-nifti", action="store_true", help="figures only")
+    command.add_argument("-o", metavar="FOLDER", type=Path, help="default: evaluation/ beside the predictions")
+
+    command = add_command(
+        commands, "compare", _compare, "tell whether a trainer is better than another, for which lesions"
+    )
+    command.description = _COMPARE
+    command.formatter_class = argparse.RawDescriptionHelpFormatter
+    command.add_argument("evaluations", metavar="EVALUATION", nargs="*", type=Path, help="folders, the baseline first")
+    _add_model(command, several=True)
+    _add_settings(command)
+    command.add_argument(
+        "--baseline-seeds",
+        metavar="EVALUATION",
+        nargs="+",
+        type=Path,
+        default=[],
+        help="of the baseline trained with other seeds: gains inside their spread are marked",
+    )
+    command.add_argument(
+        "--metrics", metavar="METRIC", nargs="+", default=DEFAULT_METRICS, help=f"out of: {', '.join(METRICS)}"
+    )
+    command.add_argument(
+        "--edges",
+        metavar="MM3",
+        nargs="+",
+        type=float,
+        default=DEFAULT_EDGES_MM3,
+        help="of the size classes; default: " + " ".join(f"{edge:g}" for edge in DEFAULT_EDGES_MM3),
+    )
+    command.add_argument("-o", metavar="FOLDER", type=Path, help="write CSV, JSON, Markdown and LaTeX as well")
+    command.add_argument("--seed", type=int, default=0, help="of the bootstrap; default: %(default)s")
+
+
+def _add_source(command: argparse.ArgumentParser) -> None:
+    command.add_argument("-p", dest="predictions", metavar="PREDICTIONS", type=Path, help="folder")
+    command.add_argument("-g", dest="references", metavar="REFERENCES", type=Path, help="folder")
+    command.add_argument(
+        "-djfile", metavar="FILE", type=Path, help="dataset.json; default: that beside the predictions"
+    )
+    _add_model(command)
+    command.add_argument("--probabilities", action="store_true", help="read the .npz files: scores and FROC")
+    command.add_argument("--images", metavar="FOLDER", type=Path, help="for volume x mean intensity")
+    command.add_argument("--allow-missing", action="store_true", help="go on where cases have no prediction")
+
+
+def _add_model(command: argparse.ArgumentParser, several: bool = False) -> None:
+    command.add_argument("-d", metavar="DATASET", help="id or name")
+    command.add_argument("-c", metavar="CONFIGURATION", default="3d_fullres", help="default: %(default)s")
+    command.add_argument("-tr", metavar="TRAINER", nargs="+" if several else None, default=[] if several else None)
+    command.add_argument("--plans", metavar="PLANS", default="nnUNetPlans", help="default: %(default)s")
+    command.add_argument("-f", metavar="FOLD", nargs="+", default=[], help="default: every fold that was validated")
+
+
+def _add_settings(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--connectivity", type=int, choices=(6, 18, 26), default=26, help="default: %(default)s")
+    command.add_argument(
+        "--min-volume", metavar="MM3", type=float, default=0.0, help="of reference lesions; default: 0"
+    )
+    command.add_argument("--tolerance", metavar="MM", type=float, default=1.0, help="of NSD; default: %(default)s")
+    command.add_argument("--fast", action="store_true", help="no distances")
+    command.add_argument("-np", metavar="N", type=positive, help="processes; default: nnU-Net's, at most all cores")
+
+
+def _settings(options: argparse.Namespace) -> EvaluationSettings:
+    from nnunet_rw.evaluation.case_evaluation import EvaluationSettings
+
+    return EvaluationSettings(options.connectivity, options.min_volume, options.tolerance, options.fast)
+
+
+def _source(options: argparse.Namespace) -> Source:
+    from nnunet_rw.evaluation.sources import cross_validation_source, folders_source
+    from nnunet_rw.preprocessed import dataset_folder
+
+    if options.predictions and options.references and not options.tr:
+        dataset_json = options.djfile or (
+            dataset_folder(options.d, "nnUNet_raw") / "dataset.json" if options.d else None
+        )
+        return folders_source(
+            options.predictions,
+            options.references,
+            dataset_json,
+            options.images,
+            options.probabilities,
+            options.allow_missing,
+        )
+    if options.d and options.tr and not (options.predictions or options.references):
+        return cross_validation_source(
+            options.d,
+            options.c,
+            options.tr,
+            options.plans,
+            options.f,
+            options.probabilities,
+            options.allow_missing,
+            options.images,
+        )
+    raise ValueError("Give either -p PREDICTIONS and -g REFERENCES, or -d DATASET and -tr TRAINER.")
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from nnunet_rw.evaluation.evaluate import write_evaluation
+    from nnunet_rw.report.evaluation_table import evaluation_text
+
+    source = _source(options)
+    folder = options.o or source.folder
+    print(evaluation_text(write_evaluation(source, _settings(options), folder, options.np)))
+    print(f"\n{folder}")
+
+
+def _overlay(options: argparse.Namespace) -> None:
+    from nnunet_rw.evaluation.sources import raw_images
+    from nnunet_rw.report.overlay_evaluation import overlay_evaluation
+
+    if options.d and not options.images:
+        options.images = raw_images(options.d)
+    source = _source(options)
+    folder = options.o or source.folder
+    written = overlay_evaluation(source, _settings(options), folder, options.worst, not options.no_nifti, options.np)
+    print(*(path for path in written if path.suffix == ".png"), sep="\n")
+    if not options.no_nifti:
+        print(folder / "overlays")
+
+
+def _evaluated(options: argparse.Namespace) -> list[Path]:
+    """The folders to compare; those of trained models are brought up to date."""
+    from nnunet_rw.evaluation.evaluate import ensure_evaluation
+    from nnunet_rw.evaluation.sources import cross_validation_source
+
+    if bool(options.evaluations) == bool(options.tr) or (options.tr and not options.d):
+        raise ValueError("Give either folders of evaluations, or -d DATASET and -tr TRAINER TRAINER.")
+    if options.evaluations:
+        return options.evaluations
+    sources = [
+        cross_validation_source(options.d, options.c, trainer, options.plans, options.f) for trainer in options.tr
+    ]
+    return [ensure_evaluation(source, _settings(options), options.np) for source in sources]
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from nnunet_rw.evaluation.comparison import compare_evaluations
+    from nnunet_rw.report.comparison_files import write_comparison
+    from nnunet_rw.report.comparison_tables import terminal_text
+
+    comparison = compare_evaluations(
+        _evaluated(options), options.baseline_seeds, options.metrics, options.edges, options.seed
+    )
+    print(terminal_text(comparison))
+    if options.o:
+        print("", *write_comparison(comparison, options.o), sep="\n")

@@ -1,0 +1,67 @@
+"""Commands that train."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from nnunet_rw.cli.arguments import add_command, positive
+
+
+def register(commands) -> None:  # type: ignore[no-untyped-def]
+    """Add the commands to the parser."""
+    command = add_command(commands, "demo", _demo, "dataset, training and comparison, in minutes on a CPU")
+    command.add_argument("-o", metavar="FOLDER", type=Path, default=Path("demo_output"), help="default: %(default)s")
+    command.add_argument("--msd", metavar="FOLDER", type=Path, help="a real dataset in MSD layout")
+    command.add_argument("--trainers", nargs="+", default=["nnUNetTrainer", "RWTrainer"], metavar="TRAINER")
+    command.add_argument("--epochs", type=positive, default=6, help="default: %(default)s")
+    command.add_argument("--iterations", type=positive, default=50, help="an epoch; default: %(default)s")
+    command.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+
+    command = add_command(
+        commands, "stability", _stability, "train with several losses and seeds; tell which are unstable"
+    )
+    command.add_argument("-d", metavar="DATASET", required=True, help="id or name")
+    command.add_argument("-c", metavar="CONFIGURATION", default="3d_fullres", help="default: %(default)s")
+    command.add_argument("-p", metavar="PLANS", default="nnUNetPlansSmall", help="default: %(default)s")
+    command.add_argument("-f", metavar="FOLD", type=int, default=0, help="default: %(default)s")
+    command.add_argument(
+        "--losses", metavar="LOSS", nargs="+", default=["boundary", "rrw"], help="default: %(default)s"
+    )
+    command.add_argument("--with-dice", action="store_true", help="each loss also together with Dice")
+    command.add_argument("--seeds", type=positive, default=5, metavar="N", help="runs of a loss; default: %(default)s")
+    command.add_argument("--iterations", type=positive, default=300, metavar="N", help="of a run; default: %(default)s")
+    command.add_argument("-o", metavar="FOLDER", type=Path, help="default: stability_<dataset> here")
+    command.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+
+
+def _demo(options: argparse.Namespace) -> None:
+    from nnunet_rw.demo import Demo, run_demo
+
+    demo = Demo(
+        output=options.o.resolve(),
+        msd=options.msd.resolve() if options.msd else None,
+        epochs=options.epochs,
+        iterations=options.iterations,
+        trainers=tuple(options.trainers),
+        device=options.device,
+    )
+    print(f"\n{run_demo(demo)}")
+
+
+def _stability(options: argparse.Namespace) -> None:
+    from nnunet_rw.benchmark.stability import Stability, run_stability
+
+    settings = Stability(
+        dataset=options.d,
+        configuration=options.c,
+        plans_name=options.p,
+        fold=options.f,
+        losses=tuple(options.losses),
+        seeds=options.seeds,
+        iterations=options.iterations,
+        with_dice=options.with_dice,
+        output=options.o,
+        device=options.device,
+    )
+    print(run_stability(settings))

@@ -1,0 +1,83 @@
+"""Commands about trainers and what they trained."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from nnunet_rw.cli.arguments import add_command, add_configuration
+
+_NEW_TRAINER = """\
+Write a trainer of your own. A term is LOSS[:WEIGHT[:NAME=VALUE,...]]:
+
+  nnunet                            nnU-Net's own loss
+  rrw:0.5                           with a weight
+  boundary:rebalance_boundary       with a schedule
+  dice:1:reweight=inverse_volume,scope=case,power=0.5
+"""
+
+
+def register(commands) -> None:  # type: ignore[no-untyped-def]
+    """Add the commands to the parser."""
+    command = add_command(commands, "env", _env, "print the line that lets nnU-Net find the trainers")
+    command.description = 'Use it as: eval "$(nnunet-rw env)"'
+
+    add_command(commands, "trainers", _trainers, "list the trainers: loss, maps, paper")
+
+    command = add_command(commands, "new-trainer", _new_trainer, "write a trainer of your own")
+    # NAME first: after --loss it would be a term.
+    command.usage = "nnunet-rw new-trainer NAME --loss TERM [TERM ...] [options]"
+    command.description = _NEW_TRAINER
+    command.formatter_class = argparse.RawDescriptionHelpFormatter
+    command.add_argument("name", metavar="NAME", help="of the trainer, and so of its results folder")
+    command.add_argument("--loss", metavar="TERM", nargs="+", required=True, help="terms of the loss, added up")
+    command.add_argument(
+        "-o",
+        metavar="FOLDER",
+        type=Path,
+        default=Path("nnunet_trainers"),
+        help="of trainers alone, nnU-Net imports every file of it; default: %(default)s",
+    )
+    command.add_argument("--map-source", choices=("stored", "patch"), default="stored", help="default: %(default)s")
+    command.add_argument("--oversample-by", choices=("voxel", "lesion"), default="voxel", help="default: %(default)s")
+    command.add_argument("--overwrite", action="store_true", help="replace the file if it is there")
+
+    command = add_command(commands, "export", _export, "make a stock nnU-Net model of a trained one")
+    add_configuration(command)
+    command.add_argument("-tr", metavar="TRAINER", required=True)
+    command.add_argument("-f", metavar="FOLD", nargs="+", help="default: all finished folds")
+    command.add_argument("-chk", metavar="FILE", default="checkpoint_final.pth", help="default: %(default)s")
+    command.add_argument("-o", metavar="FOLDER", type=Path, required=True)
+
+
+def _env(options: argparse.Namespace) -> None:
+    from nnunet_rw.catalogue import export_line
+
+    print(export_line())
+
+
+def _trainers(options: argparse.Namespace) -> None:
+    from nnunet_rw.catalogue import trainer_rows
+    from nnunet_rw.report.table import text_table
+
+    rows = [(row.name, row.loss, row.maps, row.paper) for row in trainer_rows()]
+    print(text_table(("trainer", "loss", "maps", "paper"), rows))
+    print("\nnnunet stands for nnU-Net's own loss, IW for inverse lesion-volume weights. Add _20epochs or")
+    print("_20epochs_50iterations to any name, nnUNetTrainer included, for a training of that length.")
+
+
+def _new_trainer(options: argparse.Namespace) -> None:
+    from nnunet_rw.catalogue import export_line
+    from nnunet_rw.new_trainer import parse_term, write_trainer
+
+    terms = [parse_term(text) for text in options.loss]
+    path = write_trainer(options.name, terms, options.o, options.map_source, options.oversample_by, options.overwrite)
+    print(f"{path}\nLet nnU-Net find it, best in your shell's start-up file:\n  {export_line(path.parent)}")
+    print(f"Train with:\n  nnUNetv2_train DATASET CONFIGURATION FOLD -tr {options.name}")
+
+
+def _export(options: argparse.Namespace) -> None:
+    from nnunet_rw.export import export_model
+
+    folder = export_model(options.d, options.c, options.tr, options.o, options.p, options.f, options.chk)
+    print(f"{folder}\nPredict with: nnUNetv2_predict_from_modelfolder -i IMAGES -o PREDICTIONS -m {folder}")

@@ -1,0 +1,144 @@
+"""Trainers compared by the lesions that they find: by size, and under other rules of what counts as found."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+from scipy.stats import rankdata
+
+from nnunet_rw.evaluation.comparison_rows import RankingRow, SizeRow
+from nnunet_rw.evaluation.evaluation_folder import Evaluation, LesionRows
+from nnunet_rw.evaluation.statistics import bca_interval, cluster_bootstrap, wilson_interval
+
+RULES = ("hit", "matched")
+
+
+def compare_by_size(
+    baseline: Evaluation,
+    challengers: Sequence[Evaluation],
+    edges_mm3: Sequence[float],
+    seed: int = 0,
+    resamples: int = 10_000,
+) -> tuple[SizeRow, ...]:
+    """A row per label, challenger and size class, and one of all sizes (0 to inf) where the classes are several."""
+    classes = list(pairwise(edges_mm3))
+    if (0, math.inf) not in classes:
+        classes.append((0, math.inf))
+    return tuple(
+        _compare_size(baseline, challenger, label, low, high, seed, resamples)
+        for label in baseline.labels
+        for challenger in challengers
+        for low, high in classes
+    )
+
+
+def rank_by_rule(evaluations: Sequence[Evaluation], min_volumes_mm3: Sequence[float]) -> tuple[RankingRow, ...]:
+    """Places of the trainers under both rules and each minimum size that leaves a lesion.
+
+    The minimum size of the evaluation comes first; smaller ones change nothing and are left out.
+    """
+    evaluated_mm3 = float(evaluations[0].settings.get("min_volume_mm3") or 0)
+    sizes = [evaluated_mm3, *(size for size in sorted(min_volumes_mm3) if size > evaluated_mm3)]
+    rows: list[RankingRow] = []
+    for label in evaluations[0].labels:
+        as_evaluated: list[int] = []
+        for rule in RULES:
+            for size in sizes:
+                # The evaluation's own minimum concerns reference lesions alone.
+                places = _places(evaluations, label, rule, size, 0 if size == evaluated_mm3 else size)
+                as_evaluated = as_evaluated or [row.rank for row in places]
+                rows += [
+                    replace(row, rank_as_evaluated=rank)
+                    for row, rank in zip(places, as_evaluated, strict=True)
+                    if row.lesions
+                ]
+    return tuple(rows)
+
+
+def _compare_size(
+    baseline: Evaluation, challenger: Evaluation, label: str, low: float, high: float, seed: int, resamples: int
+) -> SizeRow:
+    chosen = _counted(baseline.lesions, "hit", label, low, high)
+    # The same lesions in the same order: `check_comparable` has made sure.
+    hits = [evaluation.lesions.hit[chosen] > 0 for evaluation in (baseline, challenger)]
+    recall = cluster_bootstrap(baseline.lesions.case[chosen], hits[0], hits[1], resamples, seed=seed)
+    wilson = [wilson_interval(int(hit.sum()), len(hit)) for hit in hits]
+    false = [_false_positives(evaluation, label, low, high) for evaluation in (baseline, challenger)]
+    cost = bca_interval(false[1] - false[0], resamples=resamples, seed=seed)
+    return SizeRow(
+        label=label,
+        baseline=baseline.name,
+        challenger=challenger.name,
+        size_from_mm3=float(low),
+        size_to_mm3=float(high),
+        lesions=recall.lesions,
+        cases=recall.cases,
+        baseline_recall=recall.baseline,
+        baseline_low=wilson[0].low,
+        baseline_high=wilson[0].high,
+        challenger_recall=recall.challenger,
+        challenger_low=wilson[1].low,
+        challenger_high=wilson[1].high,
+        difference=recall.difference,
+        low=recall.interval.low,
+        high=recall.interval.high,
+        baseline_false_positives=float(false[0].mean()),
+        challenger_false_positives=float(false[1].mean()),
+        false_positives_difference=float((false[1] - false[0]).mean()),
+        false_positives_low=cost.low,
+        false_positives_high=cost.high,
+    )
+
+
+def _counted(rows: LesionRows, rule: str, label: str, low_mm3: float, high_mm3: float) -> np.ndarray:
+    """(L,) booleans: lesions of the label and size that are either found or not."""
+    # Ten voxels of 1.47 mm3 are 14.7 mm3 to the user, but a little less in floating point.
+    volume_mm3 = rows.volume_mm3 * (1 + 1e-9)
+    in_class = (rows.label == label) & (volume_mm3 >= low_mm3) & (volume_mm3 < high_mm3)
+    return in_class & ~np.isnan(getattr(rows, rule))
+
+
+def _false_positives(evaluation: Evaluation, label: str, low_mm3: float, high_mm3: float) -> np.ndarray:
+    """(N,) numbers per case, in the order of `cases`."""
+    rows = evaluation.predicted
+    false = _counted(rows, "hit", label, low_mm3, high_mm3) & (rows.hit == 0)
+    return np.bincount(np.searchsorted(evaluation.cases, rows.case[false]), minlength=len(evaluation.cases))
+
+
+def _places(
+    evaluations: Sequence[Evaluation], label: str, rule: str, min_volume_mm3: float, min_predicted_mm3: float
+) -> list[RankingRow]:
+    rows = []
+    for evaluation in evaluations:
+        found, right = (
+            getattr(lesions, rule)[_counted(lesions, rule, label, smallest_mm3, math.inf)] > 0
+            for lesions, smallest_mm3 in (
+                (evaluation.lesions, min_volume_mm3),
+                (evaluation.predicted, min_predicted_mm3),
+            )
+        )
+        recall = float(found.mean()) if len(found) else math.nan
+        precision = float(right.mean()) if len(right) else math.nan
+        f1 = 2 * precision * recall / (precision + recall) if found.any() and right.any() else 0.0
+        rows.append(
+            RankingRow(
+                label=label,
+                rule=rule,
+                min_volume_mm3=min_volume_mm3,
+                trainer=evaluation.name,
+                lesions=len(found),
+                recall=recall,
+                predicted=len(right),
+                precision=precision,
+                false_positives_per_case=float((~right).sum() / len(evaluation.cases)),
+                f1=f1,
+                rank=0,
+                rank_as_evaluated=0,
+            )
+        )
+    ranks = rankdata([-row.f1 for row in rows], method="min")
+    return [replace(row, rank=int(rank)) for row, rank in zip(rows, ranks, strict=True)]

@@ -1,0 +1,92 @@
+"""Evaluate all cases of a source, in processes, and write what was found."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from nnunet_rw.evaluation.case_evaluation import CaseEvaluation, EvaluationSettings, evaluate_case
+from nnunet_rw.evaluation.evaluation_tables import write_tables
+from nnunet_rw.evaluation.froc import froc_curve
+from nnunet_rw.evaluation.sources import Source
+from nnunet_rw.evaluation.summary import summarise
+from nnunet_rw.parallel import in_processes
+from nnunet_rw.store import write_atomically
+
+
+def evaluate(source: Source, settings: EvaluationSettings, processes: int | None = None) -> list[CaseEvaluation]:
+    """Every case of a source, in its order.
+
+    Parameters
+    ----------
+    source : Source
+    settings : EvaluationSettings
+    processes : int, optional
+        Default: nnU-Net's number, at most all processors.
+
+    Raises
+    ------
+    ValueError
+        A file cannot be evaluated; the message names it and says why.
+    """
+    reader, labels = source.reader, source.labels
+    tasks = [(files, reader, labels, settings) for files in source.cases]
+    done = dict(in_processes(evaluate_case, tasks, "Evaluating", processes))
+    return [done[index] for index in range(len(tasks))]
+
+
+def write_evaluation(
+    source: Source, settings: EvaluationSettings, folder: str | Path, processes: int | None = None
+) -> dict[str, Any]:
+    """Evaluate and write cases.csv, lesions.csv, predicted_lesions.csv, froc.csv (with probabilities) and summary.json.
+
+    Parameters
+    ----------
+    source, settings, processes
+        As for `evaluate`.
+    folder : path
+        An earlier evaluation in it is replaced.
+
+    Returns
+    -------
+    dict
+        The content of summary.json, which is written last.
+    """
+    folder = Path(folder)
+    cases = evaluate(source, settings, processes)
+    curves = {}
+    for position, found in enumerate(cases[0].classes):
+        matches = [case.classes[position].candidates for case in cases]
+        if all(match is not None for match in matches):
+            curves[found.label] = froc_curve([match for match in matches if match is not None])
+    summary = summarise(source, settings, cases, curves)
+    # No summary stands beside tables of another evaluation, even if this one is interrupted.
+    for name in ("summary.json", "froc.csv"):
+        (folder / name).unlink(missing_ok=True)
+    write_tables(folder, cases, curves)
+    write_atomically(folder / "summary.json", (json.dumps(summary, indent=2, sort_keys=True) + "\n").encode())
+    return summary
+
+
+def ensure_evaluation(source: Source, settings: EvaluationSettings, processes: int | None = None) -> Path:
+    """The source's own evaluation folder, evaluated unless that was done since its files were made.
+
+    Done means: of the same cases, with equal settings.
+    """
+    path = source.folder / "summary.json"
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+        cases = {Path(case["prediction_file"]) for case in summary["metric_per_case"]}
+        current = (
+            cases == {files.prediction for files in source.cases}
+            and all(summary["settings"].get(name) == value for name, value in asdict(settings).items())
+            and path.stat().st_mtime
+            >= max(file.stat().st_mtime for files in source.cases for file in (files.prediction, files.reference))
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        current = False
+    if not current:
+        write_evaluation(source, settings, source.folder, processes)
+    return source.folder

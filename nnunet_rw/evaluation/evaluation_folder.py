@@ -1,0 +1,170 @@
+"""The folder that an evaluation leaves on disk, read back."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Container, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_SCORES = ("dice", "jaccard", "ppv", "sensitivity", "specificity", "hd_mm", "hd95_mm", "assd_mm", "nsd")
+_VOLUMES = ("volume_reference_mm3", "volume_prediction_mm3")
+CASE_COLUMNS = (*_SCORES, *_VOLUMES, "n_lesions", "n_hit", "n_predicted", "n_false_positive")
+LESION_COLUMNS = ("lesion", "voxels", "volume_mm3", "hit", "matched")
+# Reference lesions below the minimum volume, and predicted lesions that touch these alone.
+_NOT_COUNTED = ("ignored", "neutral")
+
+
+@dataclass(frozen=True)
+class LesionRows:
+    """L lesions, of the reference or of the prediction, sorted by case, label and number.
+
+    Attributes
+    ----------
+    case, label : (L,) str
+    lesion, voxels, volume_mm3 : (L,) float
+    hit, matched : (L,) float
+        1 or 0, found by any overlap or one-to-one; NaN where ignored or neutral, neither right nor wrong.
+    """
+
+    case: np.ndarray
+    label: np.ndarray
+    lesion: np.ndarray
+    voxels: np.ndarray
+    volume_mm3: np.ndarray
+    hit: np.ndarray
+    matched: np.ndarray
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """An evaluation folder.
+
+    Attributes
+    ----------
+    folder : Path
+    name : str
+        Of the trainer.
+    settings : dict
+    cases : tuple of N str
+        Sorted.
+    labels : tuple of str
+        As the table lists them.
+    columns : dict of label to dict of column to (N,) float
+        In the order of `cases`; NaN where undefined, inf where one of two masks is empty.
+    lesions, predicted : LesionRows
+    """
+
+    folder: Path
+    name: str
+    settings: dict[str, Any]
+    cases: tuple[str, ...]
+    labels: tuple[str, ...]
+    columns: dict[str, dict[str, np.ndarray]]
+    lesions: LesionRows
+    predicted: LesionRows
+
+    def diagonals_mm(self) -> np.ndarray:
+        """(N,) diagonals of the images, from one number for all or a number per case; NaN where none is told."""
+        told = self.settings.get("image_diagonal_mm")
+        values = [told.get(case) if isinstance(told, dict) else told for case in self.cases]
+        return np.array([math.nan if value is None else float(value) for value in values])
+
+
+def read_evaluation(folder: str | Path) -> Evaluation:
+    """Read the folder that ``nnunet-rw evaluate`` wrote.
+
+    Raises
+    ------
+    FileNotFoundError
+        A file is missing.
+    ValueError
+        A file has no such column, no number where one belongs, or not each label of each case once.
+    """
+    folder = Path(folder)
+    summary = _read_summary(folder / "summary.json")
+    path = folder / "cases.csv"
+    texts, numbers = _read_table(path, ("case", "label"), CASE_COLUMNS)
+    rows = {key: row for row, key in enumerate(zip(*texts, strict=True))}
+    cases, labels = tuple(sorted(set(texts[0]))), tuple(dict.fromkeys(texts[1]))
+    if not cases:
+        raise ValueError(f"{path} holds no case. {_advice(folder)}")
+    absent = [(case, label) for label in labels for case in cases if (case, label) not in rows]
+    if absent or len(rows) != len(texts[0]):
+        problem = f"no row of label '{absent[0][1]}' for case '{absent[0][0]}'" if absent else "a case and label twice"
+        raise ValueError(f"{path} holds {problem}. {_advice(folder)}")
+    columns = {
+        label: {
+            name: values[[rows[case, label] for case in cases]]
+            for name, values in zip(CASE_COLUMNS, numbers, strict=True)
+        }
+        for label in labels
+    }
+    return Evaluation(
+        folder=folder,
+        name=str(summary.get("name") or folder.resolve().name),
+        settings=summary["settings"],
+        cases=cases,
+        labels=labels,
+        columns=columns,
+        lesions=_read_lesions(folder / "lesions.csv", rows),
+        predicted=_read_lesions(folder / "predicted_lesions.csv", rows),
+    )
+
+
+def _read_summary(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f"No {path}. {_advice(path.parent)}")
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON. {_advice(path.parent)}") from error
+    if not isinstance(summary, dict) or not isinstance(summary.get("settings"), dict):
+        raise ValueError(f"{path} tells no 'settings'. {_advice(path.parent)}")
+    return summary
+
+
+def _read_lesions(path: Path, known: Container[tuple[str, str]]) -> LesionRows:
+    texts, numbers = _read_table(path, ("case", "label", "kind"), LESION_COLUMNS)
+    for key in zip(*texts[:2], strict=True):
+        if key not in known:
+            raise ValueError(
+                f"{path} lists case '{key[0]}', label '{key[1]}', cases.csv does not. {_advice(path.parent)}"
+            )
+    case, label, kind = (np.array(values, dtype=str) for values in texts)
+    for found in numbers[-2:]:
+        found[np.isin(kind, _NOT_COUNTED)] = math.nan
+    order = np.lexsort((numbers[0], label, case))
+    return LesionRows(case[order], label[order], *(values[order] for values in numbers))
+
+
+def _read_table(
+    path: Path, text_columns: Sequence[str], number_columns: Sequence[str]
+) -> tuple[list[list[str]], list[np.ndarray]]:
+    """The columns, in the order asked for; an empty cell is NaN."""
+    if not path.is_file():
+        raise FileNotFoundError(f"No {path}. {_advice(path.parent)}")
+    with open(path, newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        absent = [name for name in (*text_columns, *number_columns) if name not in (reader.fieldnames or ())]
+        if absent:
+            raise ValueError(f"{path} has no column '{absent[0]}'. {_advice(path.parent)}")
+        rows = list(reader)
+    texts = [[row[name] or "" for row in rows] for name in text_columns]
+    return texts, [np.array([_number(row[name], name, path) for row in rows], dtype=float) for name in number_columns]
+
+
+def _number(text: str | None, column: str, path: Path) -> float:
+    try:
+        return float(text) if text else math.nan
+    except ValueError as error:
+        raise ValueError(f"{path}: expected a number in column '{column}', but got '{text}'.") from error
+
+
+def _advice(folder: Path) -> str:
+    return f"Run: nnunet-rw evaluate -o {folder}"

@@ -1,0 +1,100 @@
+"""Recall by lesion size, with intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal, get_args
+
+import numpy as np
+
+from nnunet_rw.evaluation.comparison_rows import DEFAULT_EDGES_MM3
+from nnunet_rw.evaluation.detection import Rule, found_lesions
+from nnunet_rw.evaluation.intervals import wilson_interval
+from nnunet_rw.evaluation.lesions import ROUNDING
+from nnunet_rw.evaluation.matches import LesionMatches
+
+Unit = Literal["mm3", "voxels"]
+
+
+@dataclass(frozen=True)
+class SizeRecall:
+    """Recall of the lesions of one size class, pooled over cases.
+
+    Attributes
+    ----------
+    low, high : float
+        Bounds of the class: a lesion of size s belongs to it if low <= s < high.
+    num_lesions, num_found : int
+    recall : float
+        NaN without a lesion.
+    recall_low, recall_high : float
+        Wilson interval; NaN without a lesion.
+    """
+
+    low: float
+    high: float
+    num_lesions: int
+    num_found: int
+    recall: float
+    recall_low: float
+    recall_high: float
+
+
+def recall_by_size(
+    cases: Sequence[LesionMatches],
+    edges: Sequence[float] = DEFAULT_EDGES_MM3,
+    unit: Unit = "mm3",
+    rule: Rule = "any_overlap",
+    confidence: float = 0.95,
+) -> list[SizeRecall]:
+    """Recall of small and large lesions, over the reference lesions of all cases together.
+
+    Classes are fixed beforehand, not taken from the lesions, so that trainers and datasets compare: by default below
+    10, 10 to 100, 100 to 1000 and from 1000 mm3 on (a sphere of 2.7, 5.8 and 12.4 mm across). Lesions of one patient
+    are alike, which Wilson's interval does not know: it is that of independent lesions.
+
+    Parameters
+    ----------
+    cases : sequence of LesionMatches
+        Ignored lesions do not count.
+    edges : sequence of float
+        Rising; two bound one class. A lesion on an edge is in the upper class, one beyond the first or last in none.
+    unit : str
+        What the edges bound: "mm3" or "voxels".
+    rule : str
+        By which a lesion is found: "any_overlap" or "one_to_one".
+    confidence : float
+        Of the interval, in (0, 1).
+
+    Returns
+    -------
+    list of SizeRecall
+        One a class, rising.
+
+    Raises
+    ------
+    ValueError
+        If the edges do not rise, or an option is impossible.
+    """
+    if unit not in get_args(Unit):
+        raise ValueError(f"Expected the unit to be one of {get_args(Unit)}, but got {unit!r}.")
+    if len(edges) < 2 or not all(low < high for low, high in pairwise(edges)):
+        raise ValueError(f"Expected two or more rising edges, but got {edges}.")
+    sizes, found = [np.zeros(0)], [np.zeros(0, bool)]
+    for case in cases:
+        lesions = case.reference
+        sizes.append((lesions.volume_mm3 if unit == "mm3" else lesions.voxels)[lesions.counted])
+        found.append(found_lesions(lesions, rule))
+    # Upwards, so that a lesion on an edge is not below it by rounding.
+    size, hit = np.concatenate(sizes) * (1 + ROUNDING), np.concatenate(found)
+    classes = []
+    for low, high in pairwise(edges):
+        inside = (size >= low) & (size < high)
+        num_lesions, num_found = int(inside.sum()), int(hit[inside].sum())
+        recall = num_found / num_lesions if num_lesions else math.nan
+        interval = wilson_interval(num_found, num_lesions, confidence)
+        classes.append(SizeRecall(low, high, num_lesions, num_found, recall, *interval))
+    return classes

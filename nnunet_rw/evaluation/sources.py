@@ -1,0 +1,271 @@
+"""Which files are to be evaluated: two folders, or what nnU-Net left of a cross-validation."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import redirect_stderr
+from dataclasses import dataclass, field
+from glob import escape
+from pathlib import Path
+from typing import Any
+
+from batchgenerators.utilities.file_and_folder_operations import load_json
+from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
+from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
+
+from nnunet_rw.evaluation.labels import Labels, labels_of
+from nnunet_rw.preprocessed import dataset_folder
+
+
+@dataclass(frozen=True)
+class CaseFiles:
+    """The files of one case; probabilities and images where they are asked for."""
+
+    case: str
+    reference: Path
+    prediction: Path
+    probabilities: Path | None = None
+    images: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Source:
+    """Cases to be evaluated, and what their labels mean.
+
+    Attributes
+    ----------
+    name : str
+        Of the trainer or the folder; it heads comparisons.
+    cases : list of CaseFiles
+    missing : list of str
+        Cases with a reference and no prediction.
+    dataset_json : dict
+        nnU-Net's.
+    folder : Path
+        Where results go unless another place is given.
+    """
+
+    name: str
+    cases: list[CaseFiles]
+    missing: list[str]
+    dataset_json: dict[str, Any] = field(repr=False)
+    folder: Path
+
+    @property
+    def labels(self) -> Labels:
+        """What the values of the segmentations mean."""
+        return labels_of(self.dataset_json)
+
+    @property
+    def reader(self) -> BaseReaderWriter:
+        """nnU-Net's reader for these files.
+
+        Raises
+        ------
+        ValueError
+            None of them reads the first reference.
+        """
+        example = str(self.cases[0].reference)
+        try:
+            # It prints a traceback for every reader that it tries in vain.
+            with redirect_stderr(io.StringIO()):
+                return determine_reader_writer_from_dataset_json(self.dataset_json, example, verbose=False)()
+        except RuntimeError as error:
+            raise ValueError(f"No reader of nnU-Net reads {example}. Is it damaged? Copy it again.") from error
+
+
+def folders_source(
+    predictions: str | Path,
+    references: str | Path,
+    dataset_json: str | Path | None = None,
+    images: str | Path | None = None,
+    probabilities: bool = False,
+    allow_missing: bool = False,
+) -> Source:
+    """Predictions and references in two folders, as nnUNetv2_evaluate_folder takes them.
+
+    Parameters
+    ----------
+    predictions, references : paths
+        Files of the same name belong together.
+    dataset_json : path, optional
+        Default: the ``dataset.json`` that nnUNetv2_predict wrote beside its predictions.
+    images : path, optional
+        Folder of images named ``<case>_0000<ending>``.
+    probabilities : bool
+        Read ``<case>.npz`` beside the predictions, which nnU-Net writes with --save_probabilities or --npz.
+    allow_missing : bool
+        Go on where a reference has no prediction; the cases are listed as missing.
+
+    Raises
+    ------
+    FileNotFoundError
+        A folder, the dataset.json, a prediction, a reference or probabilities are missing.
+    ValueError
+        The dataset.json is none of nnU-Net's.
+    """
+    predictions, references = Path(predictions), Path(references)
+    for folder in (predictions, references):
+        if not folder.is_dir():
+            raise FileNotFoundError(f"No folder {folder}.")
+    path = Path(dataset_json) if dataset_json else predictions / "dataset.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"No {path}. Name the dataset with -d, or its dataset.json with -djfile.")
+    content = _read_dataset_json(path)
+    ending = content["file_ending"]
+    cases = _names(references, ending)
+    extra = [case for case in _names(predictions, ending) if case not in set(cases)]
+    if extra:
+        raise FileNotFoundError(f"No reference in {references} for {_some(extra)} of {predictions}.")
+    if not cases:
+        raise FileNotFoundError(f"No *{ending} in {references}.")
+    return _source(
+        predictions.resolve().name, content, cases, predictions, references, images, probabilities, allow_missing
+    )
+
+
+def cross_validation_source(
+    dataset: str,
+    configuration: str,
+    trainer: str,
+    plans_name: str = "nnUNetPlans",
+    folds: Sequence[str] = (),
+    probabilities: bool = False,
+    allow_missing: bool = False,
+    images: str | Path | None = None,
+) -> Source:
+    """The validation cases of a trained model's folds, pooled.
+
+    Parameters
+    ----------
+    dataset, configuration, trainer, plans_name
+        As for nnUNetv2_train.
+    folds : sequence of str
+        Numbers, or "all". Default: every numbered fold that has been validated, "all" where there is none.
+    probabilities : bool
+        Read the ``.npz`` files of nnUNetv2_train --npz.
+    allow_missing : bool
+        Go on where a case of a fold has no prediction.
+    images : path, optional
+        Folder of images named ``<case>_0000<ending>``; `raw_images` is the dataset's own.
+
+    Raises
+    ------
+    FileNotFoundError
+        No such model, a fold that was not validated, a case without prediction or image, or no probabilities.
+    ValueError
+        A case is in several of the folds, or the dataset.json is none of nnU-Net's.
+    """
+    model = dataset_folder(dataset, "nnUNet_results") / f"{trainer}__{plans_name}__{configuration}"
+    if not model.is_dir():
+        raise FileNotFoundError(
+            f"No trained model {model}. Run: nnUNetv2_train {dataset} {configuration} 0 -tr {trainer} -p {plans_name}"
+        )
+    content = _read_dataset_json(model / "dataset.json")
+    ending = content["file_ending"]
+    chosen = [f"fold_{fold}" for fold in folds]
+    if not folds:
+        validated = sorted(path.parent.name for path in model.glob("fold_*/validation") if _names(path, ending))
+        # The cases of fold_all are those that it was trained on, and those of all others.
+        chosen = [name for name in validated if name != "fold_all"] or validated
+    preprocessed = dataset_folder(dataset)
+    references = preprocessed / "gt_segmentations"
+    parts = []
+    for name in chosen:
+        folder = model / name / "validation"
+        if not folder.is_dir() or not _names(folder, ending):
+            fold = name.removeprefix("fold_")
+            raise FileNotFoundError(
+                f"{name} of {model} was not validated. Run: nnUNetv2_train {dataset} {configuration} {fold} "
+                f"-tr {trainer} -p {plans_name} --val"
+            )
+        cases = _cases_of_fold(preprocessed, name) or _names(folder, ending)
+        parts.append(_source(trainer, content, cases, folder, references, images, probabilities, allow_missing))
+    if not parts:
+        raise FileNotFoundError(f"No fold of {model} was validated. Finish the training, or run it with --val.")
+    merged = [case for part in parts for case in part.cases]
+    missing = [case for part in parts for case in part.missing]
+    several = [case for case, count in Counter(found.case for found in merged).items() if count > 1]
+    if several:
+        raise ValueError(
+            f"Expected every case in one fold, but {_some(several)} of {model} are in several of "
+            f"{', '.join(chosen)}. Name the folds with -f."
+        )
+    return Source(trainer, merged, missing, content, model / "evaluation")
+
+
+def raw_images(dataset: str) -> Path | None:
+    """The folder of a dataset's training images in nnUNet_raw; None where that is not set or has none."""
+    try:
+        folder = dataset_folder(dataset, "nnUNet_raw") / "imagesTr"
+    except FileNotFoundError:
+        return None
+    return folder if folder.is_dir() else None
+
+
+def _source(
+    name: str,
+    dataset_json: dict[str, Any],
+    cases: list[str],
+    predictions: Path,
+    references: Path,
+    images: str | Path | None,
+    probabilities: bool,
+    allow_missing: bool,
+) -> Source:
+    ending = dataset_json["file_ending"]
+    there = set(_names(predictions, ending))
+    missing = [case for case in cases if case not in there]
+    if len(missing) == len(cases) or (missing and not allow_missing):
+        or_else = "" if len(missing) == len(cases) else ", or give --allow-missing to go on"
+        raise FileNotFoundError(f"No prediction in {predictions} for {_some(missing)}. Predict them{or_else}.")
+    files = []
+    for case in cases:
+        if case not in there:
+            continue
+        found = CaseFiles(
+            case,
+            references / f"{case}{ending}",
+            predictions / f"{case}{ending}",
+            predictions / f"{case}.npz" if probabilities else None,
+            tuple(sorted(Path(images).glob(f"{escape(case)}_[0-9][0-9][0-9][0-9]{ending}"))) if images else (),
+        )
+        for path in filter(None, (found.reference, found.probabilities)):
+            if not path.is_file():
+                hint = " Predict with --save_probabilities, or train with --npz." if path.suffix == ".npz" else ""
+                raise FileNotFoundError(f"No {path}.{hint}")
+        if images and not found.images:
+            raise FileNotFoundError(f"No image {case}_0000{ending} in {images}.")
+        files.append(found)
+    return Source(name, files, missing, dataset_json, predictions / "evaluation")
+
+
+def _read_dataset_json(path: Path) -> dict[str, Any]:
+    """With a file ending: .nii.gz where it tells none."""
+    try:
+        content = {"file_ending": ".nii.gz", **load_json(str(path))}
+        labels_of(content)
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, AssertionError) as error:
+        raise ValueError(f"{path} is no dataset.json of nnU-Net ({type(error).__name__}: {error}).") from error
+    return content
+
+
+def _cases_of_fold(preprocessed: Path, name: str) -> list[str]:
+    """The validation cases of a fold by nnU-Net's splits; none for fold_all, where all cases are trained on."""
+    path = preprocessed / "splits_final.json"
+    number = name.removeprefix("fold_")
+    if not path.is_file() or not number.isdigit():
+        return []
+    splits = load_json(str(path))
+    return list(splits[int(number)]["val"]) if int(number) < len(splits) else []
+
+
+def _names(folder: Path, ending: str) -> list[str]:
+    return sorted(path.name.removesuffix(ending) for path in folder.glob(f"*{ending}"))
+
+
+def _some(names: Sequence[str], most: int = 3) -> str:
+    listed = ", ".join(names[:most])
+    return listed if len(names) <= most else f"{listed} and {len(names) - most} more"

@@ -1,0 +1,158 @@
+"""Figures over all cases: nnU-Net's summary, and what it does not tell."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from nnunet_rw.evaluation.aggregation import aggregate
+from nnunet_rw.evaluation.case_evaluation import CaseEvaluation, ClassEvaluation, EvaluationSettings
+from nnunet_rw.evaluation.detection import count_detections
+from nnunet_rw.evaluation.froc import FALSE_POSITIVES, FrocCurve, average_recall, average_recall_up_to, recall_at
+from nnunet_rw.evaluation.overlap import Overlap
+from nnunet_rw.evaluation.panoptic import panoptic_quality, pool_panoptic
+from nnunet_rw.evaluation.recall import recall_by_size
+from nnunet_rw.evaluation.sources import Source
+from nnunet_rw.evaluation.volume import bland_altman
+
+_METRICS: dict[str, Callable[[ClassEvaluation], float]] = {
+    "dice": lambda found: found.overlap.dice,
+    "jaccard": lambda found: found.overlap.jaccard,
+    "ppv": lambda found: found.overlap.ppv,
+    "sensitivity": lambda found: found.overlap.sensitivity,
+    "specificity": lambda found: found.overlap.specificity,
+    "volume_difference_mm3": lambda found: found.volume.signed_mm3,
+    "absolute_volume_difference_mm3": lambda found: found.volume.absolute_mm3,
+    "relative_volume_difference": lambda found: found.volume.relative,
+}
+_DISTANCES = ("hd_mm", "hd95_mm", "assd_mm", "nsd")
+_PANOPTIC_THRESHOLDS = (0.5, 0.1)
+
+
+def summarise(
+    source: Source, settings: EvaluationSettings, cases: Sequence[CaseEvaluation], curves: dict[str, FrocCurve]
+) -> dict[str, Any]:
+    """Everything that summary.json holds: nnU-Net's keys with its values, and per class ("classes") the rest.
+
+    Means leave out undefined values and tell how many; a distance to nothing counts as the image's diagonal.
+    """
+    labels = [found.label for found in cases[0].classes]
+    return {
+        **_as_nnunet(cases, labels),
+        "name": source.name,
+        "settings": {**asdict(settings), "image_diagonal_mm": {case.files.case: case.diagonal_mm for case in cases}},
+        "num_cases": len(cases),
+        "num_missing": len(source.missing),
+        "missing_cases": source.missing,
+        "classes": {
+            label: _finite(_summarise_class(cases, position, curves.get(label)))
+            for position, label in enumerate(labels)
+        },
+    }
+
+
+def _summarise_class(cases: Sequence[CaseEvaluation], position: int, curve: FrocCurve | None) -> dict[str, Any]:
+    found = [case.classes[position] for case in cases]
+    matches = [item.matches for item in found]
+    diagonals_mm = [case.diagonal_mm for case in cases]
+    metrics = {name: asdict(aggregate([value(item) for item in found])) for name, value in _METRICS.items()}
+    if all(item.surface for item in found):
+        for name in _DISTANCES:
+            metrics[name] = asdict(aggregate([getattr(item.surface, name) for item in found], diagonals_mm))
+    lesion_dice = np.concatenate([item.reference.dice[item.reference.counted] for item in matches])
+    metrics["lesion_dice"] = asdict(aggregate(lesion_dice))
+    states = [item.overlap.status for item in found]
+    volumes = [item.volume for item in found]
+    summary = {
+        "status": {state: states.count(state) for state in ("both", "both_empty", "only_reference", "only_prediction")},
+        "metrics": metrics,
+        "detection": {rule: _detection(matches, rule) for rule in ("any_overlap", "one_to_one")},
+        "panoptic": {str(threshold): _panoptic(matches, threshold) for threshold in _PANOPTIC_THRESHOLDS},
+        "recall_by_size": [asdict(size) for size in recall_by_size(matches)],
+        "bland_altman_mm3": asdict(
+            bland_altman([item.reference_mm3 for item in volumes], [item.prediction_mm3 for item in volumes])
+        ),
+        # What a lesion-free case costs: every predicted voxel there is wrong.
+        "false_positive_mm3_in_cases_without_lesion": aggregate(
+            [volume.prediction_mm3 for volume in volumes if not volume.reference_mm3]
+        ).mean,
+    }
+    if all(item.intensity for item in found):
+        pairs = [item.intensity for item in found if item.intensity]
+        summary["bland_altman_volume_x_intensity"] = asdict(bland_altman(*zip(*pairs, strict=True)))
+    if curve:
+        summary["froc"] = {
+            "recall_at": {f"{fp:g}": recall for fp, recall in zip(FALSE_POSITIVES, recall_at(curve), strict=True)},
+            "average_recall": average_recall(curve),
+            "average_recall_0_to_5": average_recall_up_to(curve),
+        }
+    return summary
+
+
+def _detection(matches: Sequence[Any], rule: Any) -> dict[str, Any]:
+    counts = count_detections(matches, rule)
+    return {
+        **asdict(counts),
+        "recall": counts.recall,
+        "precision": counts.precision,
+        "false_positives_per_case": counts.false_positives_per_case,
+    }
+
+
+def _panoptic(matches: Sequence[Any], threshold: float) -> dict[str, Any]:
+    per_case = [panoptic_quality(item, threshold) for item in matches]
+    pooled = pool_panoptic(per_case)
+    return {
+        **asdict(pooled),
+        "pq": pooled.pq,
+        "sq": pooled.sq,
+        "rq": pooled.rq,
+        "pq_per_case": asdict(aggregate([item.pq for item in per_case])),
+    }
+
+
+def _as_nnunet(cases: Sequence[CaseEvaluation], labels: Sequence[str]) -> dict[str, Any]:
+    """As nnUNetv2_evaluate_folder writes it; there an undefined value is NaN."""
+    per_case: list[dict[str, Any]] = [
+        {
+            "reference_file": str(case.files.reference),
+            "prediction_file": str(case.files.prediction),
+            "metrics": {found.label: _nnunet_metrics(found.overlap) for found in case.classes},
+        }
+        for case in cases
+    ]
+    names = list(per_case[0]["metrics"][labels[0]])
+    mean = {
+        label: {name: aggregate([case["metrics"][label][name] for case in per_case]).mean for name in names}
+        for label in labels
+    }
+    foreground = {name: float(np.mean([mean[label][name] for label in labels])) for name in names}
+    return {"metric_per_case": per_case, "mean": mean, "foreground_mean": foreground}
+
+
+def _nnunet_metrics(counts: Overlap) -> dict[str, float]:
+    return {
+        "Dice": counts.dice,
+        "IoU": counts.jaccard,
+        "FP": counts.fp,
+        "TP": counts.tp,
+        "FN": counts.fn,
+        "TN": counts.tn,
+        "n_pred": counts.fp + counts.tp,
+        "n_ref": counts.fn + counts.tp,
+    }
+
+
+def _finite(value: Any) -> Any:
+    """The same with null for what is undefined or without bound: JSON knows neither."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
