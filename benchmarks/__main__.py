@@ -6,7 +6,12 @@ from importlib import import_module
 from benchmarks.harness import write_result
 from nnunet_rw.report.table import text_table
 
-NAMES = ("lesion_count",)
+NAMES = ("lesion_count", "evaluation")
+
+
+def _cell(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
 
 parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
 parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; default: all")
@@ -16,5 +21,6 @@ if unknown:
     parser.error(f"unknown benchmark {', '.join(unknown)}; known: {', '.join(NAMES)}")
 for name in chosen:
     rows = import_module(f"benchmarks.{name}").run()
-    cells = [[f"{value:.3g}" if isinstance(value, float) else str(value) for value in row.values()] for row in rows]
-    print(f"{name}\n\n{text_table(list(rows[0]), cells)}\n\n{write_result(name, rows)}\n")
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    cells = [[_cell(row.get(column, "")) for column in columns] for row in rows]
+    print(f"{name}\n\n{text_table(columns, cells)}\n\n{write_result(name, rows)}\n")

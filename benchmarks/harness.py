@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
 from datetime import date
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import torch
-
+_PACKAGES = ("torch", "numpy", "scipy", "edt", "connected-components-3d", "panoptica", "surface-distance")
 RESULTS = Path(__file__).with_name("results")
 
 
@@ -38,11 +39,27 @@ def machine() -> dict[str, Any]:
     return {
         "date": date.today().isoformat(),
         "cpu": cpus[0] if cpus else platform.processor(),
-        "threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "cores": os.cpu_count(),
         "python": platform.python_version(),
-        **{name: version(name) for name in ("torch", "numpy", "scipy", "edt", "connected-components-3d")},
+        **{name: _version(name) for name in _PACKAGES},
+        **_torch(),
     }
+
+
+def _torch() -> dict[str, Any]:
+    if find_spec("torch") is None:  # the evaluation does without
+        return {}
+    import torch
+
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {"threads": torch.get_num_threads(), "gpu": gpu}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 def write_result(name: str, rows: list[dict[str, Any]]) -> Path:

@@ -1,0 +1,114 @@
+"""Evaluating a case of 160^3 voxels with 60 lesions, beside panoptica and surface-distance for the same figures.
+
+Both are rivals only where they can be imported, see benchmarks/README.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from benchmarks.harness import seconds_in_turns
+from nnunet_rw.evaluation.lesions import match_lesions
+from nnunet_rw.evaluation.overlap import overlap
+from nnunet_rw.evaluation.panoptic import panoptic_quality
+from nnunet_rw.evaluation.surface import surface_metrics
+
+SIZE = 160
+LESIONS = 60
+SPACING_MM = (1.0, 1.0, 1.0)
+
+
+def run() -> list[dict]:
+    reference, prediction = _masks()
+    rows = []
+    for name, module, ours, theirs in (
+        ("HD, HD95, ASSD, NSD", "surface_distance", _our_surface, _surface_distance),
+        ("PQ, SQ, RQ, Dice, IoU of lesions", "panoptica", _our_lesions, _panoptica),
+    ):
+        if find_spec(module) is None:
+            rows.append({"figures": name, "rival": f"{module} is not installed"})
+            continue
+        steps: dict[str, Callable[[], Any]] = {
+            "ours": lambda run=ours: run(reference, prediction),
+            module: theirs(reference, prediction),
+        }
+        seconds = seconds_in_turns(steps, rounds=5)
+        rows.append(
+            {
+                "figures": name,
+                "rival": module,
+                "our_seconds": seconds["ours"],
+                "rival_seconds": seconds[module],
+                "ratio": seconds["ours"] / seconds[module],
+            }
+        )
+    return rows
+
+
+def _masks() -> tuple[np.ndarray, np.ndarray]:
+    """Balls of 2 to 8 voxels' radius; the prediction is moved by a voxel, misses some and adds some."""
+    rng = np.random.default_rng(0)
+    grid = np.indices((SIZE,) * 3, dtype=np.float32)
+    reference = np.zeros((SIZE,) * 3, bool)
+    for centre, radius in zip(rng.uniform(10, SIZE - 10, (LESIONS, 3)), rng.uniform(2, 8, LESIONS), strict=True):
+        reference |= ((grid - centre[:, None, None, None]) ** 2).sum(0) <= radius**2
+    prediction = np.roll(reference, 1, axis=0)
+    ids, count = ndimage.label(prediction)
+    prediction &= ~np.isin(ids, rng.choice(np.arange(1, count + 1), count // 5, replace=False))
+    for centre in rng.uniform(10, SIZE - 10, (6, 3)):
+        prediction |= ((grid - centre[:, None, None, None]) ** 2).sum(0) <= 9
+    return reference, prediction
+
+
+def _our_surface(reference: np.ndarray, prediction: np.ndarray) -> None:
+    surface_metrics(reference, prediction, SPACING_MM, 1.0)
+
+
+def _our_lesions(reference: np.ndarray, prediction: np.ndarray) -> None:
+    matches = match_lesions(reference, prediction, SPACING_MM)
+    panoptic_quality(matches, 0.5)
+    _ = overlap(reference, prediction).dice
+
+
+def _surface_distance(reference: np.ndarray, prediction: np.ndarray) -> Callable[[], None]:
+    from surface_distance import metrics
+
+    def step() -> None:
+        distances = metrics.compute_surface_distances(reference, prediction, SPACING_MM)
+        metrics.compute_robust_hausdorff(distances, 100)
+        metrics.compute_robust_hausdorff(distances, 95)
+        metrics.compute_average_surface_distance(distances)
+        metrics.compute_surface_dice_at_tolerance(distances, 1.0)
+
+    return step
+
+
+def _panoptica(reference: np.ndarray, prediction: np.ndarray) -> Callable[[], None]:
+    from panoptica import (
+        ConnectedComponentsInstanceApproximator,
+        InputType,
+        NaiveThresholdMatching,
+        Panoptica_Evaluator,
+    )
+    from panoptica.metrics import Metric
+
+    evaluator = Panoptica_Evaluator(
+        expected_input=InputType.SEMANTIC,
+        instance_approximator=ConnectedComponentsInstanceApproximator(),
+        instance_matcher=NaiveThresholdMatching(),
+        instance_metrics=[Metric.DSC, Metric.IOU],
+        global_metrics=[Metric.DSC],
+        verbose=False,
+    )
+    arrays = prediction.astype(np.uint8), reference.astype(np.uint8)
+
+    def step() -> None:
+        result = next(iter(evaluator.evaluate(*arrays).values()))
+        _ = result.pq, result.sq, result.rq, result.sq_dsc
+
+    return step
