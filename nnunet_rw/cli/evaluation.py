@@ -21,6 +21,12 @@ Of the validation cases of a trained model, pooled over its folds:
   nnunet-rw evaluate -d DATASET -c CONFIGURATION -tr TRAINER [-f FOLD ...]
 """
 
+_ENSEMBLE = """\
+Average predictions that hold probabilities (nnUNetv2_predict --save_probabilities):
+  nnunet-rw ensemble -i PREDICTIONS PREDICTIONS [...] -o FOLDER [--weights FILE]
+Learn the weights, and what is too small to keep, on validation cases (nnUNetv2_train --npz):
+  nnunet-rw ensemble --fit -d DATASET -c CONFIGURATION -tr TRAINER TRAINER [...] -o FOLDER
+"""
 _COMPARE = """\
 Of folders that nnunet-rw evaluate wrote, the baseline first:
   nnunet-rw compare EVALUATION EVALUATION [EVALUATION ...]
@@ -76,6 +82,18 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
     )
     command.add_argument("-o", metavar="FOLDER", type=Path, help="write CSV, JSON, Markdown and LaTeX as well")
     command.add_argument("--seed", type=int, default=0, help="of the bootstrap; default: %(default)s")
+
+    command = add_command(commands, "ensemble", _ensemble, "average several trained models; learn their weights")
+    command.description = _ENSEMBLE
+    command.formatter_class = argparse.RawDescriptionHelpFormatter
+    command.add_argument("-i", metavar="PREDICTIONS", nargs="+", type=Path, default=[], help="folders, one a model")
+    command.add_argument("-o", metavar="FOLDER", type=Path, required=True)
+    command.add_argument("--weights", metavar="FILE", type=Path, help="weights.json of --fit; default: equal")
+    command.add_argument("--min-component", metavar="MM3", type=float, help="remove less; default: by the weights")
+    command.add_argument("--save-probabilities", action="store_true", help="write the averaged ones too")
+    command.add_argument("--fit", action="store_true", help="learn weights, written to weights.json")
+    _add_model(command, several=True)
+    command.add_argument("-np", metavar="N", type=positive, help="processes; default: nnU-Net's, at most all cores")
 
 
 def _add_source(command: argparse.ArgumentParser) -> None:
@@ -166,6 +184,30 @@ def _overlay(options: argparse.Namespace) -> None:
     print(*(path for path in written if path.suffix == ".png"), sep="\n")
     if not options.no_nifti:
         print(folder / "overlays")
+
+
+def _ensemble(options: argparse.Namespace) -> None:
+    from nnunet_rw.ensemble.averaging import ensemble_folders
+    from nnunet_rw.ensemble.fit_report import write_fit
+    from nnunet_rw.ensemble.fitting import fit_ensemble
+    from nnunet_rw.ensemble.weights import read_weights
+    from nnunet_rw.evaluation.sources import cross_validation_source
+    from nnunet_rw.report.ensemble_text import report_text
+
+    if options.fit and options.d and len(options.tr) > 1 and not options.i:
+        model = options.d, options.c
+        sources = [cross_validation_source(*model, name, options.plans, options.f, True) for name in options.tr]
+        report = fit_ensemble(sources, processes=options.np)
+        write_fit(report, options.o)
+        print(f"{report_text(report)}\n\n{options.o}")
+    elif len(options.i) > 1 and not options.fit:
+        weights = read_weights(options.weights) if options.weights else None
+        written = ensemble_folders(
+            options.i, options.o, weights, options.min_component, options.save_probabilities, options.np
+        )
+        print(f"{len(written)} cases in {options.o}")
+    else:
+        raise ValueError("Give either -i with two or more folders, or --fit with -d DATASET and -tr TRAINER TRAINER.")
 
 
 def _evaluated(options: argparse.Namespace) -> list[Path]:

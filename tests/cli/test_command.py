@@ -67,6 +67,7 @@ COMMANDS = (
     "evaluate",
     "overlay",
     "compare",
+    "ensemble",
 )
 
 

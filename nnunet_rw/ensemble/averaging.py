@@ -1,0 +1,149 @@
+"""Predictions of several models averaged, case by case, as nnU-Net's own ensembling does."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import tempfile
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from batchgenerators.utilities.file_and_folder_operations import load_pickle
+from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+from nnunet_rw.ensemble.combination import combine, to_segmentation
+from nnunet_rw.ensemble.prediction_folders import cases_of_folders, dataset_and_plans, probabilities_of
+from nnunet_rw.ensemble.small_components import remove_small_components
+from nnunet_rw.ensemble.weights import EnsembleWeights, channel_names
+from nnunet_rw.evaluation.labels import labels_of
+from nnunet_rw.evaluation.reading import is_two_dimensional
+from nnunet_rw.parallel import in_processes
+from nnunet_rw.store import write_atomically
+
+
+def ensemble_folders(
+    folders: Sequence[str | Path],
+    output: str | Path,
+    weights: EnsembleWeights | None = None,
+    min_component_mm3: float | Mapping[str, float] | None = None,
+    save_probabilities: bool = False,
+    processes: int | None = None,
+) -> list[Path]:
+    """Average the probabilities of several models' predictions and write segmentations.
+
+    With equal weights and nothing removed the result is that of nnUNetv2_ensemble. Beside the segmentations go the
+    dataset.json and plans.json of the first folder, and ensemble.json, which tells what was averaged, and how.
+
+    Parameters
+    ----------
+    folders : sequence of paths
+        Of nnUNetv2_predict --save_probabilities, or validation folders of nnUNetv2_train --npz. Labels and the file
+        format are those of the first.
+    output : path
+        Files of the same name are replaced, each at once.
+    weights : EnsembleWeights, optional
+        Default: equal. For the order of folders see `EnsembleWeights.in_order_of`.
+    min_component_mm3 : float or mapping of str to float, optional
+        Remove smaller predicted components, of all classes or of those named. Default: what the weights say.
+    save_probabilities : bool
+        Write the averaged probabilities too, before any removal, for a further ensemble.
+    processes : int, optional
+        Default: nnU-Net's number, at most all processors.
+
+    Returns
+    -------
+    list of Path
+        The segmentations, sorted.
+
+    Raises
+    ------
+    FileNotFoundError
+        A folder, probabilities, properties, dataset.json or plans.json are missing.
+    ValueError
+        Folders hold different cases or labels, arrays different shapes or NaN, the weights do not fit, or the output is
+        one of the folders.
+    """
+    inputs, output = [Path(folder) for folder in folders], Path(output)
+    cases = cases_of_folders(inputs, output)
+    dataset_json, plans = dataset_and_plans(inputs)
+    labels = labels_of(dataset_json)
+    channels = channel_names(labels)
+    if weights is not None and weights.channels != channels:
+        raise ValueError(
+            f"Expected weights for the labels of {inputs[0]}, {', '.join(channels)}, but got weights for "
+            f"{', '.join(weights.channels)}."
+        )
+    values = None if weights is None else weights.in_order_of(inputs)
+    if values is not None and np.all(values == 1 / len(inputs)):
+        values = None
+    volumes_mm3 = _volumes_mm3(min_component_mm3, weights, [str(label) for label in labels.foreground])
+    manager = PlansManager(plans)
+    function = partial(
+        _ensemble_case,
+        weights=values,
+        volumes_mm3=volumes_mm3,
+        reader=manager.image_reader_writer_class(),
+        manager=manager.get_label_manager(dataset_json),
+        save_probabilities=save_probabilities,
+    )
+    ending = dataset_json.get("file_ending", ".nii.gz")
+    written = [output / f"{case}{ending}" for case in cases]
+    tasks = [([folder / f"{case}.npz" for folder in inputs], path) for case, path in zip(cases, written, strict=True)]
+    record = {
+        "folders": [str(folder.resolve()) for folder in inputs],
+        "weights": "equal" if values is None else dict(zip(channels, values.T.tolist(), strict=True)),
+        "min_component_mm3": volumes_mm3,
+    }
+    for name, content in (("dataset", dataset_json), ("plans", plans), ("ensemble", record)):
+        write_atomically(output / f"{name}.json", (json.dumps(content, indent=4) + "\n").encode())
+    for _ in in_processes(function, tasks, "Averaging", processes):
+        pass
+    return written
+
+
+def _ensemble_case(
+    files: Sequence[Path],
+    path: Path,
+    weights: np.ndarray | None,
+    volumes_mm3: Mapping[str, float],
+    reader: BaseReaderWriter,
+    manager: LabelManager,
+    save_probabilities: bool,
+) -> None:
+    properties = load_pickle(str(files[0].with_suffix(".pkl")))
+    probabilities = combine(probabilities_of(files, manager.num_segmentation_heads), weights, manager.has_regions)
+    segmentation = to_segmentation(probabilities, manager)
+    if any(volumes_mm3.values()):
+        spacing = [float(step) for step in properties["spacing"]]
+        first = 1 if is_two_dimensional(segmentation.shape, spacing) else 0
+        flat = segmentation[0] if first else segmentation
+        cleaned = remove_small_components(flat, manager, spacing[first:], volumes_mm3)
+        segmentation = cleaned.reshape(segmentation.shape)
+    if save_probabilities:
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, probabilities=probabilities)
+        # A case is known by its probabilities, so they follow its properties.
+        write_atomically(path.parent / files[0].with_suffix(".pkl").name, pickle.dumps(properties))
+        write_atomically(path.parent / files[0].name, buffer.getvalue())
+    with tempfile.TemporaryDirectory() as folder:
+        temporary = Path(folder) / path.name
+        reader.write_seg(segmentation, str(temporary), properties)
+        write_atomically(path, temporary.read_bytes())
+
+
+def _volumes_mm3(
+    given: float | Mapping[str, float] | None, weights: EnsembleWeights | None, classes: Sequence[str]
+) -> dict[str, float]:
+    """By class: what is given, else what the weights say."""
+    if given is None:
+        given = weights.min_component_mm3 if weights else {}
+    volumes_mm3 = dict(given) if isinstance(given, Mapping) else dict.fromkeys(classes, float(given))
+    for name, volume in volumes_mm3.items():
+        if name not in classes or not 0 <= volume < np.inf:
+            raise ValueError(f"Expected minimum volumes from 0 of {', '.join(classes)}, but got {volume} of {name}.")
+    return volumes_mm3
