@@ -10,8 +10,9 @@ from itertools import pairwise
 import numpy as np
 from scipy.stats import rankdata
 
-from nnunet_rw.evaluation.comparison_rows import RankingRow, SizeRow
+from nnunet_rw.evaluation.comparison_rows import FrocRow, RankingRow, SizeRow
 from nnunet_rw.evaluation.evaluation_folder import Evaluation, LesionRows
+from nnunet_rw.evaluation.froc import average_recall, recall_at_matched_false_positives
 from nnunet_rw.evaluation.statistics import bca_interval, cluster_bootstrap, wilson_interval
 
 RULES = ("hit", "matched")
@@ -34,6 +35,30 @@ def compare_by_size(
         for challenger in challengers
         for low, high in classes
     )
+
+
+def compare_froc(baseline: Evaluation, challengers: Sequence[Evaluation]) -> tuple[FrocRow, ...]:
+    """Recall at the baseline's false positives: a row per label and challenger with a FROC curve in both."""
+    rows = []
+    for label in baseline.labels:
+        for challenger in challengers:
+            if label not in baseline.froc or label not in challenger.froc:
+                continue
+            first, second = baseline.froc[label], challenger.froc[label]
+            matched = recall_at_matched_false_positives(second, first)
+            rows.append(
+                FrocRow(
+                    label=label,
+                    baseline=baseline.name,
+                    challenger=challenger.name,
+                    false_positives=matched.false_positives,
+                    baseline_recall=matched.recall_b,
+                    challenger_recall=matched.recall_a,
+                    baseline_average=average_recall(first),
+                    challenger_average=average_recall(second),
+                )
+            )
+    return tuple(rows)
 
 
 def rank_by_rule(evaluations: Sequence[Evaluation], min_volumes_mm3: Sequence[float]) -> tuple[RankingRow, ...]:

@@ -123,6 +123,30 @@ class RankingRow:
 
 
 @dataclass(frozen=True)
+class FrocRow:
+    """Recall by probability, any overlap, of evaluations with probabilities.
+
+    Attributes
+    ----------
+    false_positives : float
+        A case: what the baseline has at a probability of 0.5.
+    baseline_recall, challenger_recall : float
+        Of each at the threshold of its own that leaves at most so many.
+    baseline_average, challenger_average : float
+        Mean recall at 1/8 to 8 false positives a case.
+    """
+
+    label: str
+    baseline: str
+    challenger: str
+    false_positives: float
+    baseline_recall: float
+    challenger_recall: float
+    baseline_average: float
+    challenger_average: float
+
+
+@dataclass(frozen=True)
 class Family:
     """The tests that are adjusted together: every metric of every challenger and label."""
 
@@ -151,3 +175,4 @@ class Comparison:
     sizes: tuple[SizeRow, ...]
     rankings: tuple[RankingRow, ...]
     notes: tuple[str, ...]
+    froc: tuple[FrocRow, ...] = ()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Container, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from nnunet_rw.evaluation.froc import FrocCurve
 
 _SCORES = ("dice", "jaccard", "ppv", "sensitivity", "specificity", "hd_mm", "hd95_mm", "assd_mm", "nsd")
 _VOLUMES = ("volume_reference_mm3", "volume_prediction_mm3")
@@ -58,6 +60,8 @@ class Evaluation:
     columns : dict of label to dict of column to (N,) float
         In the order of `cases`; NaN where undefined, inf where one of two masks is empty.
     lesions, predicted : LesionRows
+    froc : dict of label to FrocCurve
+        Empty where the evaluation was made without probabilities.
     """
 
     folder: Path
@@ -68,6 +72,7 @@ class Evaluation:
     columns: dict[str, dict[str, np.ndarray]]
     lesions: LesionRows
     predicted: LesionRows
+    froc: dict[str, FrocCurve] = field(default_factory=dict)
 
     def diagonals_mm(self) -> np.ndarray:
         """(N,) diagonals of the images, from one number for all or a number per case; NaN where none is told."""
@@ -114,6 +119,7 @@ def read_evaluation(folder: str | Path) -> Evaluation:
         columns=columns,
         lesions=_read_lesions(folder / "lesions.csv", rows),
         predicted=_read_lesions(folder / "predicted_lesions.csv", rows),
+        froc=_read_froc(folder / "froc.csv", columns),
     )
 
 
@@ -141,6 +147,20 @@ def _read_lesions(path: Path, known: Container[tuple[str, str]]) -> LesionRows:
         found[np.isin(kind, _NOT_COUNTED)] = math.nan
     order = np.lexsort((numbers[0], label, case))
     return LesionRows(case[order], label[order], *(values[order] for values in numbers))
+
+
+def _read_froc(path: Path, columns: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, FrocCurve]:
+    if not path.is_file():
+        return {}
+    (label,), points = _read_table(path, ("label",), ("threshold", "false_positives_per_case", "recall"))
+    curves = {}
+    for name, values in columns.items():
+        chosen = np.array(label) == name
+        if chosen.any():
+            lesions = values["n_lesions"]
+            thresholds, false_positives, recall = (column[chosen] for column in points)
+            curves[name] = FrocCurve(thresholds, false_positives, recall, len(lesions), int(lesions.sum()))
+    return curves
 
 
 def _read_table(

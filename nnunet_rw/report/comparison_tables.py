@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from nnunet_rw.evaluation.compared_metrics import METRICS
-from nnunet_rw.evaluation.comparison_rows import Comparison, MetricRow, RankingRow, SizeRow
+from nnunet_rw.evaluation.comparison_rows import Comparison, FrocRow, MetricRow, RankingRow, SizeRow
 from nnunet_rw.report.table import text_table
 
 _NOTHING = "-"
@@ -30,6 +30,9 @@ def comparison_tables(comparison: Comparison) -> list[Table]:
         f"Against {comparison.baseline}, {comparison.cases} cases": [_metric_cells(row) for row in comparison.metrics],
         "Lesions by size: recall by any overlap, and false positives (FP) per case": [
             _size_cells(row) for row in comparison.sizes
+        ],
+        "Recall at the baseline's false positives per case, each at its own probability; mean at 1/8 to 8": [
+            _froc_cells(row) for row in comparison.froc
         ],
         "Place by lesion-wise F1 (recall, FP per case), by rule and minimum size": _ranking_cells(
             comparison.rankings, 1 + len(comparison.challengers)
@@ -105,6 +108,18 @@ def _size_cells(row: SizeRow) -> dict[str, str]:
         "difference of FP": _with_interval(
             row.false_positives_difference, row.false_positives_low, row.false_positives_high, 2
         ),
+    }
+
+
+def _froc_cells(row: FrocRow) -> dict[str, str]:
+    return {
+        "label": row.label,
+        "trainer": row.challenger,
+        "FP per case": _rounded(row.false_positives, 2),
+        "baseline recall": _rounded(row.baseline_recall, 3),
+        "trainer recall": _rounded(row.challenger_recall, 3),
+        "baseline mean": _rounded(row.baseline_average, 3),
+        "trainer mean": _rounded(row.challenger_average, 3),
     }
 
 
