@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,6 +62,15 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
     command.add_argument("evaluations", metavar="EVALUATION", nargs="*", type=Path, help="folders, the baseline first")
     _add_model(command, several=True)
     _add_settings(command)
+    command.add_argument(
+        "--also-connectivity",
+        metavar="N",
+        type=int,
+        nargs="*",
+        choices=(6, 18, 26),
+        default=[6],
+        help="of trained models: does the ranking hold with lesions so connected? default: %(default)s",
+    )
     command.add_argument(
         "--baseline-seeds",
         metavar="EVALUATION",
@@ -210,19 +220,33 @@ def _ensemble(options: argparse.Namespace) -> None:
         raise ValueError("Give either -i with two or more folders, or --fit with -d DATASET and -tr TRAINER TRAINER.")
 
 
-def _evaluated(options: argparse.Namespace) -> list[Path]:
-    """The folders to compare; those of trained models are brought up to date."""
+def _evaluated(options: argparse.Namespace) -> tuple[list[Path], list[list[Path]]]:
+    """The folders to compare, and those of another connectivity; those of trained models are brought up to date."""
     from nnunet_rw.evaluation.evaluate import ensure_evaluation
     from nnunet_rw.evaluation.sources import cross_validation_source
 
     if bool(options.evaluations) == bool(options.tr) or (options.tr and not options.d):
         raise ValueError("Give either folders of evaluations, or -d DATASET and -tr TRAINER TRAINER.")
     if options.evaluations:
-        return options.evaluations
-    sources = [
-        cross_validation_source(options.d, options.c, trainer, options.plans, options.f) for trainer in options.tr
+        return options.evaluations, []
+    model, settings = (options.d, options.c), _settings(options)
+    sources = [cross_validation_source(*model, trainer, options.plans, options.f) for trainer in options.tr]
+    folders = [ensure_evaluation(source, settings, options.np) for source in sources]
+    others = [
+        [
+            # Lesions do not need distances.
+            ensure_evaluation(
+                source,
+                replace(settings, connectivity=connectivity, fast=True),
+                options.np,
+                source.folder / f"connectivity_{connectivity}",
+            )
+            for source in sources
+        ]
+        for connectivity in options.also_connectivity
+        if connectivity != settings.connectivity
     ]
-    return [ensure_evaluation(source, _settings(options), options.np) for source in sources]
+    return folders, others
 
 
 def _compare(options: argparse.Namespace) -> None:
@@ -230,8 +254,9 @@ def _compare(options: argparse.Namespace) -> None:
     from nnunet_rw.report.comparison_files import write_comparison
     from nnunet_rw.report.comparison_tables import terminal_text
 
+    folders, others = _evaluated(options)
     comparison = compare_evaluations(
-        _evaluated(options), options.baseline_seeds, options.metrics, options.edges, options.seed
+        folders, options.baseline_seeds, options.metrics, options.edges, options.seed, otherwise_connected=others
     )
     print(terminal_text(comparison))
     if options.o:

@@ -61,26 +61,33 @@ def compare_froc(baseline: Evaluation, challengers: Sequence[Evaluation]) -> tup
     return tuple(rows)
 
 
-def rank_by_rule(evaluations: Sequence[Evaluation], min_volumes_mm3: Sequence[float]) -> tuple[RankingRow, ...]:
-    """Places of the trainers under both rules and each minimum size that leaves a lesion.
+def rank_by_rule(
+    evaluations: Sequence[Evaluation],
+    min_volumes_mm3: Sequence[float],
+    otherwise_connected: Sequence[Sequence[Evaluation]] = (),
+) -> tuple[RankingRow, ...]:
+    """Places of the trainers under both rules, each minimum size that leaves a lesion, and other connectivities.
 
-    The minimum size of the evaluation comes first; smaller ones change nothing and are left out.
+    The minimum size of the evaluation comes first; smaller ones change nothing and are left out. The evaluations of
+    another connectivity are of the same trainers in the same order.
     """
     evaluated_mm3 = float(evaluations[0].settings.get("min_volume_mm3") or 0)
     sizes = [evaluated_mm3, *(size for size in sorted(min_volumes_mm3) if size > evaluated_mm3)]
     rows: list[RankingRow] = []
     for label in evaluations[0].labels:
+        # The evaluation's own minimum concerns reference lesions alone.
+        ways = [(evaluations, rule, size, 0 if size == evaluated_mm3 else size) for rule in RULES for size in sizes] + [
+            (others, rule, evaluated_mm3, 0) for others in otherwise_connected for rule in RULES
+        ]
         as_evaluated: list[int] = []
-        for rule in RULES:
-            for size in sizes:
-                # The evaluation's own minimum concerns reference lesions alone.
-                places = _places(evaluations, label, rule, size, 0 if size == evaluated_mm3 else size)
-                as_evaluated = as_evaluated or [row.rank for row in places]
-                rows += [
-                    replace(row, rank_as_evaluated=rank)
-                    for row, rank in zip(places, as_evaluated, strict=True)
-                    if row.lesions
-                ]
+        for way, rule, size, predicted_size in ways:
+            places = _places(way, label, rule, size, predicted_size)
+            as_evaluated = as_evaluated or [row.rank for row in places]
+            rows += [
+                replace(row, trainer=trainer.name, rank_as_evaluated=rank)
+                for row, trainer, rank in zip(places, evaluations, as_evaluated, strict=True)
+                if row.lesions
+            ]
     return tuple(rows)
 
 
@@ -153,6 +160,7 @@ def _places(
             RankingRow(
                 label=label,
                 rule=rule,
+                connectivity=int(evaluation.settings.get("connectivity") or 26),
                 min_volume_mm3=min_volume_mm3,
                 trainer=evaluation.name,
                 lesions=len(found),

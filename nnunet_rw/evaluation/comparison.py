@@ -36,6 +36,7 @@ def compare_evaluations(
     edges_mm3: Sequence[float] = DEFAULT_EDGES_MM3,
     seed: int = 0,
     resamples: int = 10_000,
+    otherwise_connected: Sequence[Sequence[str | Path]] = (),
 ) -> Comparison:
     """Compare evaluation folders with the first of them, the baseline.
 
@@ -48,6 +49,8 @@ def compare_evaluations(
     edges_mm3 : ascending
         A lesion of v mm3 is in the size class with edges[i] <= v < edges[i + 1].
     seed, resamples : of the bootstrap
+    otherwise_connected : sequences of evaluation folders
+        Of the same trainers, in the same order, with lesions of another connectivity: they are ranked as well.
 
     Raises
     ------
@@ -58,6 +61,11 @@ def compare_evaluations(
     _check_arguments(folders, baseline_seeds, metrics, edges_mm3)
     evaluations = [read_evaluation(folder) for folder in (*folders, *baseline_seeds)]
     check_comparable(evaluations)
+    others = [[read_evaluation(folder) for folder in group] for group in otherwise_connected]
+    for group in others:
+        check_comparable(group)
+        if len(group) != len(folders) or group[0].cases != evaluations[0].cases:
+            raise ValueError("Expected evaluations of another connectivity of the same trainers and cases.")
     baseline, *challengers = _with_distinct_names(evaluations[: len(folders)])
     seeds = evaluations[len(folders) :]
     rows = [
@@ -78,8 +86,8 @@ def compare_evaluations(
         family=Family(tuple(metrics), names, baseline.labels, int(np.isfinite(adjusted).sum())),
         metrics=tuple(rows),
         sizes=compare_by_size(baseline, challengers, edges_mm3, seed, resamples),
-        rankings=rank_by_rule([baseline, *challengers], edges_mm3[:-1]),
-        notes=_notes(baseline, rows, seeds),
+        rankings=rank_by_rule([baseline, *challengers], edges_mm3[:-1], others),
+        notes=_notes(baseline, rows, seeds, bool(others)),
         froc=compare_froc(baseline, challengers),
     )
 
@@ -141,11 +149,15 @@ def _with_verdict(row: MetricRow, p_holm: float) -> MetricRow:
     return replace(row, p_holm=p_holm, verdict=verdict)
 
 
-def _notes(baseline: Evaluation, rows: Sequence[MetricRow], seeds: Sequence[Evaluation]) -> tuple[str, ...]:
-    notes = [
-        f"Lesions are {baseline.settings.get('connectivity', '?')}-connected in all evaluations; for another "
-        "connectivity evaluate all again with it and compare those folders."
-    ]
+def _notes(
+    baseline: Evaluation, rows: Sequence[MetricRow], seeds: Sequence[Evaluation], several_connectivities: bool
+) -> tuple[str, ...]:
+    notes = []
+    if not several_connectivities:
+        notes.append(
+            f"Lesions are {baseline.settings.get('connectivity', '?')}-connected in all evaluations; for another "
+            "connectivity evaluate all again with it and compare those folders."
+        )
     made = sum(not math.isnan(row.p) for row in rows)
     most = max(row.n for row in rows)
     # The smallest p is that of n equal signs.

@@ -96,6 +96,8 @@ class RankingRow:
     ----------
     rule : str
         "hit", any overlap, or "matched", one-to-one.
+    connectivity : int
+        Of the lesions.
     min_volume_mm3 : float
         Smaller reference lesions are left out, and smaller predicted ones too where it is above the evaluation's own
         minimum. Found or not is as evaluated with all of them.
@@ -110,6 +112,7 @@ class RankingRow:
 
     label: str
     rule: str
+    connectivity: int
     min_volume_mm3: float
     trainer: str
     lesions: int

@@ -70,12 +70,15 @@ def write_evaluation(
     return summary
 
 
-def ensure_evaluation(source: Source, settings: EvaluationSettings, processes: int | None = None) -> Path:
-    """The source's own evaluation folder, evaluated unless that was done since its files were made.
+def ensure_evaluation(
+    source: Source, settings: EvaluationSettings, processes: int | None = None, folder: Path | None = None
+) -> Path:
+    """The source's evaluation folder, its own or another, evaluated unless that was done since its files were made.
 
     Done means: of the same cases, with equal settings.
     """
-    path = source.folder / "summary.json"
+    folder = folder or source.folder
+    path = folder / "summary.json"
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
         cases = {Path(case["prediction_file"]) for case in summary["metric_per_case"]}
@@ -88,5 +91,5 @@ def ensure_evaluation(source: Source, settings: EvaluationSettings, processes: i
     except (OSError, ValueError, KeyError, TypeError):
         current = False
     if not current:
-        write_evaluation(source, settings, source.folder, processes)
-    return source.folder
+        write_evaluation(source, settings, folder, processes)
+    return folder

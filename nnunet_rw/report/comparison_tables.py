@@ -34,7 +34,7 @@ def comparison_tables(comparison: Comparison) -> list[Table]:
         "Recall at the baseline's false positives per case, each at its own probability; mean at 1/8 to 8": [
             _froc_cells(row) for row in comparison.froc
         ],
-        "Place by lesion-wise F1 (recall, FP per case), by rule and minimum size": _ranking_cells(
+        "Place by lesion-wise F1 (recall, FP per case), by rule, connectivity and minimum size": _ranking_cells(
             comparison.rankings, 1 + len(comparison.challengers)
         ),
     }
@@ -61,7 +61,7 @@ def legend(comparison: Comparison) -> list[str]:
         f"p: Wilcoxon's signed-rank test over cases, Holm-adjusted over {comparison.family}.",
         *(f"No p for {reason}." for reason in reasons),
         *(["Distances to or from an empty mask count as the image's diagonal."] if endless else []),
-        "Places: * where it differs from the place by any overlap with the evaluation's minimum size.",
+        "Places: * where it differs from the first row's, which is as evaluated.",
         *comparison.notes,
     ]
 
@@ -133,7 +133,12 @@ def _ranking_cells(rows: Sequence[RankingRow], trainers: int) -> list[dict[str, 
             f"({_rounded(row.recall, 3)}, {_rounded(row.false_positives_per_case, 2)})"
             for row in rows[start : start + trainers]
         }
-        setting = {"rule": first.rule, "minimum in mm3": f"{first.min_volume_mm3:g}", "lesions": str(first.lesions)}
+        setting = {
+            "rule": first.rule,
+            "connected": str(first.connectivity),
+            "minimum in mm3": f"{first.min_volume_mm3:g}",
+            "lesions": str(first.lesions),
+        }
         lines.append({"label": first.label, **setting, **places})
     return lines
 

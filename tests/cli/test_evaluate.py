@@ -289,13 +289,25 @@ def test_compare_evaluates_what_is_missing_alone(succeeds, models):
     assert succeeds(*command) == text
     assert (times(models[0]), times(models[1])) == (first, second)
     # With other settings both are made again.
-    assert "6-connected" in succeeds(*command, "--connectivity", 6, "--fast")
+    assert "6-connected" in succeeds(*command, "--connectivity", 6, "--fast", "--also-connectivity")
     assert times(models[0]) != first
     assert times(models[1]) != second
 
 
 def times(model):
-    return {path.name: path.stat().st_mtime_ns for path in (model / "evaluation").iterdir()}
+    return {path.name: path.stat().st_mtime_ns for path in (model / "evaluation").iterdir() if path.is_file()}
+
+
+def test_compare_ranks_with_lesions_of_another_connectivity(succeeds, models):
+    command = ("compare", "-d", 900, "-tr", "nnUNetTrainer", "RWTrainer", "--metrics", "dice")
+    text = succeeds(*command)
+    assert read_evaluation(models[0] / "evaluation" / "connectivity_6").settings["connectivity"] == 6
+    places = [line.split()[:2] for line in text.splitlines() if line.startswith(("hit", "matched"))]
+    assert places[0] == ["hit", "26"]
+    assert places[-2:] == [["hit", "6"], ["matched", "6"]]
+    assert "18" in {
+        line.split()[1] for line in succeeds(*command, "--also-connectivity", 18).splitlines() if line[:3] == "hit"
+    }
 
 
 def test_compare_of_some_folds(succeeds, models):

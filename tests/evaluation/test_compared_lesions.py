@@ -126,6 +126,23 @@ def test_places_by_hand(trainers):
     assert [(row.f1, row.rank) for row in both] == [(1, 1), (1, 1)]
 
 
+def test_places_under_another_connectivity(evaluation, trainers):
+    # Two lesions of one hang together by a corner: with 6-connectivity there is one more, and "new" does not find it.
+    others = [
+        evaluation(name, hits, hits, predicted, settings={"connectivity": 6})
+        for name, hits, predicted in (("base_6", (1,) * 6, [("a", 8.0, 1, 1)]), ("new_6", (0,) * 6, [("a", 8.0, 0, 0)]))
+    ]
+    rows = rank_by_rule(trainers, (0,), [others])
+    settings = [(row.rule, row.connectivity, row.trainer) for row in rows]
+    assert settings == [
+        (rule, connectivity, name)
+        for connectivity in (26, 6)
+        for rule in ("hit", "matched")
+        for name in ("base", "new")
+    ]
+    assert [(row.f1, row.rank, row.rank_as_evaluated) for row in rows[4:6]] == [(1, 1, 1), (0, 2, 2)]
+
+
 def test_the_minimum_of_the_evaluation_leaves_predictions_alone(evaluation):
     predicted = [("a", 12.0, 1, 1), ("b", 180.0, 1, 1), ("c", 2.0, 0, 0)]
     one = evaluation("one", (0, 0, 1, 1, 1, 1), (0,) * 6, predicted, settings={"min_volume_mm3": 5.0})

@@ -59,7 +59,7 @@ SIZE = SizeRow(
 NO_LESION = replace(SIZE, size_from_mm3=10, size_to_mm3=math.inf, lesions=0, cases=0, baseline_recall=NAN)
 NO_LESION = replace(NO_LESION, challenger_recall=NAN, difference=NAN, low=NAN, high=NAN)
 EVERY = replace(SIZE, size_to_mm3=math.inf)
-PLACE = RankingRow("1", "hit", 0.0, "base", 40, 0.5, 30, 0.75, 0.5, 0.6, 2, 2)
+PLACE = RankingRow("1", "hit", 26, 0.0, "base", 40, 0.5, 30, 0.75, 0.5, 0.6, 2, 2)
 PLACES = (
     PLACE,
     replace(PLACE, trainer="RW_new", recall=0.625, f1=0.65, rank=1, rank_as_evaluated=1),
@@ -114,10 +114,10 @@ def test_tables_by_hand(comparison):
         ("RW_new", "10 and more", "0", "0", "-", "-", "-", *fp_cells()),
         ("RW_new", "all", "40", "12", "0.500", "0.625", "0.125 [0.010, 0.240]", *fp_cells()),
     ]
-    assert places.header == ("rule", "minimum in mm3", "lesions", "base", "RW_new")
+    assert places.header == ("rule", "connected", "minimum in mm3", "lesions", "base", "RW_new")
     assert places.rows == [
-        ("hit", "0", "40", "2: 0.600 (0.500, 0.50)", "1: 0.650 (0.625, 0.50)"),
-        ("matched", "10", "40", "1*: 0.600 (0.500, 0.50)", "1: 0.600 (0.500, 0.50)"),
+        ("hit", "26", "0", "40", "2: 0.600 (0.500, 0.50)", "1: 0.650 (0.625, 0.50)"),
+        ("matched", "26", "10", "40", "1*: 0.600 (0.500, 0.50)", "1: 0.600 (0.500, 0.50)"),
     ]
 
 
