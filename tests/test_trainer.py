@@ -346,6 +346,18 @@ def test_every_trainer_is_found_and_steps_with_finite_gradients(small_dataset, n
     assert all(math.isfinite(value) for value in means.values())
 
 
+def test_numbers_below_the_normal_are_zero_in_a_training_on_a_cpu(small_dataset, monkeypatch):
+    monkeypatch.setattr(stock.nnUNetTrainer, "on_train_start", lambda self: None)
+    trainer = make_trainer()
+    torch.set_flush_denormal(False)
+    try:
+        assert torch.tensor([1e-39]).mul(0.5).item() > 0
+        trainer.on_train_start()
+        assert torch.tensor([1e-39]).mul(0.5).item() == 0
+    finally:
+        torch.set_flush_denormal(False)
+
+
 def test_a_continued_training_goes_on_with_its_schedules_and_curves(nnunet, small_dataset, no_figures):
     name = "RWTrainer_Boundary_4epochs_1iterations"
     first = make_trainer(name)

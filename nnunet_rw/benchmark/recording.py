@@ -124,6 +124,8 @@ def record_training(
     # One process: nnU-Net's workers draw seeds of their own.
     with _environment(nnUNet_results=str(folder), nnUNet_n_proc_DA="0"), redirect_stdout(io.StringIO()):
         trainer = trainer_class(plans, data.name, fold, copy.deepcopy(data.dataset_json), torch.device(device))
+        if device == "cpu":
+            torch.set_flush_denormal(True)  # as `RWTrainer.on_train_start`, which is not called here
         _seed(seed)
         trainer.initialize()
         # Again, since building a loss might draw numbers.
