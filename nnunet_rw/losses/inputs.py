@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from functools import cached_property
 
-import numpy as np
 import torch
 from torch.nn.functional import interpolate, log_softmax, logsigmoid
 
-from nnunet_rw.layout import lesion_table_tensor
-from nnunet_rw.losses.distance_transform import distance_to, target_distances
-from nnunet_rw.maps.distance import boundary_maps, interior_distance
-from nnunet_rw.maps.kinds import INTERIOR_DISTANCE, LESION_IDS, SIGNED_DISTANCE, lesion_ids_of_masks, region_distances
+from nnunet_rw.losses.computed_maps import computed_distances, computed_lesions, counted_table
+from nnunet_rw.losses.distance_transform import distance_to
+from nnunet_rw.maps.kinds import INTERIOR_DISTANCE, LESION_IDS, SIGNED_DISTANCE
 
 LESION_TABLE = "lesion_table"
 
@@ -125,9 +123,9 @@ class LossInputs:
         """(B, M, ...) map of a kind, computed from the target where none was given."""
         if kind not in self.maps:
             if kind == LESION_IDS:
-                self.maps[LESION_IDS], self.maps[LESION_TABLE] = self._computed_lesions()
+                self.maps[LESION_IDS], self.maps[LESION_TABLE] = computed_lesions(self)
             else:
-                self.maps[kind] = self._computed_distances(kind)
+                self.maps[kind] = computed_distances(kind, self)
         values = self.maps[kind]
         batch, heads, *spatial = self.raw_logits.shape
         # One interior distance or id serves all exclusive classes.
@@ -195,66 +193,11 @@ class LossInputs:
     @property
     def lesion_table(self) -> torch.Tensor:
         """(B, 2, K + 1): voxels per lesion id (index 0: of the whole case) and its channel."""
-        if LESION_TABLE not in self.maps:
-            if LESION_IDS in self.maps:
-                return self._counted_table()
+        if LESION_IDS not in self.maps:
             self.map(LESION_IDS)
+        if LESION_TABLE not in self.maps:
+            self.maps[LESION_TABLE] = counted_table(self.lesion_ids, self.mask)
         return self.maps[LESION_TABLE]
-
-    def _counted_table(self) -> torch.Tensor:
-        """A table of ids that were given without one: as if the patch were the whole case."""
-        ids = self.lesion_ids
-        table = ids.new_zeros((ids.shape[0], 2, int(ids.max()) + 1), dtype=torch.float32)
-        ones = torch.ones_like(ids, dtype=torch.float32)
-        table[:, 0].scatter_add_(1, ids.flatten(1), ones.flatten(1))
-        table[:, 0, 0] = ids[0, 0].numel() if self.mask is None else self.mask.flatten(1).sum(1)
-        channels = torch.arange(ids.shape[1], device=ids.device, dtype=torch.float32)
-        per_voxel = channels.view(1, -1, *(1,) * (ids.ndim - 2)).expand(ids.shape)
-        table[:, 1].scatter_(1, ids.flatten(1), per_voxel.flatten(1).contiguous())
-        table[:, 1, 0] = -1
-        self.maps[LESION_TABLE] = table
-        return table
-
-    def _samples(self) -> list[tuple[np.ndarray, np.ndarray | None]]:
-        """Target of each sample as (1 or C, ...) array, and the unlabelled voxels; these are in no region."""
-        target = self.raw_target.cpu().numpy()
-        if self.regions:
-            ignore = None if self.ignore_label is None else target[:, -1] != 0
-            target = target[:, : self.raw_logits.shape[1]] != 0
-            target = target if ignore is None else target & ~ignore[:, None]
-        else:
-            ignore = None if self.ignore_label is None else target[:, 0] == self.ignore_label
-            target = np.rint(target).astype(np.int32)
-        return [(sample, None if ignore is None else ignore[b]) for b, sample in enumerate(target)]
-
-    def _computed_distances(self, kind: str) -> torch.Tensor:
-        if self.raw_target.device.type != "cpu":
-            target = self.onehot > 0
-            return target_distances(kind, target, self.mask, self.regions, self.spacing).to(self.logits.dtype)
-        maps = []
-        for sample, ignore in self._samples():
-            if self.regions:
-                maps.append(region_distances(kind, list(sample), self.spacing, ignore))
-            elif kind == INTERIOR_DISTANCE:
-                maps.append(interior_distance(sample[0], self.spacing, self.ignore_label)[None])
-            elif kind == SIGNED_DISTANCE:
-                maps.append(
-                    boundary_maps(sample[0], self.raw_logits.shape[1], self.spacing, ignore_label=self.ignore_label)
-                )
-            else:
-                raise ValueError(f"Unknown kind of map: {kind}.")
-        return torch.from_numpy(np.stack(maps)).to(self.logits)
-
-    def _computed_lesions(self) -> tuple[torch.Tensor, torch.Tensor]:
-        ids, tables = [], []
-        for sample, ignore in self._samples():
-            masks = list(sample) if self.regions else [sample[0] == c for c in range(1, self.raw_logits.shape[1])]
-            num_voxels = masks[0].size if ignore is None else int(np.count_nonzero(~ignore))
-            sample_ids, table = lesion_ids_of_masks(masks, num_voxels)
-            ids.append(sample_ids.astype(np.float32))
-            tables.append(lesion_table_tensor(table).T)
-        stacked = torch.nn.utils.rnn.pad_sequence(tables, batch_first=True).transpose(1, 2)
-        return torch.from_numpy(np.stack(ids)).to(self.logits), stacked.to(self.logits)
 
 
 def _per_channel(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,74 @@
+"""Maps that a loss was not given, computed from its target."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from nnunet_rw.layout import lesion_table_tensor
+from nnunet_rw.losses.distance_transform import target_distances
+from nnunet_rw.maps.distance import boundary_maps, interior_distance
+from nnunet_rw.maps.kinds import INTERIOR_DISTANCE, SIGNED_DISTANCE, lesion_ids_of_masks, region_distances
+
+if TYPE_CHECKING:
+    from nnunet_rw.losses.inputs import LossInputs
+
+
+def computed_distances(kind: str, inputs: LossInputs) -> torch.Tensor:
+    """(B, M, ...) distance map of the target; on a GPU there, on a CPU with the store's own functions."""
+    if inputs.raw_target.device.type != "cpu":
+        target = inputs.onehot > 0
+        return target_distances(kind, target, inputs.mask, inputs.regions, inputs.spacing).to(inputs.logits.dtype)
+    maps = []
+    for sample, ignore in _samples(inputs):
+        if inputs.regions:
+            maps.append(region_distances(kind, list(sample), inputs.spacing, ignore))
+        elif kind == INTERIOR_DISTANCE:
+            maps.append(interior_distance(sample[0], inputs.spacing, inputs.ignore_label)[None])
+        elif kind == SIGNED_DISTANCE:
+            heads = inputs.raw_logits.shape[1]
+            maps.append(boundary_maps(sample[0], heads, inputs.spacing, ignore_label=inputs.ignore_label))
+        else:
+            raise ValueError(f"Unknown kind of map: {kind}.")
+    return torch.from_numpy(np.stack(maps)).to(inputs.logits)
+
+
+def computed_lesions(inputs: LossInputs) -> tuple[torch.Tensor, torch.Tensor]:
+    """(B, M, ...) lesion ids of the target, and their table (B, 2, K + 1)."""
+    ids, tables = [], []
+    for sample, ignore in _samples(inputs):
+        masks = list(sample) if inputs.regions else [sample[0] == c for c in range(1, inputs.raw_logits.shape[1])]
+        num_voxels = masks[0].size if ignore is None else int(np.count_nonzero(~ignore))
+        sample_ids, table = lesion_ids_of_masks(masks, num_voxels)
+        ids.append(sample_ids.astype(np.float32))
+        tables.append(lesion_table_tensor(table).T)
+    stacked = torch.nn.utils.rnn.pad_sequence(tables, batch_first=True).transpose(1, 2)
+    return torch.from_numpy(np.stack(ids)).to(inputs.logits), stacked.to(inputs.logits)
+
+
+def counted_table(ids: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """(B, 2, K + 1) table of ids that were given without one: as if the patch were the whole case."""
+    table = ids.new_zeros((ids.shape[0], 2, int(ids.max()) + 1), dtype=torch.float32)
+    ones = torch.ones_like(ids, dtype=torch.float32)
+    table[:, 0].scatter_add_(1, ids.flatten(1), ones.flatten(1))
+    table[:, 0, 0] = ids[0, 0].numel() if mask is None else mask.flatten(1).sum(1)
+    channels = torch.arange(ids.shape[1], device=ids.device, dtype=torch.float32)
+    per_voxel = channels.view(1, -1, *(1,) * (ids.ndim - 2)).expand(ids.shape)
+    table[:, 1].scatter_(1, ids.flatten(1), per_voxel.flatten(1).contiguous())
+    table[:, 1, 0] = -1
+    return table
+
+
+def _samples(inputs: LossInputs) -> list[tuple[np.ndarray, np.ndarray | None]]:
+    """Target of each sample as (1 or C, ...) array, and the unlabelled voxels; these are in no region."""
+    target = inputs.raw_target.cpu().numpy()
+    if inputs.regions:
+        ignore = None if inputs.ignore_label is None else target[:, -1] != 0
+        target = target[:, : inputs.raw_logits.shape[1]] != 0
+        target = target if ignore is None else target & ~ignore[:, None]
+    else:
+        ignore = None if inputs.ignore_label is None else target[:, 0] == inputs.ignore_label
+        target = np.rint(target).astype(np.int32)
+    return [(sample, None if ignore is None else ignore[b]) for b, sample in enumerate(target)]
