@@ -1,0 +1,84 @@
+"""Losses of tensors on a GPU, without one: PyTorch's fake tensors know where they are, and hold no values.
+
+An operation of tensors on two devices fails, and so does whatever needs a value on the CPU: a copy, or a condition that
+would make every step wait for the GPU.
+"""
+
+import sys
+from types import ModuleType
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from nnunet_rw.losses import LOSSES, build, option_names
+from nnunet_rw.losses.deep_supervision import MappedLoss
+from nnunet_rw.losses.distance_transform import min_plus_by_broadcast
+
+SHAPE, COARSE = (12, 10, 8), (6, 5, 4)
+SPACING_MM = (1.0, 1.5, 2.0)
+
+WEIGHTS = {"reweight": "inverse_volume", "scope": "case", "power": 0.5, "normalise": True}
+PLAIN_AND_WEIGHTED = [(name, {}) for name in LOSSES] + [
+    (name, WEIGHTS) for name, loss in LOSSES.items() if "reweight" in option_names(loss)
+]
+
+
+@pytest.fixture(autouse=True)
+def gpu(monkeypatch):
+    # The kernel does not run on fake tensors; the same passes in plain torch do.
+    module = ModuleType("nnunet_rw.losses.triton_min_plus")
+    module.min_plus = min_plus_by_broadcast
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    with FakeTensorMode():
+        yield
+
+
+def on_gpu(*shape, **options):
+    return torch.zeros(shape, device="cuda", **options)
+
+
+def target_of(regions, shape=SHAPE):
+    return on_gpu(2, 4, *shape) if regions else on_gpu(2, 1, *shape, dtype=torch.int64)
+
+
+def maps_of(kinds, regions):
+    maps = {
+        "interior_distance": on_gpu(2, 3 if regions else 1, *SHAPE, dtype=torch.float16),
+        "signed_distance": on_gpu(2, 3, *SHAPE, dtype=torch.float16),
+        "lesion_ids": on_gpu(2, 3 if regions else 2, *SHAPE),
+    }
+    return {kind: maps[kind] for kind in kinds} | {"lesion_table": on_gpu(2, 2, 9)}
+
+
+@pytest.mark.parametrize("regions", [False, True], ids=["classes", "regions"])
+@pytest.mark.parametrize(("name", "options"), PLAIN_AND_WEIGHTED)
+def test_nothing_leaves_the_gpu(name, options, regions):
+    loss = build(name, regions=regions, ignore_label=3, **options)
+    value = loss(on_gpu(2, 3, *SHAPE), target_of(regions), maps_of(loss.kinds, regions), SPACING_MM)
+    assert value.device.type == "cuda"
+    assert value.shape == ()
+
+
+@pytest.mark.parametrize("regions", [False, True], ids=["classes", "regions"])
+@pytest.mark.parametrize("name", [name for name, loss in LOSSES.items() if "lesion_ids" not in loss.kinds])
+def test_distances_that_were_not_carried_are_computed_there(name, regions):
+    loss = build(name, regions=regions, ignore_label=3)
+    assert loss(on_gpu(2, 3, *SHAPE), target_of(regions), None, SPACING_MM).device.type == "cuda"
+
+
+def test_deep_supervision():
+    loss = build("compound", terms=[("rrw",), ("cc_dice_ce",), ("hausdorff_dt", 0.1)])
+    mapped = MappedLoss(loss, (0.7, 0.3), SPACING_MM)
+    mapped.maps = maps_of(["lesion_ids"], False)  # the distances are computed
+    outputs = [on_gpu(2, 3, *shape) for shape in (SHAPE, COARSE)]
+    assert mapped(outputs, [target_of(False, shape) for shape in (SHAPE, COARSE)]).device.type == "cuda"
+
+
+def test_a_copy_to_the_cpu_would_be_seen():
+    with pytest.raises(RuntimeError):
+        on_gpu(2).cpu().numpy()
+    with pytest.raises(RuntimeError):
+        on_gpu(2) + torch.zeros(2)
+    with pytest.raises(RuntimeError):
+        bool(on_gpu(1) > 0)
