@@ -83,16 +83,16 @@ def ensure_maps(
         folder.mkdir(exist_ok=True)
         with FileLock(folder / ".lock"):
             remove_leftovers(data_folder)
-            todo = dict.fromkeys(cases, kinds) if overwrite else missing_maps(data_folder, cases, kinds, settings)
-            if todo:
-                log(f"Writing maps ({', '.join(kinds)}) of {len(todo)} cases to {folder}")
-                _write_all(data_folder, todo, settings, num_processes)
+            outdated = dict.fromkeys(cases, kinds) if overwrite else missing_maps(data_folder, cases, kinds, settings)
+            if outdated:
+                log(f"Writing maps ({', '.join(kinds)}) of {len(outdated)} cases to {folder}")
+                _write_all(data_folder, outdated, settings, num_processes)
     except OSError as error:
         explained = _explained(error, data_folder)
         if explained is error:
             raise
         raise explained from error
-    return len(todo)
+    return len(outdated)
 
 
 def _refuse_while_importing() -> None:
@@ -101,8 +101,10 @@ def _refuse_while_importing() -> None:
         raise RuntimeError("Maps are written by processes. Put the script's code under: if __name__ == '__main__':")
 
 
-def _write_all(data_folder: Path, todo: dict[str, list[str]], settings: MapSettings, num_processes: int | None) -> None:
-    tasks = [(data_folder, case, kinds, settings) for case, kinds in todo.items()]
+def _write_all(
+    data_folder: Path, outdated: dict[str, list[str]], settings: MapSettings, num_processes: int | None
+) -> None:
+    tasks = [(data_folder, case, kinds, settings) for case, kinds in outdated.items()]
     try:
         # Both map libraries hold the GIL, so processes.
         for _ in in_processes(write_case, tasks, "Writing maps", num_processes):

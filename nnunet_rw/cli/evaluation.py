@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from nnunet_rw.cli.arguments import add_command, positive
 from nnunet_rw.evaluation.compared_metrics import DEFAULT_METRICS, METRICS
-from nnunet_rw.evaluation.comparison_rows import DEFAULT_EDGES_MM3
+from nnunet_rw.evaluation.recall import DEFAULT_EDGES_MM3
 
 if TYPE_CHECKING:
     from nnunet_rw.evaluation.case_evaluation import EvaluationSettings

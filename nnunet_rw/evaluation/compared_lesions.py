@@ -13,6 +13,7 @@ from scipy.stats import rankdata
 from nnunet_rw.evaluation.comparison_rows import FrocRow, RankingRow, SizeRow
 from nnunet_rw.evaluation.evaluation_folder import Evaluation, LesionRows
 from nnunet_rw.evaluation.froc import average_recall, recall_at_matched_false_positives
+from nnunet_rw.evaluation.lesions import ROUNDING
 from nnunet_rw.evaluation.statistics import bca_interval, cluster_bootstrap, wilson_interval
 
 RULES = ("hit", "matched")
@@ -129,7 +130,7 @@ def _compare_size(
 def _counted(rows: LesionRows, rule: str, label: str, low_mm3: float, high_mm3: float) -> np.ndarray:
     """(L,) booleans: lesions of the label and size that are either found or not."""
     # Ten voxels of 1.47 mm3 are 14.7 mm3 to the user, but a little less in floating point.
-    volume_mm3 = rows.volume_mm3 * (1 + 1e-9)
+    volume_mm3 = rows.volume_mm3 * (1 + ROUNDING)
     in_class = (rows.label == label) & (volume_mm3 >= low_mm3) & (volume_mm3 < high_mm3)
     return in_class & ~np.isnan(getattr(rows, rule))
 

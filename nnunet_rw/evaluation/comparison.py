@@ -15,7 +15,6 @@ from nnunet_rw.evaluation.compared_lesions import compare_by_size, compare_froc,
 from nnunet_rw.evaluation.compared_metrics import DEFAULT_METRICS, METRICS, paired_values
 from nnunet_rw.evaluation.comparison_rows import (
     BETTER,
-    DEFAULT_EDGES_MM3,
     NOT_SHOWN,
     WITHIN_NOISE,
     WORSE,
@@ -24,6 +23,7 @@ from nnunet_rw.evaluation.comparison_rows import (
     MetricRow,
 )
 from nnunet_rw.evaluation.evaluation_folder import Evaluation, read_evaluation
+from nnunet_rw.evaluation.recall import DEFAULT_EDGES_MM3
 from nnunet_rw.evaluation.statistics import holm, paired_comparison
 
 ALPHA = 0.05

@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-DEFAULT_EDGES_MM3 = (0.0, 10.0, 100.0, 1000.0, math.inf)
 BETTER, WORSE, NOT_SHOWN, WITHIN_NOISE = "better", "worse", "no difference shown", "within noise"
 
 

@@ -16,8 +16,9 @@ from nnunet_rw.evaluation.froc import FrocCurve
 
 _SCORES = ("dice", "jaccard", "ppv", "sensitivity", "specificity", "hd_mm", "hd95_mm", "assd_mm", "nsd")
 _VOLUMES = ("volume_reference_mm3", "volume_prediction_mm3")
-CASE_COLUMNS = (*_SCORES, *_VOLUMES, "n_lesions", "n_hit", "n_predicted", "n_false_positive")
-LESION_COLUMNS = ("lesion", "voxels", "volume_mm3", "hit", "matched")
+# The columns of numbers that are read; `evaluation_tables` writes more.
+CASE_NUMBERS = (*_SCORES, *_VOLUMES, "n_lesions", "n_hit", "n_predicted", "n_false_positive")
+LESION_NUMBERS = ("lesion", "voxels", "volume_mm3", "hit", "matched")
 # Reference lesions below the minimum volume, and predicted lesions that touch these alone.
 _NOT_COUNTED = ("ignored", "neutral")
 
@@ -94,7 +95,7 @@ def read_evaluation(folder: str | Path) -> Evaluation:
     folder = Path(folder)
     summary = _read_summary(folder / "summary.json")
     path = folder / "cases.csv"
-    texts, numbers = _read_table(path, ("case", "label"), CASE_COLUMNS)
+    texts, numbers = _read_table(path, ("case", "label"), CASE_NUMBERS)
     rows = {key: row for row, key in enumerate(zip(*texts, strict=True))}
     cases, labels = tuple(sorted(set(texts[0]))), tuple(dict.fromkeys(texts[1]))
     if not cases:
@@ -106,7 +107,7 @@ def read_evaluation(folder: str | Path) -> Evaluation:
     columns = {
         label: {
             name: values[[rows[case, label] for case in cases]]
-            for name, values in zip(CASE_COLUMNS, numbers, strict=True)
+            for name, values in zip(CASE_NUMBERS, numbers, strict=True)
         }
         for label in labels
     }
@@ -136,7 +137,7 @@ def _read_summary(path: Path) -> dict[str, Any]:
 
 
 def _read_lesions(path: Path, known: Container[tuple[str, str]]) -> LesionRows:
-    texts, numbers = _read_table(path, ("case", "label", "kind"), LESION_COLUMNS)
+    texts, numbers = _read_table(path, ("case", "label", "kind"), LESION_NUMBERS)
     for key in zip(*texts[:2], strict=True):
         if key not in known:
             raise ValueError(

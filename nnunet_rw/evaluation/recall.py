@@ -10,12 +10,13 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from nnunet_rw.evaluation.comparison_rows import DEFAULT_EDGES_MM3
 from nnunet_rw.evaluation.detection import Rule, found_lesions
 from nnunet_rw.evaluation.intervals import wilson_interval
 from nnunet_rw.evaluation.lesions import ROUNDING
 from nnunet_rw.evaluation.matches import LesionMatches
 
+# Of size classes, fixed beforehand so that trainers and datasets compare.
+DEFAULT_EDGES_MM3 = (0.0, 10.0, 100.0, 1000.0, math.inf)
 Unit = Literal["mm3", "voxels"]
 
 

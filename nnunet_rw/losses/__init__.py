@@ -83,12 +83,12 @@ def build(name: str, **options: Any) -> SegmentationLoss:
     return LOSSES[name](**options) if name in LOSSES else _build_compound(**options)
 
 
-def option_names(loss: type[SegmentationLoss]) -> set[str]:
+def option_names(loss: type) -> set[str]:
     """The options that a loss takes, those of its base classes included."""
     return set(option_defaults(loss))
 
 
-def option_defaults(loss: type[SegmentationLoss]) -> dict[str, Any]:
+def option_defaults(loss: type) -> dict[str, Any]:
     """The options that a loss takes and their values where none are given."""
     return {
         name: parameter.default

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -10,7 +11,7 @@ from torch import nn
 from nnunet_rw.losses.inputs import LossInputs
 
 
-class SegmentationLoss(nn.Module):
+class SegmentationLoss(nn.Module, ABC):
     """A loss that works alone and as a term of a compound.
 
     Subclasses implement `compute` and name in `kinds` the maps that they need.
@@ -44,8 +45,9 @@ class SegmentationLoss(nn.Module):
         """Scalar loss; parameters as of `LossInputs`."""
         return self.compute(LossInputs(logits, target, maps, spacing, self.regions, self.ignore_label))
 
+    @abstractmethod
     def compute(self, inputs: LossInputs) -> torch.Tensor:
-        raise NotImplementedError
+        """Scalar loss of inputs that other terms may share."""
 
     def chosen(self, values: torch.Tensor) -> torch.Tensor:
         """The (B, C, ...) channels that count."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 import torch
@@ -55,11 +56,11 @@ class OverlapLoss(ReweightedLoss):
         """Scalar from (B, C) losses, or (C) over the batch."""
         return losses.mean()
 
+    @abstractmethod
     def ratio(
         self, both: torch.Tensor, predicted: torch.Tensor, reference: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Numerator and denominator from sum(w p y), sum(w p^2) (or sum(w p)) and sum(w y)."""
-        raise NotImplementedError
 
     def _sum(self, values: torch.Tensor) -> torch.Tensor:
         sums = values.flatten(2).sum(2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -142,5 +143,6 @@ class ReweightedLoss(SegmentationLoss):
             f"{self.unweighted_formula()}, {self.weighting.formula()}" if self.weighting else self.unweighted_formula()
         )
 
+    @abstractmethod
     def unweighted_formula(self) -> str:
-        raise NotImplementedError
+        """`formula` without what the weights are."""

@@ -10,8 +10,8 @@ from itertools import pairwise
 import numpy as np
 
 from nnunet_rw.evaluation.case_evaluation import CaseEvaluation
-from nnunet_rw.evaluation.comparison_rows import DEFAULT_EDGES_MM3
 from nnunet_rw.evaluation.lesions import ROUNDING
+from nnunet_rw.evaluation.recall import DEFAULT_EDGES_MM3
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from evaluation_folders import SETTINGS, write_evaluation
 
 from nnunet_rw.evaluation import evaluation_tables
 from nnunet_rw.evaluation.comparable import check_comparable
-from nnunet_rw.evaluation.evaluation_folder import CASE_COLUMNS, LESION_COLUMNS, read_evaluation
+from nnunet_rw.evaluation.evaluation_folder import CASE_NUMBERS, LESION_NUMBERS, read_evaluation
 
 CASES = {
     ("b", "1"): {"dice": 0.5, "hd95_mm": "inf", "n_lesions": 2, "volume_reference_mm3": 12},
@@ -41,8 +41,8 @@ def test_reads_what_was_written(folder):
 
 
 def test_columns_are_those_that_an_evaluation_writes():
-    assert set(CASE_COLUMNS) < set(evaluation_tables.CASE_COLUMNS)
-    assert set(LESION_COLUMNS) < set(evaluation_tables.LESION_COLUMNS) < set(evaluation_tables.PREDICTED_COLUMNS)
+    assert set(CASE_NUMBERS) < set(evaluation_tables.CASE_COLUMNS)
+    assert set(LESION_NUMBERS) < set(evaluation_tables.LESION_COLUMNS) < set(evaluation_tables.PREDICTED_COLUMNS)
 
 
 def test_lesions_are_sorted_and_ignored_ones_neither_found_nor_missed(folder):

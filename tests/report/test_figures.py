@@ -1,6 +1,5 @@
 import struct
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -19,17 +18,6 @@ def png_size(path):
     content = path.read_bytes()
     assert content.startswith(b"\x89PNG\r\n\x1a\n")
     return struct.unpack(">II", content[16:24])
-
-
-@pytest.fixture
-def drawn(monkeypatch):
-    """The figures that were drawn, whose closing is put off to the end of the test."""
-    figures = []
-    with monkeypatch.context() as patch:
-        patch.setattr(plt, "close", figures.append)
-        yield figures
-    for figure in figures:
-        plt.close(figure)
 
 
 def result(voxels, hit):

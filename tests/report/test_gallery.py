@@ -12,17 +12,6 @@ from nnunet_rw.report.gallery import write_gallery
 FAST = EvaluationSettings(fast=True)
 
 
-@pytest.fixture
-def drawn(monkeypatch):
-    """The figures that were drawn, whose closing is put off to the end of the test."""
-    figures = []
-    with monkeypatch.context() as patch:
-        patch.setattr(plt, "close", figures.append)
-        yield figures
-    for figure in figures:
-        plt.close(figure)
-
-
 def texts(figure):
     return [axis.get_title(loc="left") or axis.get_title() for axis in figure.axes if axis.images]
 
