@@ -14,7 +14,6 @@ import SimpleITK as sitk
 import torch
 from batchgenerators.utilities.file_and_folder_operations import load_json
 
-from nnunet_rw.benchmark.small_plans import write_small_plans
 from nnunet_rw.catalogue import VARIABLE, trainers_folder
 from nnunet_rw.evaluation.aggregation import aggregate
 from nnunet_rw.evaluation.case_evaluation import CaseEvaluation, EvaluationSettings
@@ -25,6 +24,7 @@ from nnunet_rw.evaluation.recall import recall_by_size
 from nnunet_rw.evaluation.sources import folders_source
 from nnunet_rw.report.comparison_figure import draw_predictions, draw_recall_by_size
 from nnunet_rw.report.table import text_table
+from nnunet_rw.small_plans import write_small_plans
 from nnunet_rw.steps import run_command
 from nnunet_rw.synthetic import write_synthetic_dataset
 

@@ -109,7 +109,7 @@ def preprocessed_hippocampus(tmp_path_factory):
         preprocess_dataset,
     )
 
-    from nnunet_rw.benchmark.small_plans import write_small_plans
+    from nnunet_rw.small_plans import write_small_plans
 
     class FewVoxels(DatasetFingerprintExtractor):
         def __init__(self, *args, **options):

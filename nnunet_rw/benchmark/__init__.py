@@ -1,1 +1,1 @@
-"""Compare losses: plan, train, evaluate."""
+"""Trainers x tasks x folds x seeds: planned, trained, evaluated, compared."""

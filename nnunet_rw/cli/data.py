@@ -102,8 +102,8 @@ def _synthesize(options: argparse.Namespace) -> None:
 
 
 def _small_plans(options: argparse.Namespace) -> None:
-    from nnunet_rw.benchmark.small_plans import write_small_plans
     from nnunet_rw.preprocessed import dataset_folder
+    from nnunet_rw.small_plans import write_small_plans
 
     path = write_small_plans(dataset_folder(options.d), options.p, options.o)
     print(f"{path}\nTrain with: nnUNetv2_train {options.d} 3d_fullres 0 -p {options.o}")

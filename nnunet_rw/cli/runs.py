@@ -50,7 +50,7 @@ def _demo(options: argparse.Namespace) -> None:
 
 
 def _stability(options: argparse.Namespace) -> None:
-    from nnunet_rw.benchmark.stability import Stability, run_stability
+    from nnunet_rw.stability.runs import Stability, run_stability
 
     settings = Stability(
         dataset=options.d,

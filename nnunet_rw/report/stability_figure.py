@@ -13,8 +13,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from nnunet_rw.benchmark.curves import Curves
-from nnunet_rw.benchmark.stability_measures import CLIP_NORM, moving_mean, pooled_dice, window_of
+from nnunet_rw.stability.curves import Curves
+from nnunet_rw.stability.measures import CLIP_NORM, moving_mean, pooled_dice, window_of
 
 
 def draw_stability(curves: Mapping[str, Sequence[Curves]], path: str | Path) -> None:

@@ -32,7 +32,7 @@ def stability_table(summaries: Mapping[str, Mapping[str, Any]]) -> str:
 
     Parameters
     ----------
-    summaries : mapping of str to what `nnunet_rw.benchmark.stability_measures.summarise_runs` returns
+    summaries : mapping of str to what `nnunet_rw.stability.measures.summarise_runs` returns
         By name of the loss.
     """
     return f"{text_table(_HEADER, [_row(name, summary) for name, summary in summaries.items()])}\n\n{_LEGEND}"

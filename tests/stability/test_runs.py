@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from nnunet_rw.benchmark import stability
-from nnunet_rw.benchmark.curves import Curves
-from nnunet_rw.benchmark.recording import RecordingTrainer
-from nnunet_rw.benchmark.stability import Stability
+from nnunet_rw.stability import runs
 from nnunet_rw.cli import main
 from nnunet_rw.losses import Term
 from nnunet_rw.report.stability_figure import draw_stability
+from nnunet_rw.stability.curves import Curves
+from nnunet_rw.stability.runs import Stability
+from nnunet_rw.stability.training import RecordingTrainer
 
 
 @pytest.fixture
@@ -54,15 +54,15 @@ def fails(capsys):
 @pytest.fixture
 def trained(monkeypatch):
     """The runs that are trained, as (names of the terms, seed)."""
-    runs = []
-    record = stability.record_training
+    seen = []
+    record = runs.record_training
 
     def recorded(data, terms, fold, seed, *arguments):
-        runs.append(("+".join(term.loss for term in terms), seed))
+        seen.append(("+".join(term.loss for term in terms), seed))
         return record(data, terms, fold, seed, *arguments)
 
-    monkeypatch.setattr(stability, "record_training", recorded)
-    return runs
+    monkeypatch.setattr(runs, "record_training", recorded)
+    return seen
 
 
 def rows_of(path):
@@ -122,7 +122,7 @@ def test_finished_runs_are_not_repeated_and_torn_ones_are(dataset, compare, trai
 
 
 def test_an_interrupted_command_goes_on_with_the_run_that_it_was_at(dataset, compare, trained, tmp_path, monkeypatch):
-    record = stability.record_training
+    record = runs.record_training
 
     def interrupted(data, terms, *arguments):
         if terms[0].loss == "rrw":
@@ -130,7 +130,7 @@ def test_an_interrupted_command_goes_on_with_the_run_that_it_was_at(dataset, com
         return record(data, terms, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(stability, "record_training", interrupted)
+        patch.setattr(runs, "record_training", interrupted)
         arguments = ["-d", "900", "-p", "nnUNetPlans", "-o", str(tmp_path / "out"), "--seeds", "1", "--iterations", "1"]
         assert main(["stability", *arguments]) == 130
     assert trained == [("boundary", 0)]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from nnunet_rw.benchmark.curves import Curves
+from nnunet_rw.stability.curves import Curves
 
 # nnU-Net clips gradients at this norm.
 CLIP_NORM = 12.0

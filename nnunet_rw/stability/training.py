@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch.nn.utils import clip_grad_norm_
 
-from nnunet_rw.benchmark.curves import Curves
 from nnunet_rw.losses import LossInputs, Term
 from nnunet_rw.preprocessed import Preprocessed
+from nnunet_rw.stability.curves import Curves
 from nnunet_rw.trainer import RWTrainer, replaced
 
 

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from nnunet_rw.benchmark.curves import Curves, join_files, read_finished_curves, write_curves
-from nnunet_rw.benchmark.recording import class_shares
-from nnunet_rw.benchmark.stability_measures import (
+from nnunet_rw.stability.curves import Curves, join_files, read_finished_curves, write_curves
+from nnunet_rw.stability.measures import (
     gradient_spikes,
     is_higher,
     largest_rise,
@@ -18,6 +17,7 @@ from nnunet_rw.benchmark.stability_measures import (
     summarise_runs,
     window_of,
 )
+from nnunet_rw.stability.training import class_shares
 
 
 def curves(loss, norm=None, predicted=0.1, true=0.1, overlap=0.05):

@@ -1,0 +1,1 @@
+"""Which losses train stably."""
