@@ -31,7 +31,7 @@ FORMAT_VERSION = 1
 FOLDER_NAME = "rw_maps"
 _METADATA_KEY = "nnunet_rw"
 _FLOAT16_MAX = float(np.finfo(np.float16).max)
-_TEMPORARY_NAME = re.compile(r"\..*@(?P<host>[^@-]*)-(?P<pid>\d+)-[0-9a-f]{32}\.tmp")
+_TEMPORARY_NAME = re.compile(r"\.(?P<case>.*)@(?P<host>[^@-]*)-(?P<pid>\d+)-[0-9a-f]{32}\.tmp")
 
 
 @dataclass(frozen=True)
@@ -175,11 +175,14 @@ def write_case(data_folder: str | Path, case: str, kinds: Iterable[str], setting
         write_atomically(map_path(data_folder, kind, case), _compress(array, metadata, settings.patch_size))
 
 
-def remove_leftovers(data_folder: str | Path) -> None:
-    """Delete temporary files of writers on this machine that died."""
+def remove_leftovers(data_folder: str | Path, cases: Iterable[str] | None = None) -> None:
+    """Delete temporary files of writers on this machine that died: of these cases, or of all."""
+    chosen = None if cases is None else set(cases)
     for path in (Path(data_folder) / FOLDER_NAME).glob("*/.*.tmp"):
         writer = _TEMPORARY_NAME.fullmatch(path.name)
-        if writer and writer["host"] == _host() and not _is_alive(int(writer["pid"])):
+        if writer is None or (chosen is not None and writer["case"] not in chosen):
+            continue
+        if writer["host"] == _host() and not _is_alive(int(writer["pid"])):
             path.unlink(missing_ok=True)
 
 

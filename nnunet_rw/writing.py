@@ -13,7 +13,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 
 from nnunet_rw.maps.kinds import KINDS
 from nnunet_rw.parallel import in_processes
-from nnunet_rw.store import FOLDER_NAME, MapSettings, missing_maps, remove_leftovers, write_case
+from nnunet_rw.store import FOLDER_NAME, MapSettings, is_current, missing_maps, remove_leftovers, write_case
 
 
 def list_cases(data_folder: str | Path) -> list[str]:
@@ -35,11 +35,13 @@ def ensure_maps(
     num_processes: int | None = None,
     overwrite: bool = False,
     log: Callable[[str], None] = print,
+    part: tuple[int, int] | None = None,
 ) -> int:
     """Write the maps that are absent, damaged or out of date.
 
     Safe to be called by several trainings at once: the first writes, the others wait and find all done. Killed at
-    any moment it leaves whole files only, and the next call goes on where it stopped.
+    any moment it leaves whole files only, and the next call goes on where it stopped. Different parts write at the
+    same time, also on different machines, and a call for the whole shares the work with parts that run.
 
     Parameters
     ----------
@@ -54,11 +56,15 @@ def ensure_maps(
         Default: nnU-Net's number of processes, at most the processors of this machine.
     overwrite : bool
         Write also what is current.
+    log : callable
+        Told what is written.
+    part : (int, int), optional
+        Part i of n, counted from 0: only ``cases[i::n]``.
 
     Returns
     -------
     int
-        Number of cases written.
+        Number of cases written, by this call.
 
     Raises
     ------
@@ -67,7 +73,7 @@ def ensure_maps(
     OSError
         Maps are missing and cannot be written (read-only folder, full disk).
     ValueError
-        Unknown kind, or a segmentation holds a label that the dataset does not list.
+        Unknown kind, no such part, or a segmentation holds a label that the dataset does not list.
     """
     kinds = list(kinds)
     unknown = sorted(set(kinds) - set(KINDS))
@@ -75,24 +81,32 @@ def ensure_maps(
         raise ValueError(f"Unknown kind of map: {', '.join(unknown)}. Known: {', '.join(KINDS)}.")
     data_folder = Path(data_folder)
     cases = list_cases(data_folder) if cases is None else list(cases)
+    lock = ".lock"
+    if part is not None:
+        part_id, num_parts = part
+        if not 0 <= part_id < num_parts:
+            raise ValueError(f"Expected a part from 0 to {num_parts - 1}, but got {part_id}.")
+        cases = cases[part_id::num_parts]
+        # Of the part's own: the lock of the whole would let one machine write at a time.
+        lock = f".lock_{part_id}_of_{num_parts}"
     if not kinds or (not overwrite and not missing_maps(data_folder, cases, kinds, settings)):
         return 0
     _refuse_while_importing()
     try:
         folder = data_folder / FOLDER_NAME
         folder.mkdir(exist_ok=True)
-        with FileLock(folder / ".lock"):
-            remove_leftovers(data_folder)
+        with FileLock(folder / lock):
+            remove_leftovers(data_folder, None if part is None else cases)
             outdated = dict.fromkeys(cases, kinds) if overwrite else missing_maps(data_folder, cases, kinds, settings)
-            if outdated:
-                log(f"Writing maps ({', '.join(kinds)}) of {len(outdated)} cases to {folder}")
-                _write_all(data_folder, outdated, settings, num_processes)
+            if not outdated:
+                return 0
+            log(f"Writing maps ({', '.join(kinds)}) of {len(outdated)} cases to {folder}")
+            return _write_all(data_folder, outdated, settings, num_processes, overwrite)
     except OSError as error:
         explained = _explained(error, data_folder)
         if explained is error:
             raise
         raise explained from error
-    return len(outdated)
 
 
 def _refuse_while_importing() -> None:
@@ -102,19 +116,31 @@ def _refuse_while_importing() -> None:
 
 
 def _write_all(
-    data_folder: Path, outdated: dict[str, list[str]], settings: MapSettings, num_processes: int | None
-) -> None:
-    tasks = [(data_folder, case, kinds, settings) for case, kinds in outdated.items()]
+    data_folder: Path,
+    outdated: dict[str, list[str]],
+    settings: MapSettings,
+    num_processes: int | None,
+    overwrite: bool,
+) -> int:
+    tasks = [(data_folder, case, kinds, settings, overwrite) for case, kinds in outdated.items()]
     try:
         # Both map libraries hold the GIL, so processes.
-        for _ in in_processes(write_case, tasks, "Writing maps", num_processes):
-            pass
+        return sum(written for _, written in in_processes(_write, tasks, "Writing maps", num_processes))
     except BrokenProcessPool as error:
         raise OSError(
             errno.ENOMEM,
             "A process that wrote maps died, most likely for want of memory (or the calling script has no "
             "if __name__ == '__main__'). Maps written so far are kept. Run: nnunet-rw maps with a smaller -np",
         ) from error
+
+
+def _write(data_folder: Path, case: str, kinds: list[str], settings: MapSettings, overwrite: bool) -> bool:
+    """Write a case, unless another machine has done so since the list was made; whether it was written."""
+    if not overwrite:
+        kinds = [kind for kind in kinds if not is_current(data_folder, kind, case, settings)]
+    if kinds:
+        write_case(data_folder, case, kinds, settings)
+    return bool(kinds)
 
 
 def _explained(error: OSError, data_folder: Path) -> OSError:

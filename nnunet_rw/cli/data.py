@@ -27,6 +27,11 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
     command.add_argument("-np", metavar="N", type=positive, help="processes; default: nnU-Net's, at most all cores")
     add_kinds(command)
     command.add_argument("--overwrite", action="store_true", help="write also what is complete and current")
+    # The second spellings are those of nnUNetv2_predict.
+    command.add_argument(
+        "--num-parts", "-num_parts", type=positive, metavar="P", help="spread the cases over P machines or jobs"
+    )
+    command.add_argument("--part-id", "-part_id", type=int, metavar="I", help="which of them this is, from 0 to P - 1")
 
     command = add_command(commands, "show", _show, "draw a case's image, labels and maps")
     add_configuration(command)
@@ -34,6 +39,15 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
     command.add_argument("--slice", type=int, metavar="N", help="default: the slice with most lesions")
     command.add_argument("-o", metavar="PNG", type=Path, help="default: <case>.png here")
     command.add_argument("--nifti", metavar="FOLDER", type=Path, help="write the volumes for a viewer as well")
+
+    command = add_command(commands, "msd", _msd, "download tasks of the Medical Segmentation Decathlon")
+    command.add_argument("tasks", metavar="TASK", nargs="*", help="such as Task04_Hippocampus, 4 or Hippocampus")
+    command.add_argument("-o", metavar="FOLDER", type=Path, default=Path("."), help="default: this one")
+    command.add_argument("--keep-archive", action="store_true", help="keep the .tar file beside the task's folder")
+    command.add_argument("--list", action="store_true", help="print the ten tasks")
+    command.add_argument(
+        "--url", help="of a server with the .tar files; default: the variable NNUNET_RW_MSD_URL, or AWS Open Data"
+    )
 
     command = add_command(commands, "synthesize", _synthesize, "make a synthetic multi-lesion dataset in MSD layout")
     command.add_argument("-o", metavar="FOLDER", type=Path, required=True, help="named like Task99_SyntheticLesions")
@@ -68,6 +82,7 @@ def _maps(options: argparse.Namespace) -> None:
     from nnunet_rw.preprocessed import data_configurations, open_preprocessed
     from nnunet_rw.writing import ensure_maps
 
+    part = _chosen_part(options)
     for dataset in options.d:
         for name in options.c or data_configurations(dataset, options.p):
             data = open_preprocessed(dataset, name, options.p)
@@ -77,8 +92,21 @@ def _maps(options: argparse.Namespace) -> None:
                 data.settings,
                 num_processes=options.np,
                 overwrite=options.overwrite,
+                part=part,
             )
-            print(f"{data.dataset_folder.name} {name}: maps of {written} cases written, all are current")
+            done = "all are current" if part is None else f"part {part[0]} of {part[1]} is current"
+            print(f"{data.dataset_folder.name} {name}: maps of {written} cases written, {done}")
+
+
+def _chosen_part(options: argparse.Namespace) -> tuple[int, int] | None:
+    if options.num_parts is None and options.part_id is None:
+        return None
+    if options.num_parts is None or options.part_id is None:
+        raise ValueError("Give both --num-parts and --part-id, such as --num-parts 4 --part-id 0 for the first of 4.")
+    if not 0 <= options.part_id < options.num_parts:
+        last = options.num_parts - 1
+        raise ValueError(f"Expected --part-id from 0 to {last}, counted from 0, but got {options.part_id}.")
+    return options.part_id, options.num_parts
 
 
 def _show(options: argparse.Namespace) -> None:
@@ -92,6 +120,22 @@ def _show(options: argparse.Namespace) -> None:
     if options.nifti:
         for written in write_nifti(volumes, options.nifti):
             print(written)
+
+
+def _msd(options: argparse.Namespace) -> None:
+    from nnunet_rw.msd import TASKS, decathlon_task, download_task
+    from nnunet_rw.report.table import text_table
+
+    if options.list:
+        rows = [(task.name, task.target, task.modality, str(task.num_training)) for task in TASKS.values()]
+        print(text_table(("task", "target", "modality", "training cases"), rows))
+        return
+    if not options.tasks:
+        raise ValueError("No task. Name some, such as Task04_Hippocampus, or see them with: nnunet-rw msd --list")
+    # All names first: a mistake in the last would be told after hours.
+    for name in [decathlon_task(text).name for text in options.tasks]:
+        folder = download_task(name, options.o, options.url, keep_archive=options.keep_archive)
+        print(f"{folder}\nConvert with: nnUNetv2_convert_MSD_dataset -i {folder}")
 
 
 def _synthesize(options: argparse.Namespace) -> None:

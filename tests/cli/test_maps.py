@@ -2,6 +2,8 @@
 
 import re
 
+import pytest
+
 from nnunet_rw.maps.kinds import INTERIOR_DISTANCE, KINDS, LESION_IDS, SIGNED_DISTANCE
 from nnunet_rw.store import FOLDER_NAME, is_current
 
@@ -60,3 +62,34 @@ def test_maps_of_several_datasets(make_dataset, blobs, succeeds):
         make_dataset({"a": blobs(SHAPE), "b": blobs(SHAPE, seed=1)}, name=f"Dataset{number}_Small")
     text = succeeds("maps", "-d", "901", "902", "--kind", LESION_IDS)
     assert re.findall(r"^(Dataset90\d)_Small 3d_fullres: maps of 2", text, re.MULTILINE) == ["Dataset901", "Dataset902"]
+
+
+def test_maps_in_parts(dataset, succeeds, maps_of):
+    first = succeeds("maps", "-d", "900", "--num-parts", "2", "--part-id", "0")
+    assert first.endswith(f"{dataset.name} 3d_fullres: maps of 2 cases written, part 0 of 2 is current\n")
+    written = maps_of(dataset.data_folder())
+    assert {name.split("/")[1] for name in written} == {"case_0", "case_2"}
+
+    # nnUNetv2_predict's spelling.
+    assert "maps of 1 cases written, part 1 of 2" in succeeds("maps", "-d", "900", "-num_parts", "2", "-part_id", "1")
+    both = maps_of(dataset.data_folder())
+    assert {name: both[name] for name in written} == written
+    assert succeeds("maps", "-d", "900").endswith("maps of 0 cases written, all are current\n")
+
+
+def test_maps_of_a_part_without_cases(dataset, succeeds, maps_of):
+    text = succeeds("maps", "-d", "900", "--num-parts", "5", "--part-id", "4", "--overwrite")
+    assert text.endswith("maps of 0 cases written, part 4 of 5 is current\n")
+    assert maps_of(dataset.data_folder()) == {}
+
+
+@pytest.mark.parametrize("given", [("--num-parts", "2"), ("--part-id", "0")])
+def test_maps_of_half_a_part(dataset, fails, given):
+    assert fails("maps", "-d", "900", *given).startswith("Give both --num-parts and --part-id, such as --num-parts 4")
+
+
+@pytest.mark.parametrize("part", ["2", "-1"])
+def test_maps_of_a_part_that_is_none(dataset, fails, maps_of, part):
+    expected = f"Expected --part-id from 0 to 1, counted from 0, but got {part}."
+    assert fails("maps", "-d", "900", "--num-parts", "2", "--part-id", part) == expected
+    assert maps_of(dataset.data_folder()) == {}
