@@ -122,7 +122,7 @@ def _check_name(name: str, path: Path) -> None:
         )
     if has_length(name):
         raise ValueError(
-            f"Expected a name without a length, but got {name!r}. Write RWTrainer_Mine, train RWTrainer_Mine_20epochs."
+            f"Expected a name without length or seed, but got {name!r}. Write RWTrainer_Mine, train RWTrainer_Mine_20epochs."
         )
     where = _found_elsewhere(name, path)
     if where:

@@ -207,7 +207,7 @@ def test_name_that_is_none(folder, name):
 @pytest.mark.parametrize("name", ["Mine_20epochs", "Mine_20epochs_50iterations", "RWTrainer_20epoch", "RWTrainer_5its"])
 def test_name_with_a_length(folder, name):
     with pytest.raises(
-        ValueError, match=rf"^Expected a name without a length, but got '{name}'\. Write .*_20epochs\.$"
+        ValueError, match=rf"^Expected a name without length or seed, but got '{name}'\. Write .*_20epochs\.$"
     ):
         write_trainer(name, TERMS, folder)
     assert not folder.exists()

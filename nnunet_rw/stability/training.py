@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import io
 import os
-import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from nnunet_rw.losses import LossInputs, Term
 from nnunet_rw.preprocessed import Preprocessed
+from nnunet_rw.seeding import seed_generators
 from nnunet_rw.stability.curves import Curves
 from nnunet_rw.trainer import RWTrainer, replaced
 
@@ -126,10 +126,10 @@ def record_training(
         trainer = trainer_class(plans, data.name, fold, copy.deepcopy(data.dataset_json), torch.device(device))
         if device == "cpu":
             torch.set_flush_denormal(True)  # as `RWTrainer.on_train_start`, which is not called here
-        _seed(seed)
+        seed_generators(seed)
         trainer.initialize()
         # Again, since building a loss might draw numbers.
-        _seed(seed)
+        seed_generators(seed)
         batches, _ = trainer.get_dataloaders()
         trainer.set_deep_supervision_enabled(trainer.enable_deep_supervision)
         for iteration in range(iterations):
@@ -143,12 +143,6 @@ def record_training(
             finally:
                 on_step()
     return trainer.curves()
-
-
-def _seed(seed: int) -> None:
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
 
 
 @contextmanager

@@ -55,7 +55,7 @@ def test_new_trainer_in_a_folder_of_choice(succeeds, tmp_path):
         (("Mine", "--loss", "dice:1:powr=2"), "Unknown option of loss 'dice': powr. Known: "),
         (("my-trainer", "--loss", "rrw"), "Expected a name like RWTrainer_Mine"),
         (("RWTrainer_RRW", "--loss", "rrw"), "nnU-Net finds another RWTrainer_RRW in "),
-        (("RWTrainer_20epochs", "--loss", "rrw"), "Expected a name without a length"),
+        (("RWTrainer_20epochs", "--loss", "rrw"), "Expected a name without length or seed"),
     ],
 )
 def test_new_trainer_refuses_and_writes_nothing(fails, tmp_path, arguments, message):
