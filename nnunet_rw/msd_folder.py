@@ -12,7 +12,7 @@ from pathlib import Path
 
 from nnunetv2.dataset_conversion.convert_MSD_dataset import convert_msd_dataset
 
-from nnunet_rw.preprocessed import nnunet_folder
+from nnunet_rw.files import nnunet_folder
 
 _VARIABLES = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 _NAME = re.compile(r"Task(\d+)_([^_]+)")

@@ -17,8 +17,8 @@ from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
 
 from nnunet_rw.catalogue import loss_text, searched_folders, trainers_folder
 from nnunet_rw.dataloading import OVERSAMPLE_BY
+from nnunet_rw.files import write_atomically
 from nnunet_rw.losses import Term
-from nnunet_rw.store import write_atomically
 from nnunet_rw.term_text import parse_term
 from nnunet_rw.trainer import MAP_SOURCES, RWTrainer
 from nnunet_rw.variants import has_length
@@ -122,7 +122,8 @@ def _check_name(name: str, path: Path) -> None:
         )
     if has_length(name):
         raise ValueError(
-            f"Expected a name without length or seed, but got {name!r}. Write RWTrainer_Mine, train RWTrainer_Mine_20epochs."
+            f"Expected a name without length or seed, but got {name!r}. Write RWTrainer_Mine, train "
+            "RWTrainer_Mine_20epochs."
         )
     where = _found_elsewhere(name, path)
     if where:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
+from nnunet_rw.files import nnunet_folder
 from nnunet_rw.store import MapSettings
 
 
@@ -39,22 +39,6 @@ class Preprocessed:
     @property
     def settings(self) -> MapSettings:
         return MapSettings.from_plans(self.plans, self.configuration, self.dataset_json)
-
-
-def nnunet_folder(variable: str) -> Path:
-    """One of nnU-Net's folders, from the environment.
-
-    Raises
-    ------
-    FileNotFoundError
-        The variable is not set, or names no folder.
-    """
-    value = os.environ.get(variable)
-    if not value:
-        raise FileNotFoundError(f"{variable} is not set. Run: export {variable}=FOLDER")
-    if not Path(value).is_dir():
-        raise FileNotFoundError(f"{variable} names {value}, which is no folder. Create it or correct the variable.")
-    return Path(value)
 
 
 def dataset_folder(dataset: str | int, variable: str = "nnUNet_preprocessed") -> Path:

@@ -10,7 +10,8 @@ from unittest.mock import patch
 
 from nnunetv2.experiment_planning.plan_and_preprocess_entrypoints import plan_and_preprocess_entry
 
-from nnunet_rw.preprocessed import data_configurations, dataset_folder, nnunet_folder, open_preprocessed
+from nnunet_rw.files import nnunet_folder
+from nnunet_rw.preprocessed import data_configurations, dataset_folder, open_preprocessed
 from nnunet_rw.writing import ensure_maps
 
 # What nnU-Net keeps beside the plans, which may have any name.

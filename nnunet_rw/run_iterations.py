@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nnunet_rw.store import write_atomically
+from nnunet_rw.files import write_atomically
 
 ITERATIONS_FILE = "iterations.csv"
 COLUMNS = ("epoch", "iteration", "loss", "gradient_norm", "loader_wait_seconds")

@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
+from nnunet_rw.files import write_atomically
 from nnunet_rw.run_iterations import iterations_of
-from nnunet_rw.store import write_atomically
 
 RUN_FILE = "run.json"
 

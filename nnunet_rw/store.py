@@ -9,12 +9,9 @@ and renamed, so whatever carries the final name is whole; what it was computed f
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import re
-import socket
-import uuid
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,6 +22,7 @@ import numpy as np
 from nnunetv2.training.dataloading.nnunet_dataset import comp_blosc2_params, infer_dataset_class
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
+from nnunet_rw.files import host_name, write_atomically
 from nnunet_rw.maps.kinds import LESION_IDS, LabelScheme, LesionTable, compute_distances, compute_lesion_ids
 
 FORMAT_VERSION = 1
@@ -182,7 +180,7 @@ def remove_leftovers(data_folder: str | Path, cases: Iterable[str] | None = None
         writer = _TEMPORARY_NAME.fullmatch(path.name)
         if writer is None or (chosen is not None and writer["case"] not in chosen):
             continue
-        if writer["host"] == _host() and not _is_alive(int(writer["pid"])):
+        if writer["host"] == host_name() and not _is_alive(int(writer["pid"])):
             path.unlink(missing_ok=True)
 
 
@@ -216,28 +214,6 @@ def _compress(array: np.ndarray, metadata: dict[str, Any], patch_size: tuple[int
     return compressed.to_cframe()
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file, and its folder where there is none, so that nobody ever sees half of it.
-
-    Raises
-    ------
-    OSError
-        The folder cannot be written to or is full. Nothing torn is left behind.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.stem}@{_host()}-{os.getpid()}-{uuid.uuid4().hex}.tmp"
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
-
-
 def _fingerprint(data_folder: str | Path, case: str) -> str:
     """Hash of the file that holds the segmentation: compressed, so small and read in a moment."""
     for name in (f"{case}_seg.b2nd", f"{case}.npz"):
@@ -252,10 +228,6 @@ def _advice(data_folder: str | Path) -> str:
     plans, _, configuration = folder.name.partition("_")
     of_plans = "" if plans == "nnUNetPlans" else f" -p {plans}"
     return f"Run: nnunet-rw maps -d {folder.parent.name} -c {configuration}{of_plans}"
-
-
-def _host() -> str:
-    return socket.gethostname().replace("-", "_").replace("@", "_")
 
 
 def _is_alive(pid: int) -> bool:

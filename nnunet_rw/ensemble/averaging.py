@@ -22,8 +22,8 @@ from nnunet_rw.ensemble.small_components import remove_small_components
 from nnunet_rw.ensemble.weights import EnsembleWeights, channel_names
 from nnunet_rw.evaluation.labels import labels_of
 from nnunet_rw.evaluation.reading import is_two_dimensional
+from nnunet_rw.files import write_atomically
 from nnunet_rw.parallel import in_processes
-from nnunet_rw.store import write_atomically
 
 
 def ensemble_folders(

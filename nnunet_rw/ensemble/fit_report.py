@@ -15,7 +15,7 @@ import numpy as np
 
 from nnunet_rw.ensemble.gains import CaseScores, Gain, mean_of_defined
 from nnunet_rw.ensemble.weights import EnsembleWeights
-from nnunet_rw.store import write_atomically
+from nnunet_rw.files import write_atomically
 
 _COLUMNS = ("case", "fold", "label", "model", "dice", "n_lesions", "n_hit", "n_predicted", "n_false_positive")
 

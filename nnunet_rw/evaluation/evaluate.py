@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ from nnunet_rw.evaluation.evaluation_tables import write_tables
 from nnunet_rw.evaluation.froc import froc_curve
 from nnunet_rw.evaluation.sources import Source
 from nnunet_rw.evaluation.summary import summarise
+from nnunet_rw.files import write_atomically
 from nnunet_rw.parallel import in_processes
-from nnunet_rw.store import write_atomically
 
 
 def evaluate(source: Source, settings: EvaluationSettings, processes: int | None = None) -> list[CaseEvaluation]:
@@ -54,8 +55,14 @@ def write_evaluation(
     dict
         The content of summary.json, which is written last.
     """
+    return write_evaluated(source, settings, evaluate(source, settings, processes), folder)
+
+
+def write_evaluated(
+    source: Source, settings: EvaluationSettings, cases: Sequence[CaseEvaluation], folder: str | Path
+) -> dict[str, Any]:
+    """`write_evaluation` of cases that `evaluate` returned."""
     folder = Path(folder)
-    cases = evaluate(source, settings, processes)
     curves = {}
     for position, found in enumerate(cases[0].classes):
         matches = [case.classes[position].candidates for case in cases]
@@ -73,23 +80,26 @@ def write_evaluation(
 def ensure_evaluation(
     source: Source, settings: EvaluationSettings, processes: int | None = None, folder: Path | None = None
 ) -> Path:
-    """The source's evaluation folder, its own or another, evaluated unless that was done since its files were made.
-
-    Done means: of the same cases, with equal settings.
-    """
+    """The source's evaluation folder, its own or another, evaluated unless that `is_current`."""
     folder = folder or source.folder
+    if not is_current(source, settings, folder):
+        write_evaluation(source, settings, folder, processes)
+    return folder
+
+
+def is_current(source: Source, settings: EvaluationSettings, folder: Path) -> bool:
+    """Whether a folder holds the evaluation of these cases, with equal settings, made after their files."""
     path = folder / "summary.json"
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
         cases = {Path(case["prediction_file"]) for case in summary["metric_per_case"]}
-        current = (
-            cases == {files.prediction for files in source.cases}
+        with_froc = all((folder / "froc.csv").is_file() for files in source.cases if files.probabilities)
+        return (
+            with_froc
+            and cases == {files.prediction for files in source.cases}
             and all(summary["settings"].get(name) == value for name, value in asdict(settings).items())
             and path.stat().st_mtime
             >= max(file.stat().st_mtime for files in source.cases for file in (files.prediction, files.reference))
         )
     except (OSError, ValueError, KeyError, TypeError):
-        current = False
-    if not current:
-        write_evaluation(source, settings, folder, processes)
-    return folder
+        return False

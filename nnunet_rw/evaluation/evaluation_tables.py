@@ -12,7 +12,7 @@ from typing import Any
 from nnunet_rw.evaluation.case_evaluation import CaseEvaluation, ClassEvaluation
 from nnunet_rw.evaluation.froc import FrocCurve
 from nnunet_rw.evaluation.matches import Lesions
-from nnunet_rw.store import write_atomically
+from nnunet_rw.files import write_atomically
 
 _OVERLAP = ("dice", "jaccard", "ppv", "sensitivity", "specificity")
 _SURFACE = ("hd_mm", "hd95_mm", "assd_mm", "nsd")

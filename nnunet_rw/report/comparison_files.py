@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_rw.evaluation.comparison_rows import Comparison, FrocRow, MetricRow, RankingRow, SizeRow
+from nnunet_rw.files import write_atomically
 from nnunet_rw.report.comparison_tables import comparison_tables, legend
-from nnunet_rw.store import write_atomically
 
 _LATEX = {
     "\\": r"\textbackslash{}",

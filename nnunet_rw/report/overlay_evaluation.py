@@ -10,11 +10,11 @@ from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunet_rw.evaluation.case_evaluation import CaseEvaluation, EvaluationSettings, evaluate_case
 from nnunet_rw.evaluation.labels import Labels
 from nnunet_rw.evaluation.sources import CaseFiles, Source
+from nnunet_rw.files import write_atomically
 from nnunet_rw.parallel import in_processes
 from nnunet_rw.report.gallery import write_gallery
 from nnunet_rw.report.overlay_codes import class_names
 from nnunet_rw.report.overlays import LABELS_FILE, label_descriptions, write_case_overlays
-from nnunet_rw.store import write_atomically
 
 OVERLAYS_FOLDER = "overlays"
 

@@ -15,9 +15,9 @@ from nnunet_rw.evaluation.case_evaluation import EvaluationSettings
 from nnunet_rw.evaluation.labels import Labels
 from nnunet_rw.evaluation.reading import read_case
 from nnunet_rw.evaluation.sources import CaseFiles, Source
+from nnunet_rw.files import write_atomically
 from nnunet_rw.parallel import in_processes
 from nnunet_rw.report.overlay_codes import COLOURS, MEANINGS, case_codes, class_names
-from nnunet_rw.store import write_atomically
 
 LABELS_FILE = "labels.txt"
 _ENDING = ".nii.gz"

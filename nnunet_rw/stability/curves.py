@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nnunet_rw.store import write_atomically
+from nnunet_rw.files import write_atomically
 
 _RUN_COLUMNS = ("loss", "seed", "iteration", "value", "gradient_norm")
 _SHARES = ("predicted", "true", "overlap")

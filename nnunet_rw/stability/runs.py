@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from nnunet_rw.files import write_atomically
 from nnunet_rw.losses import LOSSES, Term, build
 from nnunet_rw.preprocessed import Preprocessed, open_preprocessed
 from nnunet_rw.report.stability_figure import draw_stability
@@ -23,7 +24,6 @@ from nnunet_rw.report.stability_table import stability_table
 from nnunet_rw.stability.curves import Curves, join_files, read_finished_curves, write_curves
 from nnunet_rw.stability.measures import measure, summarise_runs
 from nnunet_rw.stability.training import record_training
-from nnunet_rw.store import write_atomically
 from nnunet_rw.writing import ensure_maps, list_cases
 
 _OPTIONS: dict[str, dict[str, Any]] = {"boundary": {"include_background": True}}

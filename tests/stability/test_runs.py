@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from nnunet_rw.stability import runs
 from nnunet_rw.cli import main
 from nnunet_rw.losses import Term
 from nnunet_rw.report.stability_figure import draw_stability
+from nnunet_rw.stability import runs
 from nnunet_rw.stability.curves import Curves
 from nnunet_rw.stability.runs import Stability
 from nnunet_rw.stability.training import RecordingTrainer
