@@ -13,6 +13,10 @@ setup(
     # trainers/ stands at the top of the checkout, where nnU-Net users look for it, and installs inside the package.
     packages=[*find_packages(include=["nnunet_rw", "nnunet_rw.*"]), "nnunet_rw.trainers"],
     package_dir={"nnunet_rw.trainers": "trainers"},
+    package_data={
+        "nnunet_rw.report.benchmark_page": ["*.j2", "*.css", "*.js"],
+        "nnunet_rw.report.benchmark_tables": ["*.bib"],
+    },
     install_requires=[
         "nnunetv2>=2.8,<2.9",
         "batchgenerators>=0.25",
@@ -25,10 +29,20 @@ setup(
         "edt>=3.0",
         "connected-components-3d>=3.14",
         "filelock>=3.10",
+        "jinja2>=3.1",
         "matplotlib>=3.7",
+        "plotly>=6.0",
+        "pooch>=1.7",
+        "pydantic>=2.5",
+        "pyyaml>=6.0",
+        "requests>=2.28",
+        "rich>=13",
+        "submitit>=1.5",
         "tqdm",
     ],
-    extras_require={"dev": ["pytest>=8", "pytest-xdist>=3.5", "ruff>=0.6", "mypy>=1.11", "build", "monai>=1.4"]},
+    extras_require={
+        "dev": ["pytest>=8", "pytest-xdist>=3.5", "ruff>=0.6", "mypy>=1.11", "build", "monai>=1.4", "playwright>=1.40"]
+    },
     entry_points={"console_scripts": ["nnunet-rw=nnunet_rw.cli:main"]},
     classifiers=[
         "License :: OSI Approved :: Apache Software License",

@@ -84,6 +84,15 @@ class Dataset:
         ensure_maps(self.data_folder(configuration), kinds, self.settings(configuration))
 
 
+@pytest.fixture(autouse=True)
+def _environment_of_its_own():
+    """A benchmark sets nnU-Net's variables for the jobs that it starts: they end with the test."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
 @contextmanager
 def threads_for_processes():
     """nnU-Net's pools of spawned processes as pools of threads: a process takes seconds to import torch."""

@@ -74,6 +74,8 @@ def test_wheel_holds_the_package_with_its_trainers_and_nothing_else(wheel):
     assert {name for name in names if ".dist-info/" not in name} == expected
     assert any(name.endswith("entry_points.txt") for name in names)
     assert any("LICENSE" in name for name in names)
+    for data in ("benchmark_page/template.html.j2", "benchmark_page/style.css", "benchmark_tables/references.bib"):
+        assert f"nnunet_rw/report/{data}" in names
 
 
 @pytest.mark.slow

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
 
 from nnunet_rw import __version__
-from nnunet_rw.cli import data, evaluation, runs, trainers
+from nnunet_rw.cli import benchmark, data, evaluation, stability, trainers
 
 _EPILOG = """\
 a first training:
@@ -25,6 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     int
         0; 1 where `doctor` found a problem; 2 after an error of the user's, told in one line.
     """
+    # What torch and nnU-Net mean for each other.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.")
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
     if rest and options.command != "preprocess":
@@ -38,15 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenProcessPool:
         print("nnunet-rw: a process died, most likely for want of memory; give a smaller -np", file=sys.stderr)
         return 2
-    except (ValueError, OSError, ImportError, _command_failed()) as error:
+    except (ValueError, OSError, ImportError) as error:
         print(f"nnunet-rw: {_one_line(error)}", file=sys.stderr)
         return 2
-
-
-def _command_failed() -> type[Exception]:
-    from nnunet_rw.steps import CommandFailed
-
-    return CommandFailed
 
 
 def _one_line(error: BaseException) -> str:
@@ -63,6 +60,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"nnunet-rw {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for group in (trainers, data, runs, evaluation):
+    for group in (trainers, data, stability, benchmark, evaluation):
         group.register(commands)
     return parser

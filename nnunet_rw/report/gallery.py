@@ -21,6 +21,7 @@ def write_gallery(
     folder: str | Path,
     worst: int = 6,
     processes: int | None = None,
+    show_case_ids: bool = True,
 ) -> list[Path]:
     """Write ``worst_cases_<class>.png`` and ``missed_lesions_<class>.png`` for every class.
 
@@ -40,6 +41,8 @@ def write_gallery(
         Number of cases; with 0 that figure is left out.
     processes : int, optional
         Default: nnU-Net's number, at most all processors.
+    show_case_ids : bool
+        Without it cases are called "case 1" and so on, in the order of their names.
 
     Returns
     -------
@@ -53,6 +56,7 @@ def write_gallery(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     names = class_names(source.dataset_json, source.labels.foreground)
+    titles = _case_titles(source, show_case_ids)
     cases, lesions, wanted = [], [], []
     for position in range(len(names)):
         cases.append([Wanted(case, position) for case in worst_cases(evaluations, position, worst)])
@@ -64,7 +68,7 @@ def write_gallery(
         if worst:
             path = folder / f"worst_cases_{name}.png"
             shown = [
-                (pictures[item], case_title(evaluations[item.case], position, pictures[item]))
+                (pictures[item], case_title(evaluations[item.case], position, pictures[item], titles[item.case]))
                 for item in cases[position]
             ]
             draw_worst_cases(shown, path, f"{source.name}: cases of lowest Dice, class {name}")
@@ -73,7 +77,7 @@ def write_gallery(
         unit = "mm²" if evaluations[0].classes[position].matches.reference.centroid_mm.shape[1] == 2 else "mm³"
         examples = [
             [
-                (pictures[item], f"{_short(source.cases[item.case].case)}\n{_size(lesion.volume_mm3)} {unit}")
+                (pictures[item], f"{_short(titles[item.case])}\n{_size(lesion.volume_mm3)} {unit}")
                 for item, lesion in zip(_wanted(size, position), size.examples, strict=True)
             ]
             for size in lesions[position]
@@ -81,6 +85,14 @@ def write_gallery(
         draw_missed_lesions(lesions[position], examples, path, f"{source.name}: missed lesions, class {name}", unit)
         written.append(path)
     return written
+
+
+def _case_titles(source: Source, show_case_ids: bool) -> list[str]:
+    names = [files.case for files in source.cases]
+    if show_case_ids:
+        return names
+    place = {name: number for number, name in enumerate(sorted(names), start=1)}
+    return [f"case {place[name]}" for name in names]
 
 
 def _wanted(size: MissedOfSize, position: int) -> list[Wanted]:

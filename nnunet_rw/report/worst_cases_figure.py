@@ -44,15 +44,18 @@ def draw_worst_cases(shown: Sequence[tuple[Picture, str]], path: str | Path, tit
     save(figure, path, pictures)
 
 
-def case_title(evaluation: CaseEvaluation, position: int, picture: Picture) -> str:
-    """Name, slice, Dice, recall and false positives of a case, in the class at a position."""
+def case_title(evaluation: CaseEvaluation, position: int, picture: Picture, name: str | None = None) -> str:
+    """Name, slice, Dice, recall and false positives of a case, in the class at a position.
+
+    Another name may stand for its own.
+    """
     found = evaluation.classes[position]
     lesions, predicted = found.matches.reference, found.matches.predicted
     number, hit, false = (int(mask.sum()) for mask in (lesions.counted, lesions.hit, predicted.false_positive))
     place = "" if picture.index is None else f", slice {picture.index}"
     recall = f"recall {hit / number:.2f} ({hit} of {number})" if number else "no lesion"
     wrong = f"{false} false positive{'' if false == 1 else 's'}"
-    return f"{evaluation.files.case}{place}\nDice {found.overlap.dice:.2f}, {recall}, {wrong}"
+    return f"{name or evaluation.files.case}{place}\nDice {found.overlap.dice:.2f}, {recall}, {wrong}"
 
 
 def _width_mm(picture: Picture) -> float:

@@ -7,7 +7,6 @@ import SimpleITK as sitk
 from nnunet_rw.evaluation.lesions import match_lesions
 from nnunet_rw.maps.kinds import LabelScheme, compute_lesion_ids
 from nnunet_rw.report.case_figure import CaseVolumes, draw_case, slice_with_most_lesions, write_nifti
-from nnunet_rw.report.comparison_figure import draw_predictions, draw_recall_by_size
 from nnunet_rw.report.table import text_table
 
 SPACING_MM = (4.0, 2.0, 0.5)
@@ -26,52 +25,6 @@ def result(voxels, hit):
     reference = owner % 2 == 0
     prediction = reference & np.repeat(hit, 2)[owner]
     return match_lesions(reference, prediction, SPACING_MM[1:])
-
-
-def test_recall_by_size(tmp_path, drawn):
-    # Size classes 1-4, 5-9, 10-19, 20-49, 50-199, 200 and more; no lesion in the third.
-    volumes = [4, 1, 5, 49, 50, 200]
-    results = {
-        "one": [result(volumes[:2], [True, False]), result(volumes[2:], [True, True, False, True])],
-        "two": [result(volumes, [False] * 6)],
-    }
-    draw_recall_by_size(results, tmp_path / "recall.png")
-    assert min(png_size(tmp_path / "recall.png")) > 400
-    (axis,) = drawn[0].axes
-    one, two = axis.containers
-    assert [bar.get_height() for bar in one] == [0.5, 1, 0, 1, 0, 1]
-    assert [bar.get_height() for bar in two] == [0] * 6
-    assert [label.get_text() for label in axis.get_xticklabels()] == [
-        "1 to 4\nn = 2",
-        "5 to 9\nn = 1",
-        "10 to 19\nn = 0",
-        "20 to 49\nn = 1",
-        "50 to 199\nn = 1",
-        "200 and more\nn = 1",
-    ]
-    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["one", "two"]
-    # Bars of one size stand side by side around its tick.
-    assert one[1].get_x() + one[1].get_width() == pytest.approx(two[1].get_x()) == pytest.approx(1)
-
-
-def test_predictions_show_the_slice_with_most_reference_voxels_in_three_colours(tmp_path, drawn):
-    reference = np.zeros((3, 4, 5), np.uint8)
-    reference[0, 0, 0] = 1
-    reference[2, 1, 1:3] = (1, 2)
-    prediction = np.zeros_like(reference)
-    prediction[2, 1, 2:4] = 1  # the voxel x = 2 is found, if as another class; x = 1 is missed, x = 3 false
-    image = np.random.default_rng(0).random(reference.shape)
-    draw_predictions(image, reference, {"RWTrainer": prediction}, tmp_path / "p.png", title="case_1,")
-    width, height = png_size(tmp_path / "p.png")
-    assert width > height > 400
-    (figure,) = drawn
-    assert figure.get_suptitle() == "case_1, slice 2: found green, missed red, false blue"
-    assert [axis.get_title() for axis in figure.axes] == ["image", "RWTrainer"]
-    for axis in figure.axes:
-        np.testing.assert_array_equal(axis.images[0].get_array(), image[2])
-    overlay = np.asarray(figure.axes[1].images[1].get_array())
-    assert [overlay[1, x, :3].argmax() for x in (1, 2, 3)] == [0, 1, 2]  # red, green, blue
-    assert (overlay[..., 3] > 0).sum() == 3
 
 
 def case_volumes(labels, scheme=None, **maps):

@@ -94,6 +94,18 @@ def test_false_positives_of_a_case_without_lesion_are_shown(tmp_path, drawn):
     assert texts(drawn[0]) == [title]
 
 
+def test_cases_without_their_names(tmp_path, drawn):
+    found, missed = (volume(a=LARGE), volume(a=LARGE)), (volume(a=LARGE, b=SMALL), volume(a=LARGE))
+    source = write_source(tmp_path, {"hidden_a": found, "hidden_b": missed})
+    write_gallery(source, FAST, evaluate(source, FAST), tmp_path, show_case_ids=False)
+    worst, lesions = drawn
+    # Numbered by name, not by the order shown, which begins with the worst.
+    assert [text.split(",")[0] for text in texts(worst) if text] == ["case 2", "case 1"]
+    assert texts(lesions) == ["case 2\n8 mm³"]
+    words = [text.get_text() for figure in drawn for text in figure.findobj(plt.Text)]
+    assert not [word for word in words if "hidden" in word]
+
+
 def test_a_gallery_a_class(tmp_path):
     labels = {"background": 0, "large": 1, "small": 2}
     reference = volume(a=LARGE) + 2 * volume(a=SMALL)

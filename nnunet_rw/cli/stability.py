@@ -1,4 +1,4 @@
-"""Commands that train."""
+"""The command that asks which losses train stably."""
 
 from __future__ import annotations
 
@@ -10,14 +10,6 @@ from nnunet_rw.cli.arguments import add_command, positive
 
 def register(commands) -> None:  # type: ignore[no-untyped-def]
     """Add the commands to the parser."""
-    command = add_command(commands, "demo", _demo, "dataset, training and comparison, in minutes on a CPU")
-    command.add_argument("-o", metavar="FOLDER", type=Path, default=Path("demo_output"), help="default: %(default)s")
-    command.add_argument("--msd", metavar="FOLDER", type=Path, help="a real dataset in MSD layout")
-    command.add_argument("--trainers", nargs="+", default=["nnUNetTrainer", "RWTrainer"], metavar="TRAINER")
-    command.add_argument("--epochs", type=positive, default=6, help="default: %(default)s")
-    command.add_argument("--iterations", type=positive, default=50, help="an epoch; default: %(default)s")
-    command.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-
     command = add_command(
         commands, "stability", _stability, "train with several losses and seeds; tell which are unstable"
     )
@@ -33,20 +25,6 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
     command.add_argument("--iterations", type=positive, default=300, metavar="N", help="of a run; default: %(default)s")
     command.add_argument("-o", metavar="FOLDER", type=Path, help="default: stability_<dataset> here")
     command.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-
-
-def _demo(options: argparse.Namespace) -> None:
-    from nnunet_rw.demo import Demo, run_demo
-
-    demo = Demo(
-        output=options.o.resolve(),
-        msd=options.msd.resolve() if options.msd else None,
-        epochs=options.epochs,
-        iterations=options.iterations,
-        trainers=tuple(options.trainers),
-        device=options.device,
-    )
-    print(f"\n{run_demo(demo)}")
 
 
 def _stability(options: argparse.Namespace) -> None:

@@ -1,0 +1,197 @@
+"""Jobs as jobs of a Slurm cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import submitit
+from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+from nnunet_rw.benchmark.executors.slurm_job import RunInSlurm
+from nnunet_rw.benchmark.executors.slurm_queue import is_final, queue_states
+from nnunet_rw.benchmark.job_state import now, read_state, write_state
+from nnunet_rw.benchmark.jobs import Job
+from nnunet_rw.benchmark.specification import SlurmSettings
+from nnunet_rw.benchmark.workspace import Workspace
+
+RUN_JOB = (sys.executable, "-u", "-m", "nnunet_rw.benchmark.run_job")
+LOOK_SECONDS = 15.0
+
+
+@dataclass(frozen=True)
+class _Handed:
+    job: Job
+    cluster_id: str
+
+
+class SlurmExecutor:
+    """Hands jobs to Slurm, those that may run at the same time as one array.
+
+    Slurm's ids are kept in the jobs' states, so that a later command takes over what is in the queue.
+
+    Parameters
+    ----------
+    workspace : Workspace
+    settings : SlurmSettings
+    command : sequence of str
+        Does a job; gets the workspace's folder and the job's name.
+    look_seconds : float
+        Between two questions to Slurm.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no Slurm here.
+    """
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        settings: SlurmSettings,
+        command: Sequence[str] = RUN_JOB,
+        look_seconds: float = LOOK_SECONDS,
+    ) -> None:
+        missing = [name for name in ("sbatch", "srun", "squeue") if shutil.which(name) is None]
+        if missing:
+            raise FileNotFoundError(
+                f"No {missing[0]} on this machine. Run this where Slurm is, such as a cluster's login node, or give "
+                "--executor local."
+            )
+        self.workspace = workspace
+        self.settings = settings
+        self.command = tuple(command)
+        self.look_seconds = look_seconds
+        # In squeue, and for its filter, which takes commas as separators.
+        self.name = "nnunet-rw-" + re.sub(r"[^\w.-]", "_", workspace.folder.name)
+        self._collected: list[Job] = []
+        self._handed: list[_Handed] = []
+        self._next_look = 0.0
+        # Final states, in Slurm's words, of those that had no result at the last look.
+        self._lost: dict[str, str] = {}
+        self._answers = True
+
+    def room(self) -> int:
+        return sys.maxsize
+
+    def start(self, job: Job) -> None:
+        self._collected.append(job)
+
+    def ended(self) -> list[Job]:
+        self._take_over()
+        self._submit()
+        if time.monotonic() < self._next_look:
+            return []
+        self._next_look = time.monotonic() + self.look_seconds
+        ended = [handed for handed in self._handed if self._has_result(handed)]
+        ended += self._without_result([handed for handed in self._handed if handed not in ended])
+        self._handed = [handed for handed in self._handed if handed not in ended]
+        return [handed.job for handed in ended]
+
+    def stop(self) -> None:
+        if self._handed:
+            ids = " ".join(dict.fromkeys(handed.cluster_id.split("_")[0] for handed in self._handed))
+            jobs = f"Jobs that stay in Slurm: {len(self._handed)}"
+            print(f"{jobs}. The same command takes them over; scancel {ids} cancels them.", file=sys.stderr, flush=True)
+
+    def _take_over(self) -> None:
+        """Of what was collected, leave out what an earlier command handed to Slurm and is not done there."""
+        states = {job: read_state(self.workspace, job.name) for job in self._collected}
+        # One that has done its work stays in Slurm's list for a while.
+        known = {
+            job: state.cluster_id
+            for job, state in states.items()
+            if state.cluster_id and state.status not in ("done", "failed")
+        }
+        in_slurm = queue_states(self.name, known.values())
+        taken = {job: cluster_id for job, cluster_id in known.items() if not is_final(in_slurm[cluster_id])}
+        self._handed += [_Handed(job, cluster_id) for job, cluster_id in taken.items()]
+        self._collected = [job for job in self._collected if job not in taken]
+
+    def _submit(self) -> None:
+        """Hand what was collected to Slurm, those with GPUs apart from those without."""
+        collected, self._collected = self._collected, []
+        for needs_gpu in (False, True):
+            jobs = [job for job in collected if job.needs_gpu == needs_gpu]
+            if jobs:
+                self._submit_array(jobs, self.settings.gpus if needs_gpu else 0)
+
+    def _submit_array(self, jobs: list[Job], gpus: int) -> None:
+        work = [RunInSlurm(self.workspace, job.name, self.command) for job in jobs]
+        try:
+            # submitit prints what the error says as well.
+            with contextlib.redirect_stderr(io.StringIO()):
+                submitted = self._submitit_executor(gpus).submit_array(work)
+        except (FailedJobError, FailedSubmissionError) as error:
+            reason = " ".join(str(error).replace("sbatch: error:", "").split())
+            raise ValueError(
+                f"Slurm refuses the jobs: {reason}. Its settings are in {self.workspace.specification_file}, below "
+                "execution, slurm."
+            ) from error
+        for job, in_slurm in zip(jobs, submitted, strict=True):
+            state = read_state(self.workspace, job.name)
+            state = replace(state, status="queued", cluster_id=in_slurm.job_id, error="", started="", ended="")
+            write_state(self.workspace, job.name, state)
+            self._handed.append(_Handed(job, in_slurm.job_id))
+
+    def _submitit_executor(self, gpus: int) -> submitit.AutoExecutor:
+        settings = self.settings
+        executor = submitit.AutoExecutor(
+            self.workspace.folder / "slurm", cluster="slurm", slurm_max_num_timeout=settings.timeouts
+        )
+        given = {
+            "slurm_partition": settings.partition,
+            "slurm_account": settings.account,
+            "slurm_qos": settings.qos,
+            "slurm_constraint": settings.constraint,
+            "mem_gb": settings.memory_gb,
+            "gpus_per_node": gpus or None,
+            "slurm_setup": list(settings.setup) or None,
+        }
+        executor.update_parameters(
+            name=self.name,
+            timeout_min=settings.minutes,
+            cpus_per_task=settings.cpus,
+            slurm_array_parallelism=settings.array_size,
+            slurm_stderr_to_stdout=True,
+            # Since Slurm 22.05 srun does not take this over from sbatch.
+            slurm_srun_args=[f"--cpus-per-task={settings.cpus}"],
+            # Whatever the cluster's defaults are.
+            slurm_additional_parameters={"requeue": True, "export": "ALL"},
+            **{key: value for key, value in given.items() if value is not None},
+        )
+        return executor
+
+    def _has_result(self, handed: _Handed) -> bool:
+        return read_state(self.workspace, handed.job.name).status in ("done", "failed")
+
+    def _without_result(self, candidates: list[_Handed]) -> list[_Handed]:
+        """Those that Slurm has ended before they could write how it went; their states are written here."""
+        try:
+            states = queue_states(self.name, [handed.cluster_id for handed in candidates])
+        except OSError as error:
+            if self._answers:
+                print(f"{error}. Going on with asking.", file=sys.stderr, flush=True)
+            self._answers = False
+            return []
+        self._answers = True
+        final = {cluster_id: state for cluster_id, state in states.items() if is_final(state)}
+        # At the second look: a file that another machine wrote may take a moment to be seen here.
+        ended = [handed for handed in candidates if handed.cluster_id in final and handed.cluster_id in self._lost]
+        self._lost = final
+        for handed in ended:
+            self._write_lost(handed, final[handed.cluster_id])
+        return ended
+
+    def _write_lost(self, handed: _Handed, in_slurm: str) -> None:
+        log = self.workspace.folder / "slurm" / f"{handed.cluster_id}_0_log.out"
+        error = f"Slurm ended job {handed.cluster_id}: {in_slurm}"
+        error += f"; see {log}" if log.exists() else ""
+        state = read_state(self.workspace, handed.job.name)
+        write_state(self.workspace, handed.job.name, replace(state, status="failed", ended=now(), error=error))

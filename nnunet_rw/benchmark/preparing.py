@@ -1,0 +1,118 @@
+"""The first job of a task: its dataset, plans, splits and maps."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+from batchgenerators.utilities.file_and_folder_operations import load_json, save_json
+from nnunetv2.utilities.crossval_split import generate_crossval_split
+from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
+
+from nnunet_rw.benchmark.jobs import SMALL_PLANS, plans_name
+from nnunet_rw.benchmark.specification import SMALL, Specification
+from nnunet_rw.benchmark.tasks import Task
+from nnunet_rw.benchmark.trainers import needed_maps
+from nnunet_rw.benchmark.workspace import Workspace
+from nnunet_rw.files import nnunet_folder
+from nnunet_rw.msd import download_task
+from nnunet_rw.msd_folder import ensure_converted
+from nnunet_rw.preprocessed import Preprocessed, open_preprocessed
+from nnunet_rw.preprocessing import preprocess_with_maps
+from nnunet_rw.small_plans import write_small_plans
+from nnunet_rw.writing import ensure_maps, list_cases
+
+_STOCK_PLANS = "nnUNetPlans"
+# nnU-Net's planners by the plans they write.
+_PLANNERS = {
+    _STOCK_PLANS: "ExperimentPlanner",
+    "nnUNetResEncUNetMPlans": "nnUNetPlannerResEncM",
+    "nnUNetResEncUNetLPlans": "nnUNetPlannerResEncL",
+    "nnUNetResEncUNetXLPlans": "nnUNetPlannerResEncXL",
+}
+
+
+def prepare(workspace: Workspace, specification: Specification, task: Task, processes: int) -> None:
+    """Do what is not done yet: download, convert, plan, preprocess, split, write maps.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError, OSError
+        What is missing, or why it could not be done.
+    """
+    # With 0, right for training in one process, nnU-Net's planning asks torch for no threads at all and fails.
+    os.environ.pop("nnUNet_n_proc_DA", None)
+    _ensure_dataset(workspace, task, processes)
+    preprocessed = nnunet_folder("nnUNet_preprocessed") / task.dataset
+    if not is_preprocessed(specification, task):
+        _preprocess(specification, task, preprocessed, processes)
+    if specification.plans == SMALL and not (preprocessed / f"{SMALL_PLANS}.json").is_file():
+        write_small_plans(preprocessed, name=SMALL_PLANS)
+    data = open_preprocessed(task.dataset, specification.configuration, plans_name(specification))
+    splits = ensure_splits(data)
+    if max(specification.folds) >= splits:
+        raise ValueError(
+            f"{preprocessed / 'splits_final.json'} has {splits} folds, from 0, but fold {max(specification.folds)} is "
+            "asked for. Give others with -f."
+        )
+    written = ensure_maps(data.data_folder, needed_maps(specification), data.settings, num_processes=processes)
+    print(f"{task.dataset}: {len(list_cases(data.data_folder))} cases, {splits} folds, maps of {written} cases written")
+
+
+def is_prepared(specification: Specification, task: Task) -> bool:
+    """Whether trainings can begin. Their maps are not looked at: a training writes what is missing."""
+    preprocessed = nnunet_folder("nnUNet_preprocessed") / task.dataset
+    return (
+        is_preprocessed(specification, task)
+        and (preprocessed / f"{plans_name(specification)}.json").is_file()
+        and (preprocessed / "splits_final.json").is_file()
+    )
+
+
+def is_preprocessed(specification: Specification, task: Task) -> bool:
+    """Whether the arrays of the plans' configuration are there, of every case of nnUNet_raw."""
+    plans = _STOCK_PLANS if specification.plans == SMALL else specification.plans
+    try:
+        data = open_preprocessed(task.dataset, specification.configuration, plans)
+        raw = nnunet_folder("nnUNet_raw") / task.dataset
+        cases = get_filenames_of_train_images_and_targets(str(raw), load_json(str(raw / "dataset.json")))
+        # Copied last by nnU-Net, so its presence means that the preprocessing is complete.
+        complete = (data.dataset_folder / "gt_segmentations").is_dir()
+        return complete and set(list_cases(data.data_folder)) == set(cases)
+    except (FileNotFoundError, ValueError):
+        return False
+
+
+def ensure_splits(data: Preprocessed) -> int:
+    """The number of folds; where there are no splits yet, nnU-Net's own are written.
+
+    By nnU-Net's first training, several at once would each write them.
+    """
+    path = data.dataset_folder / "splits_final.json"
+    if not path.is_file():
+        cases = list(np.sort(list_cases(data.data_folder)))
+        if len(cases) < 5:
+            raise ValueError(f"{data.dataset_folder.name} has {len(cases)} cases; five folds take five at least.")
+        save_json(generate_crossval_split(cases, seed=12345, n_splits=5), str(path))
+    return len(load_json(str(path)))
+
+
+def _ensure_dataset(workspace: Workspace, task: Task, processes: int) -> None:
+    if (nnunet_folder("nnUNet_raw") / task.dataset / "dataset.json").is_file():
+        return
+    folder: Path = task.folder or download_task(task.name, workspace.downloads)
+    print(f"Converting {folder.name}")
+    ensure_converted(folder, processes)
+
+
+def _preprocess(specification: Specification, task: Task, preprocessed: Path, processes: int) -> None:
+    plans = _STOCK_PLANS if specification.plans == SMALL else specification.plans
+    if plans not in _PLANNERS:
+        raise FileNotFoundError(
+            f"No preprocessed data of {plans} in {preprocessed}. Plan and preprocess with them first, or choose among "
+            f"{', '.join((SMALL, *_PLANNERS))}."
+        )
+    number = str(int(task.dataset[7:10]))
+    options = ["-d", number, "-c", specification.configuration, "-pl", _PLANNERS[plans], "--no_pbar"]
+    preprocess_with_maps([*options, "-np", str(processes), "-npfp", str(processes)], kinds=())

@@ -1,0 +1,161 @@
+"""What a benchmark found, read from its folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from batchgenerators.utilities.file_and_folder_operations import load_json
+
+from nnunet_rw.benchmark.evaluating import is_evaluated, output_folder
+from nnunet_rw.benchmark.job_state import read_state
+from nnunet_rw.benchmark.jobs import jobs_of
+from nnunet_rw.benchmark.specification import Specification
+from nnunet_rw.benchmark.tasks import Task, find_task
+from nnunet_rw.benchmark.training import fold_folder, is_trained
+from nnunet_rw.benchmark.workspace import Workspace
+from nnunet_rw.evaluation.comparison import compare_evaluations
+from nnunet_rw.evaluation.comparison_rows import Comparison
+from nnunet_rw.evaluation.evaluation_folder import Evaluation, read_evaluation
+from nnunet_rw.files import nnunet_folder
+from nnunet_rw.run_record import RunRecord, read_run_record
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training.
+
+    Attributes
+    ----------
+    trainer : str
+        Without length and seed.
+    seed, fold : int
+    folder : Path
+        nnU-Net's ``fold_<k>``.
+    record : RunRecord, optional
+        None before the training has begun.
+    """
+
+    trainer: str
+    seed: int
+    fold: int
+    folder: Path
+    record: RunRecord | None
+
+
+@dataclass(frozen=True)
+class TaskResults:
+    """All of one task.
+
+    Attributes
+    ----------
+    task, dataset : str
+        Decathlon's name and nnU-Net's.
+    description : str
+        Of the dataset, from its dataset.json; empty where that tells none.
+    runs : tuple of Run
+    evaluations : dict of trainer to dict of seed to Evaluation
+        In the order of the specification, the baseline first; over the validation cases of all folds. Trainers and
+        seeds whose folds are not all done are absent.
+    comparison : Comparison, optional
+        Of seed 0 of every trainer with the baseline's, other seeds of the baseline being its noise; None where the
+        baseline or all others are not evaluated. Its trainers are named as in `evaluations`.
+    """
+
+    task: str
+    dataset: str
+    description: str
+    runs: tuple[Run, ...]
+    evaluations: dict[str, dict[int, Evaluation]]
+    comparison: Comparison | None
+
+
+@dataclass(frozen=True)
+class BenchmarkResults:
+    """A benchmark's folder, read.
+
+    Attributes
+    ----------
+    folder : Path
+    specification : Specification
+    tasks : tuple of TaskResults
+    unfinished : tuple of str
+        A line for each job that failed or is not done.
+    """
+
+    folder: Path
+    specification: Specification
+    tasks: tuple[TaskResults, ...]
+    unfinished: tuple[str, ...]
+
+
+def read_results(folder: str | Path) -> BenchmarkResults:
+    """Read all that is done of a benchmark.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no benchmark in the folder.
+    ValueError
+        A file of it is damaged.
+    """
+    workspace = Workspace(Path(folder).resolve())
+    specification = workspace.specification()
+    workspace.activate()
+    tasks = [find_task(text, workspace.downloads) for text in specification.tasks]
+    unfinished = []
+    for job in jobs_of(specification, tasks):
+        done = {
+            "train": lambda job=job: is_trained(specification, job),
+            "evaluate": lambda job=job: is_evaluated(workspace, specification, job),
+        }.get(job.kind, lambda: True)()
+        if not done:
+            state = read_state(workspace, job.name)
+            unfinished.append(f"{job.name}: {state.status}{f', {state.error}' if state.error else ''}")
+    return BenchmarkResults(
+        workspace.folder,
+        specification,
+        tuple(_task_results(workspace, specification, task) for task in tasks),
+        tuple(unfinished),
+    )
+
+
+def _task_results(workspace: Workspace, specification: Specification, task: Task) -> TaskResults:
+    jobs = jobs_of(specification, [task])
+    runs = []
+    for job in jobs:
+        if job.kind == "train":
+            fold = fold_folder(specification, job)
+            runs.append(Run(job.trainer, job.seed, job.fold, fold, read_run_record(fold)))
+    folders = {
+        (job.trainer, job.seed): output_folder(workspace, specification, job)
+        for job in jobs
+        if job.kind == "evaluate" and is_evaluated(workspace, specification, job)
+    }
+    evaluations: dict[str, dict[int, Evaluation]] = {}
+    for trainer in specification.trainers:
+        of_seeds = {seed: read_evaluation(path) for (name, seed), path in folders.items() if name == trainer}
+        if of_seeds:
+            evaluations[trainer] = of_seeds
+    return TaskResults(
+        task.name,
+        task.dataset,
+        _description(task),
+        tuple(runs),
+        evaluations,
+        _comparison(specification, folders),
+    )
+
+
+def _comparison(specification: Specification, folders: dict[tuple[str, int], Path]) -> Comparison | None:
+    first = [folders[trainer, 0] for trainer in specification.trainers if (trainer, 0) in folders]
+    baseline = specification.trainers[0]
+    if len(first) < 2 or (baseline, 0) not in folders:
+        return None
+    noise = [path for (trainer, seed), path in folders.items() if trainer == baseline and seed > 0]
+    return compare_evaluations(first, noise)
+
+
+def _description(task: Task) -> str:
+    path = nnunet_folder("nnUNet_raw") / task.dataset / "dataset.json"
+    return str(load_json(str(path)).get("description", "")) if path.is_file() else ""

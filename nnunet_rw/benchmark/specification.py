@@ -1,0 +1,199 @@
+"""What a benchmark is: the YAML file that is kept with its results."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from nnunet_rw.files import write_atomically
+
+SMALL = "small"
+_TRAINER = re.compile(r"[A-Za-z]\w*")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SlurmSettings(_Strict):
+    """How jobs are handed to Slurm; what is None is left to the cluster.
+
+    Attributes
+    ----------
+    partition, account, qos, constraint : str, optional
+    minutes : int
+        Time limit of a job. A training that reaches it is put into the queue again and goes on from its checkpoint.
+    timeouts : int
+        How often; one that reaches the limit once more has failed.
+    gpus, cpus : int
+        Of a job; `gpus` of a training only.
+    memory_gb : int, optional
+    array_size : int
+        Most jobs of an array that run at a time; what may run at the same time is handed over as one array.
+    setup : tuple of str
+        Shell lines before each job, such as ``module load cuda``.
+    """
+
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    minutes: int = Field(default=24 * 60, ge=5)
+    timeouts: int = Field(default=10, ge=0)
+    gpus: int = Field(default=1, ge=0)
+    cpus: int = Field(default=8, ge=1)
+    memory_gb: int | None = Field(default=None, ge=1)
+    array_size: int = Field(default=16, ge=1)
+    setup: tuple[str, ...] = ()
+
+
+class Execution(_Strict):
+    """Where jobs run.
+
+    Attributes
+    ----------
+    executor : "local" or "slurm"
+    jobs : int
+        Of this machine at a time. With several GPUs each job gets its own, by CUDA_VISIBLE_DEVICES.
+    slurm : SlurmSettings
+    """
+
+    executor: Literal["local", "slurm"] = "local"
+    jobs: int = Field(default=1, ge=1)
+    slurm: SlurmSettings = SlurmSettings()
+
+
+class EvaluationOptions(_Strict):
+    """As of `nnunet_rw.evaluation.case_evaluation.EvaluationSettings`; `froc` writes and reads probabilities."""
+
+    connectivity: Literal[6, 18, 26] = 26
+    min_volume_mm3: float = Field(default=0.0, ge=0)
+    tolerance_mm: float = Field(default=1.0, gt=0)
+    froc: bool = True
+
+
+class Specification(_Strict):
+    """A benchmark: every trainer on every task, fold and seed.
+
+    Attributes
+    ----------
+    tasks : tuple of str
+        Decathlon names (``Task04_Hippocampus``), folders in MSD layout, or datasets in nnUNet_raw
+        (``Dataset004_Hippocampus``).
+    trainers : tuple of str
+        Without length and seed; the first is the baseline.
+    configuration : str
+    folds : tuple of int
+    seeds : int
+        Trainings of each trainer and fold, seeded 0, 1, ...
+    epochs, iterations : int, optional
+        Default: the trainer's own.
+    plans : str
+        Plans name, or "small" for `nnunet_rw.small_plans`.
+    device : "cpu", "cuda" or "mps"
+    num_gpus : int
+        Of one training (nnU-Net's ``-num_gpus``).
+    execution : Execution
+    evaluation : EvaluationOptions
+    """
+
+    tasks: tuple[str, ...] = Field(min_length=1)
+    trainers: tuple[str, ...] = Field(min_length=1)
+    configuration: str = "3d_fullres"
+    folds: tuple[int, ...] = Field(default=(0, 1, 2, 3, 4), min_length=1)
+    seeds: int = Field(default=1, ge=1)
+    epochs: int | None = Field(default=None, ge=1)
+    iterations: int | None = Field(default=None, ge=1)
+    plans: str = "nnUNetPlans"
+    device: Literal["cpu", "cuda", "mps"] = "cuda"
+    num_gpus: int = Field(default=1, ge=1)
+    execution: Execution = Execution()
+    evaluation: EvaluationOptions = EvaluationOptions()
+
+    @field_validator("tasks", "trainers", "folds")
+    @classmethod
+    def _each_once(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        twice = [value for value in values if values.count(value) > 1]
+        if twice:
+            raise ValueError(f"each once, but {twice[0]} is given twice")
+        return values
+
+    @field_validator("trainers")
+    @classmethod
+    def _plain_names(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        for name in values:
+            if not _TRAINER.fullmatch(name) or re.search(r"_\d+epochs|_seed\d+$", name):
+                raise ValueError(
+                    f"names of trainers without length or seed (epochs and seeds tell those), not {name!r}"
+                )
+        return values
+
+    @field_validator("folds")
+    @classmethod
+    def _from_zero(cls, values: tuple[int, ...]) -> tuple[int, ...]:
+        if min(values) < 0:
+            raise ValueError(f"folds from 0, not {min(values)}")
+        return values
+
+
+def specification_of(values: dict[str, Any], origin: str) -> Specification:
+    """Validate values that come from a file or from the command line.
+
+    Parameters
+    ----------
+    values : dict
+    origin : str
+        Named in the message.
+
+    Raises
+    ------
+    ValueError
+        One line with every key that is unknown, missing or wrong.
+    """
+    try:
+        return Specification.model_validate(values)
+    except ValidationError as error:
+        problems = "; ".join(_problem(found) for found in error.errors())
+        raise ValueError(f"{origin}: {problems}.") from error
+
+
+def read_specification(path: str | Path) -> Specification:
+    """Read a YAML file.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is none.
+    ValueError
+        It is no YAML, or has unknown, missing or wrong keys.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"No {path}. Run: nnunet-rw benchmark --help")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: expected keys such as 'tasks: [Task04_Hippocampus]', but got {values!r}.")
+    return specification_of(values, str(path))
+
+
+def write_specification(specification: Specification, path: str | Path) -> None:
+    """Write the YAML file that `read_specification` reads, complete or not at all."""
+    text = yaml.safe_dump(specification.model_dump(mode="json"), sort_keys=False)
+    write_atomically(Path(path), text.encode())
+
+
+def _problem(found: Any) -> str:
+    place = ".".join(str(part) for part in found["loc"])
+    if found["type"] == "extra_forbidden":
+        return f"unknown key {place!r}"
+    if found["type"] == "missing":
+        return f"no {place!r}"
+    expected = found["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    return f"{place!r}: expected {expected}, but got {found['input']!r}"

@@ -1,0 +1,51 @@
+"""The classes behind a benchmark's trainer names."""
+
+from __future__ import annotations
+
+import io
+from contextlib import redirect_stdout
+
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+
+from nnunet_rw.benchmark.jobs import full_trainer_name
+from nnunet_rw.benchmark.specification import Specification
+from nnunet_rw.catalogue import VARIABLE, map_kinds
+from nnunet_rw.maps.kinds import KINDS, LESION_IDS
+from nnunet_rw.trainer import RWTrainer
+
+
+def find_trainers(specification: Specification) -> dict[str, type[nnUNetTrainer]]:
+    """The class of every trainer, with the length of this benchmark, by its name without.
+
+    Raises
+    ------
+    ValueError
+        nnU-Net finds none of that name, or it takes no length and seed.
+    """
+    return {name: _find(name, full_trainer_name(specification, name, 0)) for name in specification.trainers}
+
+
+def needed_maps(specification: Specification) -> list[str]:
+    """The kinds of map that the trainers read from disk."""
+    kinds: set[str] = set()
+    for trainer in find_trainers(specification).values():
+        if not issubclass(trainer, RWTrainer):
+            continue
+        if trainer.map_source == "stored":
+            kinds.update(map_kinds(trainer))
+        if trainer.oversample_by == "lesion":
+            kinds.add(LESION_IDS)
+    return [kind for kind in KINDS if kind in kinds]
+
+
+def _find(name: str, full_name: str) -> type[nnUNetTrainer]:
+    try:
+        # It prints every folder that it searches.
+        with redirect_stdout(io.StringIO()):
+            return recursive_find_trainer_class_by_name(full_name)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"nnU-Net finds no trainer {name!r} that takes a length and seed. `nnunet-rw trainers` lists those of this "
+            f"package, `nnunet-rw new-trainer` writes one; folders of your own belong into {VARIABLE}."
+        ) from error

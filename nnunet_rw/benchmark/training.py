@@ -1,0 +1,134 @@
+"""The job that trains and validates one fold."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import zipfile
+from pathlib import Path
+
+import torch
+from batchgenerators.utilities.file_and_folder_operations import load_json
+from nnunetv2.run.run_training import run_training
+
+from nnunet_rw.benchmark.jobs import Job, full_trainer_name, plans_name
+from nnunet_rw.benchmark.specification import Specification
+from nnunet_rw.files import nnunet_folder
+from nnunet_rw.preprocessed import dataset_folder
+from nnunet_rw.run_record import content_hash, read_run_record
+
+_LOADING_PROCESSES = "nnUNet_n_proc_DA"
+# In the order in which nnU-Net's --c looks for them.
+_CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_best.pth")
+
+
+def train(specification: Specification, job: Job, threads: int) -> None:
+    """Do what is not done yet of a training: go on from its checkpoint, or only validate.
+
+    Parameters
+    ----------
+    specification : Specification
+    job : Job
+    threads : int
+        Of torch, on a CPU.
+    """
+    fold = fold_folder(specification, job)
+    if is_trained(specification, job):
+        print(f"{fold} is complete")
+        return
+    checkpoint = usable_checkpoint(fold)
+    finished = checkpoint == _CHECKPOINTS[0]
+    if specification.device == "cpu":
+        # One process loads and trains: on few cores more only wait for each other.
+        os.environ[_LOADING_PROCESSES] = "0"
+    torch.set_num_threads(threads if specification.device == "cpu" else 1)
+    print(_command(specification, job, checkpoint))
+    run_training(
+        job.task.dataset,
+        specification.configuration,
+        job.fold,
+        full_trainer_name(specification, job.trainer, job.seed),
+        plans_name(specification),
+        num_gpus=specification.num_gpus,
+        export_validation_probabilities=specification.evaluation.froc,
+        continue_training=checkpoint is not None and not finished,
+        only_run_validation=finished,
+        device=torch.device(specification.device),
+    )
+
+
+def fold_folder(specification: Specification, job: Job) -> Path:
+    """nnU-Net's results folder of a training."""
+    trainer = full_trainer_name(specification, job.trainer, job.seed)
+    model = f"{trainer}__{plans_name(specification)}__{specification.configuration}"
+    return nnunet_folder("nnUNet_results") / job.task.dataset / model / f"fold_{job.fold}"
+
+
+def is_trained(specification: Specification, job: Job) -> bool:
+    """Whether nnU-Net has trained and validated, with probabilities if those are wanted."""
+    fold = fold_folder(specification, job)
+    # Written last by nnU-Net.
+    if not (fold / "checkpoint_final.pth").is_file() or not (fold / "validation" / "summary.json").is_file():
+        return False
+    if not specification.evaluation.froc:
+        return True
+    return all((fold / "validation" / f"{case}.npz").is_file() for case in _validation_cases(job))
+
+
+def check_same_conditions(specification: Specification, job: Job) -> None:
+    """Refuse to evaluate a training that saw other splits or plans than those that are there now.
+
+    Raises
+    ------
+    ValueError
+        It did; the message names the folder to remove.
+    """
+    fold = fold_folder(specification, job)
+    record = read_run_record(fold)
+    if record is None:
+        raise ValueError(f"No run.json in {fold}: not trained by the benchmark. Remove the folder and run this again.")
+    preprocessed = dataset_folder(job.task.dataset)
+    for name, trained_with in (
+        ("splits_final.json", record.splits_sha256),
+        (f"{plans_name(specification)}.json", record.plans_sha256),
+    ):
+        if content_hash(preprocessed / name) != trained_with:
+            raise ValueError(
+                f"{fold} was trained with another {name} than that in {preprocessed}. Remove the folder and run this "
+                "again, or restore the file."
+            )
+
+
+def usable_checkpoint(fold: Path) -> str | None:
+    """The name of the checkpoint to go on from.
+
+    nnU-Net does not write checkpoints atomically: one that a killed training left half-written is removed, and the next
+    best taken.
+    """
+    for name in _CHECKPOINTS:
+        path = fold / name
+        if not path.is_file():
+            continue
+        try:
+            torch.load(path, map_location="cpu", weights_only=False)
+        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+            print(f"{path} is damaged ({str(error).splitlines()[0]}) and is removed")
+            path.unlink()
+            continue
+        return name
+    return None
+
+
+def _validation_cases(job: Job) -> list[str]:
+    return load_json(str(dataset_folder(job.task.dataset) / "splits_final.json"))[job.fold]["val"]
+
+
+def _command(specification: Specification, job: Job, checkpoint: str | None) -> str:
+    """The same by nnU-Net's own command, for the log."""
+    words = ["nnUNetv2_train", job.task.dataset, specification.configuration, str(job.fold)]
+    words += ["-tr", full_trainer_name(specification, job.trainer, job.seed), "-p", plans_name(specification)]
+    words += ["-device", specification.device]
+    words += ["-num_gpus", str(specification.num_gpus)] if specification.num_gpus > 1 else []
+    words += ["--npz"] if specification.evaluation.froc else []
+    words += [] if checkpoint is None else ["--val" if checkpoint == _CHECKPOINTS[0] else "--c"]
+    return " ".join(["$", *words])

@@ -1,0 +1,138 @@
+"""Where the results come from: versions, devices, source, plans and splits."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from nnunet_rw.benchmark.results import BenchmarkResults, Run, TaskResults
+from nnunet_rw.report.benchmark_tables.cells import NOTHING
+from nnunet_rw.run_record import Git, RunRecord, Session
+
+_HASH_CHARACTERS = 10
+
+
+def provenance_rows(results: BenchmarkResults) -> list[dict[str, str]]:
+    """A row per task over its trainings; keys are the column headers, the same in all rows.
+
+    Where trainings differ in something, all its values are told.
+    """
+    return [_row(results, task) for task in results.tasks]
+
+
+def provenance_warnings(results: BenchmarkResults) -> list[str]:
+    """A sentence for each difference among the trainings that could explain a difference of results.
+
+    Within a task: plans, splits, length, batch and patch. Over all: versions, devices, source, changed files.
+    """
+    found = [warning for task in results.tasks for warning in _task_warnings(task)]
+    sessions = [session for task in results.tasks for record in _records(task) for session in record.sessions]
+    packages = dict.fromkeys(package for session in sessions for package in session.versions)
+    for package in packages:
+        found += _difference("Trainings", f"versions of {package}", (_version(one, package) for one in sessions))
+    found += _difference("Trainings", "devices (their times do not compare)", map(device_text, sessions))
+    found += _difference("Trainings", "commits", (_commit(one.git) for one in sessions))
+    changed = sum(one.git is not None and one.git.changed for one in sessions)
+    if changed:
+        found.append(f"{changed} of {len(sessions)} sessions ran from a checkout with changes that no commit has.")
+    return found
+
+
+def device_text(session: Session) -> str:
+    """``NVIDIA A100``, ``2 x NVIDIA A100`` or ``Example CPU (2 cores)``."""
+    name = session.device_name or session.device
+    if session.device == "cpu":
+        return f"{name} ({session.cpu_count} core{'s' if session.cpu_count > 1 else ''})"
+    return f"{session.num_gpus} x {name}" if session.num_gpus > 1 else name
+
+
+def software_text(sessions: Iterable[Session]) -> str:
+    """``nnunet_rw 0.1.0, torch 2.9.0``: every version that was used, packages without one left out."""
+    used: dict[str, dict[str, None]] = {}
+    for session in sessions:
+        for package, version in session.versions.items():
+            if version:
+                used.setdefault(package, {})[version] = None
+    return ", ".join(f"{package} {' and '.join(versions)}" for package, versions in used.items())
+
+
+def _row(results: BenchmarkResults, task: TaskResults) -> dict[str, str]:
+    records = _records(task)
+    sessions = [session for record in records for session in record.sessions]
+    return {
+        "task": task.task,
+        "dataset": task.dataset,
+        "configuration": _joined(record.configuration for record in records),
+        "plans": _joined(f"{record.plans} {_short(record.plans_sha256)}" for record in records),
+        "splits": _joined(_short(record.splits_sha256) for record in records),
+        "folds": ", ".join(map(str, results.specification.folds)),
+        "seeds": _joined((str(record.seed) for record in records), ", "),
+        "trainings": f"{sum(record.finished for record in records)} of {len(task.runs)}",
+        "continued": _continued(task.runs),
+        "started": _started(sessions),
+        "devices": _joined(map(device_text, sessions)),
+        "versions": software_text(sessions) or NOTHING,
+        "source": _joined(_commit(session.git) for session in sessions),
+    }
+
+
+def _records(task: TaskResults) -> list[RunRecord]:
+    return [run.record for run in task.runs if run.record is not None]
+
+
+def _task_warnings(task: TaskResults) -> list[str]:
+    records = _records(task)
+    what = f"Trainings of {task.task}"
+    return [
+        *_difference(what, "plans", (_short(record.plans_sha256) for record in records)),
+        *_difference(what, "splits", (_short(record.splits_sha256) for record in records)),
+        *_difference(what, "lengths", (_length(record) for record in records)),
+        *_difference(what, "batch sizes", (str(record.batch_size) for record in records)),
+        *_difference(what, "patch sizes", (" x ".join(map(str, record.patch_size)) for record in records)),
+    ]
+
+
+def _difference(who: str, what: str, values: Iterable[str]) -> list[str]:
+    counts = Counter(values)
+    if len(counts) < 2:
+        return []
+    return [f"{who} differ in {what}: {', '.join(f'{value} ({n})' for value, n in counts.most_common())}."]
+
+
+def _continued(runs: Iterable[Run]) -> str:
+    """Trainings of more than one session, each with its number."""
+    told = [
+        f"{run.trainer} seed {run.seed} fold {run.fold} ({len(run.record.sessions)} sessions)"
+        for run in runs
+        if run.record is not None and len(run.record.sessions) > 1
+    ]
+    return "; ".join(told) or "none"
+
+
+def _started(sessions: Iterable[Session]) -> str:
+    days = sorted(session.started[:10] for session in sessions)
+    if not days:
+        return NOTHING
+    return days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
+
+
+def _length(record: RunRecord) -> str:
+    return f"{record.num_epochs} epochs of {record.iterations_per_epoch} iterations"
+
+
+def _version(session: Session, package: str) -> str:
+    return session.versions.get(package) or "none"
+
+
+def _commit(git: Git | None) -> str:
+    if git is None:
+        return "no checkout"
+    return f"{git.commit[:_HASH_CHARACTERS]}{' with changes' if git.changed else ''}"
+
+
+def _short(sha256: str | None) -> str:
+    return sha256[:_HASH_CHARACTERS] if sha256 else "none"
+
+
+def _joined(values: Iterable[str], separator: str = "; ") -> str:
+    return separator.join(dict.fromkeys(values)) or NOTHING

@@ -1,0 +1,119 @@
+"""The state of a job: who works on it, and what is left when that process dies."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from nnunet_rw.benchmark.job_state import (
+    AlreadyRunning,
+    JobState,
+    is_locked,
+    log_tail,
+    read_state,
+    working_on,
+    write_state,
+)
+from nnunet_rw.benchmark.workspace import Workspace
+
+JOB = "train/Task04_Hippocampus/RWTrainer/seed0/fold0"
+# Holds the lock until it is killed; its child, as a worker of nnU-Net's, outlives it.
+_WORK = """
+import os, sys, time
+from pathlib import Path
+from nnunet_rw.benchmark.job_state import working_on
+from nnunet_rw.benchmark.workspace import Workspace
+with working_on(Workspace(Path(sys.argv[1])), sys.argv[2]):
+    child = os.fork()
+    if child:
+        print(child, flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    return Workspace(tmp_path)
+
+
+@pytest.fixture
+def worker(workspace):
+    """A process at work on the job, and the number of a child of it."""
+    process = subprocess.Popen([sys.executable, "-c", _WORK, str(workspace.folder), JOB], stdout=subprocess.PIPE)
+    child = int(process.stdout.readline())
+    yield process, child
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    os.kill(child, signal.SIGKILL)
+
+
+def test_unknown_job_waits(workspace):
+    assert read_state(workspace, JOB) == JobState("waiting", 0)
+    assert not is_locked(workspace, JOB)
+
+
+def test_done(workspace):
+    with working_on(workspace, JOB):
+        assert json.loads(workspace.job_file(JOB, ".json").read_text())["status"] == "running"
+    state = read_state(workspace, JOB)
+    assert (state.status, state.attempts, state.error) == ("done", 1, "")
+    assert state.started <= state.ended
+
+
+def test_failed_and_tried_again(workspace):
+    with pytest.raises(RuntimeError), working_on(workspace, JOB):
+        raise RuntimeError("CUDA\nout of memory")
+    state = read_state(workspace, JOB)
+    assert (state.status, state.attempts, state.error) == ("failed", 1, "RuntimeError: CUDA out of memory")
+    with working_on(workspace, JOB):
+        pass
+    state = read_state(workspace, JOB)
+    assert (state.status, state.attempts, state.error) == ("done", 2, "")
+
+
+def test_number_in_the_queue_of_a_cluster_is_kept(workspace):
+    write_state(workspace, JOB, JobState(cluster_id="17_3"))
+    with working_on(workspace, JOB):
+        pass
+    assert read_state(workspace, JOB).cluster_id == "17_3"
+
+
+def test_one_process_at_a_time_until_it_is_killed(workspace, worker):
+    process, child = worker
+    assert is_locked(workspace, JOB)
+    # Looking does not end the other's lock.
+    assert is_locked(workspace, JOB)
+    assert read_state(workspace, JOB).status == "running"
+    with pytest.raises(AlreadyRunning, match=f"{JOB} is being done by another process"), working_on(workspace, JOB):
+        pass
+    assert read_state(workspace, JOB).attempts == 1
+
+    process.kill()
+    process.wait()
+    os.kill(child, 0)  # is still there
+    assert read_state(workspace, JOB).status == "interrupted"
+    with working_on(workspace, JOB):
+        pass
+    assert read_state(workspace, JOB).attempts == 2
+
+
+def test_damaged_state_counts_as_none(workspace):
+    path = workspace.job_file(JOB, ".json")
+    path.parent.mkdir(parents=True)
+    path.write_text('{"status": "do')
+    assert read_state(workspace, JOB) == JobState()
+    path.write_text('{"unknown": 1}')
+    assert read_state(workspace, JOB) == JobState()
+
+
+def test_log_tail(tmp_path):
+    path = tmp_path / "job.log"
+    assert log_tail(path) == []
+    path.write_bytes(b"first\n\n  10%|#\r 100%|##########\n\xffbroken\nlast\n   \n")
+    assert log_tail(path, 3) == ["100%|##########", "\ufffdbroken", "last"]
+    path.write_text("x" * 100_000 + "\nend\n")
+    assert log_tail(path, 1) == ["end"]

@@ -1,0 +1,104 @@
+"""What trainings need: arrays of every case, plans, splits and maps."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from nnunet_rw.benchmark.preparing import ensure_splits, is_prepared, is_preprocessed, prepare
+from nnunet_rw.benchmark.specification import specification_of
+from nnunet_rw.benchmark.tasks import Task
+from nnunet_rw.benchmark.trainers import find_trainers, needed_maps
+from nnunet_rw.benchmark.workspace import Workspace
+from nnunet_rw.maps.kinds import INTERIOR_DISTANCE, LESION_IDS
+from nnunet_rw.preprocessed import open_preprocessed
+
+DATASET = "Dataset004_Hippocampus"
+TASK = Task(DATASET, DATASET)
+
+
+def specification(**changes):
+    values = {"tasks": [DATASET], "trainers": ["nnUNetTrainer", "RWTrainer"], "plans": "tiny", "device": "cpu"}
+    return specification_of({**values, **changes}, "here")
+
+
+def test_prepared_means_splits_too(hippocampus):
+    assert is_preprocessed(specification(), TASK)
+    assert not is_prepared(specification(), TASK)
+    ensure_splits(open_preprocessed(DATASET, "3d_fullres", "tiny"))
+    assert is_prepared(specification(), TASK)
+    # Small plans are made from nnU-Net's, on the same arrays.
+    assert is_preprocessed(specification(plans="small"), TASK)
+    assert not is_prepared(specification(plans="small"), TASK)
+    assert not is_preprocessed(specification(plans="nnUNetResEncUNetMPlans"), TASK)
+    assert not is_preprocessed(specification(configuration="3d_lowres"), TASK)
+
+
+def test_an_array_that_is_missing_is_noticed(hippocampus):
+    folder = open_preprocessed(DATASET, "3d_fullres", "tiny").data_folder
+    for path in list(folder.glob("hippocampus_004*")):
+        path.unlink()
+    assert not is_preprocessed(specification(), TASK)
+
+
+def test_splits_are_nnunet_s_own_and_kept(hippocampus, monkeypatch):
+    data = open_preprocessed(DATASET, "3d_fullres", "tiny")
+    assert ensure_splits(data) == 5
+    path = data.dataset_folder / "splits_final.json"
+    splits = json.loads(path.read_text())
+    # The trainer writes the same where there are none.
+    path.unlink()
+    trainer = find_trainers(specification())["nnUNetTrainer"]
+    plans = {**data.plans.plans, "continue_training": False}
+    built = trainer(plans, "3d_fullres", 0, data.dataset_json, torch.device("cpu"))
+    built.do_split()
+    assert json.loads(path.read_text()) == splits
+
+    path.write_text(json.dumps(splits[:2]))
+    assert ensure_splits(data) == 2
+    assert json.loads(path.read_text()) == splits[:2]
+
+
+def test_too_few_cases_or_folds(hippocampus, tmp_path):
+    data = open_preprocessed(DATASET, "3d_fullres", "tiny")
+    path = data.dataset_folder / "splits_final.json"
+    path.write_text(json.dumps([{"train": [], "val": []}] * 2))
+    with pytest.raises(ValueError, match=r"has 2 folds, from 0, but fold 4 is asked for\. Give others with -f"):
+        prepare(Workspace(tmp_path / "out"), specification(), TASK, 1)
+    path.unlink()
+    for name in ("hippocampus_004", "hippocampus_015"):
+        for file in list(data.data_folder.glob(f"{name}*")):
+            file.unlink()
+    with pytest.raises(ValueError, match="has 4 cases; five folds take five at least"):
+        ensure_splits(data)
+
+
+def test_plans_that_nobody_can_make(hippocampus, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"No preprocessed data of Mine in .* choose among small, nnUNetPlans"):
+        prepare(Workspace(tmp_path / "out"), specification(plans="Mine"), TASK, 1)
+
+
+def test_maps_of_all_trainers_are_written(hippocampus, tmp_path, capsys):
+    assert needed_maps(specification(trainers=["nnUNetTrainer"])) == []
+    assert needed_maps(specification(trainers=["RWTrainer", "RWTrainer_IWDiceCE"])) == [INTERIOR_DISTANCE, LESION_IDS]
+    prepare(Workspace(tmp_path / "out"), specification(), TASK, 1)
+    maps = open_preprocessed(DATASET, "3d_fullres", "tiny").data_folder / "rw_maps"
+    assert len(list((maps / INTERIOR_DISTANCE).glob("*.b2nd"))) == 6
+    assert not (maps / LESION_IDS).exists()
+    assert f"{DATASET}: 6 cases, 5 folds, maps of 6 cases written" in capsys.readouterr().out
+
+
+def test_trainers_of_all_kinds_are_found(hippocampus, user_trainers):
+    user_trainers("class RWTrainer_Mine(RWTrainer):\n    loss_terms = (Term('gsl'),)\n")
+    names = ["nnUNetTrainer", "nnUNetTrainerDA5", "RWTrainer_Mine"]
+    found = find_trainers(specification(trainers=names, epochs=3, iterations=2))
+    assert list(found) == names
+    assert found["RWTrainer_Mine"].__name__ == "RWTrainer_Mine_3epochs_2iterations_seed0"
+    with pytest.raises(ValueError, match="finds no trainer 'RWTrainer_None'"):
+        find_trainers(specification(trainers=["RWTrainer_None"]))
+
+
+def test_dataset_that_is_gone(hippocampus, tmp_path):
+    shutil.rmtree(hippocampus.root / "nnUNet_raw" / DATASET)
+    assert not is_preprocessed(specification(), TASK)

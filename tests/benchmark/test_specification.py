@@ -1,0 +1,83 @@
+"""The YAML file of a benchmark: what it may hold, and what is said of mistakes."""
+
+import pytest
+
+from nnunet_rw.benchmark.specification import read_specification, specification_of, write_specification
+
+VALUES = {"tasks": ["Task04_Hippocampus"], "trainers": ["nnUNetTrainer", "RWTrainer"]}
+
+
+def test_defaults():
+    specification = specification_of(VALUES, "here")
+    assert specification.folds == (0, 1, 2, 3, 4)
+    assert (specification.configuration, specification.plans, specification.device) == (
+        "3d_fullres",
+        "nnUNetPlans",
+        "cuda",
+    )
+    assert (specification.seeds, specification.epochs, specification.execution.executor) == (1, None, "local")
+    assert specification.evaluation.froc
+
+
+def test_written_and_read_again(tmp_path):
+    values = {
+        **VALUES,
+        "folds": [1, 0],
+        "seeds": 3,
+        "epochs": 15,
+        "evaluation": {"connectivity": 6, "min_volume_mm3": 2.5, "froc": False},
+        "execution": {"executor": "slurm", "slurm": {"partition": "gpu", "minutes": 90, "setup": ["module load cuda"]}},
+    }
+    path = tmp_path / "benchmark.yaml"
+    written = specification_of(values, "here")
+    write_specification(written, path)
+    assert read_specification(path) == written
+    assert written.execution.slurm.setup == ("module load cuda",)
+    # A person can read and change it.
+    assert "folds:\n- 1\n- 0\n" in path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epoch": 5}, "unknown key 'epoch'"),
+        ({"execution": {"slurm": {"partitoin": "gpu"}}}, "unknown key 'execution.slurm.partitoin'"),
+        ({"epochs": 0}, "'epochs': expected greater than or equal to 1, but got 0"),
+        ({"epochs": "many"}, "'epochs': expected a valid integer, .*, but got 'many'"),
+        ({"folds": [0, -1]}, "'folds': expected folds from 0, not -1"),
+        ({"folds": []}, "'folds': .* at least 1 item"),
+        ({"trainers": ["RWTrainer", "RWTrainer"]}, "'trainers': expected each once, but RWTrainer is given twice"),
+        ({"trainers": ["RWTrainer_20epochs"]}, "without length or seed .* not 'RWTrainer_20epochs'"),
+        ({"trainers": ["RWTrainer_seed1"]}, "without length or seed"),
+        ({"trainers": ["../evil"]}, "names of trainers"),
+        ({"device": "tpu"}, "'device': expected 'cpu', 'cuda' or 'mps', but got 'tpu'"),
+        ({"evaluation": {"connectivity": 8}}, "'evaluation.connectivity': expected 6, 18 or 26, but got 8"),
+        ({"tasks": None}, "'tasks': expected a valid tuple, but got None"),
+    ],
+)
+def test_mistakes(change, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        specification_of({**VALUES, **change}, "mine.yaml")
+    assert str(caught.value).startswith("mine.yaml: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_all_mistakes_are_told_at_once():
+    with pytest.raises(ValueError, match=r"no 'tasks'; no 'trainers'; unknown key 'task'\.$"):
+        specification_of({"task": "Task04_Hippocampus"}, "mine.yaml")
+
+
+def test_files_that_hold_no_specification(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"No .*none\.yaml"):
+        read_specification(tmp_path / "none.yaml")
+    path = tmp_path / "benchmark.yaml"
+    path.write_text("tasks: [Task04_Hippocampus\n")
+    with pytest.raises(ValueError, match="is no YAML"):
+        read_specification(path)
+    path.write_text("just text")
+    with pytest.raises(ValueError, match="expected keys such as 'tasks: "):
+        read_specification(path)
+    # YAML can name Python objects: those must not be made.
+    path.write_text("tasks: !!python/object/apply:os.getcwd []\n")
+    with pytest.raises(ValueError, match="is no YAML"):
+        read_specification(path)

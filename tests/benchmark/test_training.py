@@ -1,0 +1,103 @@
+"""What is done of a training, and what it goes on from."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from benchmark_results import write_run
+
+from nnunet_rw.benchmark.jobs import Job
+from nnunet_rw.benchmark.specification import specification_of
+from nnunet_rw.benchmark.tasks import Task
+from nnunet_rw.benchmark.training import check_same_conditions, fold_folder, is_trained, usable_checkpoint
+from nnunet_rw.run_record import content_hash, write_run_record
+
+TASK = Task("Task04_Hippocampus", "Dataset004_Hippocampus")
+JOB = Job("train", TASK, "RWTrainer", seed=1, fold=0)
+SPLITS = [{"train": ["c"], "val": ["a", "b"]}]
+
+
+def specification(froc=True):
+    values = {"tasks": [TASK.name], "trainers": ["RWTrainer"], "epochs": 2, "plans": "small"}
+    return specification_of({**values, "evaluation": {"froc": froc}}, "here")
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    """nnU-Net's folders with the dataset's plans and splits, nothing trained."""
+    for name in ("raw", "preprocessed", "results"):
+        (tmp_path / name / TASK.dataset).mkdir(parents=True)
+        monkeypatch.setenv(f"nnUNet_{name}", str(tmp_path / name))
+    preprocessed = tmp_path / "preprocessed" / TASK.dataset
+    (preprocessed / "splits_final.json").write_text(json.dumps(SPLITS))
+    (preprocessed / "nnUNetPlansSmall.json").write_text(json.dumps({"plans_name": "nnUNetPlansSmall"}))
+    return preprocessed
+
+
+@pytest.fixture
+def fold(folders):
+    path = fold_folder(specification(), JOB)
+    path.mkdir(parents=True)
+    return path
+
+
+def test_folder_is_the_one_that_nnunet_writes(folders, tmp_path):
+    assert fold_folder(specification(), JOB) == (
+        tmp_path / "results" / TASK.dataset / "RWTrainer_2epochs_seed1__nnUNetPlansSmall__3d_fullres" / "fold_0"
+    )
+
+
+def test_trained_means_validated_with_what_is_asked_for(fold):
+    assert not is_trained(specification(), JOB)
+    (fold / "checkpoint_final.pth").touch()
+    assert not is_trained(specification(), JOB)
+    (fold / "validation").mkdir()
+    (fold / "validation" / "summary.json").touch()
+    assert is_trained(specification(froc=False), JOB)
+    (fold / "validation" / "a.npz").touch()
+    assert not is_trained(specification(), JOB)
+    (fold / "validation" / "b.npz").touch()
+    assert is_trained(specification(), JOB)
+
+
+def test_checkpoints_in_the_order_of_nnunet(fold):
+    assert usable_checkpoint(fold) is None
+    for name in ("checkpoint_best.pth", "checkpoint_latest.pth", "checkpoint_final.pth"):
+        torch.save({"current_epoch": 1}, fold / name)
+        assert usable_checkpoint(fold) == name
+
+
+@pytest.mark.parametrize("kept", [0, 10, 0.5, 0.99])
+def test_a_checkpoint_cut_off_is_removed_and_the_next_taken(fold, capsys, kept):
+    torch.save({"weights": torch.rand(10_000)}, fold / "checkpoint_best.pth")
+    whole = (fold / "checkpoint_best.pth").read_bytes()
+    size = int(kept * len(whole)) if kept < 1 else kept
+    (fold / "checkpoint_latest.pth").write_bytes(whole[:size])
+    assert usable_checkpoint(fold) == "checkpoint_best.pth"
+    assert not (fold / "checkpoint_latest.pth").exists()
+    assert f"{fold / 'checkpoint_latest.pth'} is damaged" in capsys.readouterr().out
+
+
+def test_other_splits_or_plans_are_refused(folders, fold, tmp_path):
+    splits, plans = (content_hash(folders / name) for name in ("splits_final.json", "nnUNetPlansSmall.json"))
+    record = replace(write_run(tmp_path, TASK.dataset, "RWTrainer", 1, 0).record, plans_sha256=plans)
+    write_run_record(fold, replace(record, splits_sha256=splits))
+    check_same_conditions(specification(), JOB)
+
+    # The same content in another layout is the same.
+    (folders / "splits_final.json").write_text(json.dumps(SPLITS, indent=8))
+    check_same_conditions(specification(), JOB)
+
+    (folders / "splits_final.json").write_text(json.dumps([{"train": ["b"], "val": ["a", "c"]}]))
+    with pytest.raises(ValueError, match=rf"{fold} was trained with another splits_final\.json than that in {folders}"):
+        check_same_conditions(specification(), JOB)
+    splits = content_hash(folders / "splits_final.json")
+    write_run_record(fold, replace(record, splits_sha256=splits, plans_sha256="0"))
+    with pytest.raises(ValueError, match=r"another nnUNetPlansSmall\.json"):
+        check_same_conditions(specification(), JOB)
+
+
+def test_a_training_without_record_is_refused(fold):
+    with pytest.raises(ValueError, match=rf"No run\.json in {fold}"):
+        check_same_conditions(specification(), JOB)

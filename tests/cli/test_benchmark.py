@@ -1,0 +1,54 @@
+"""`nnunet-rw benchmark` and `report`: what is listed, and what is refused."""
+
+import pytest
+
+DATASET = "Dataset004_Hippocampus"
+
+
+@pytest.fixture(autouse=True)
+def _no_gpu(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+
+
+def arguments(folder, *more):
+    options = ["-f", "0", "1", "--epochs", "2", "--iterations", "2", "--plans", "tiny", "--device", "cpu"]
+    return ["benchmark", "--tasks", DATASET, *options, "--jobs", "2", "-o", str(folder), *more]
+
+
+def test_dry_run_lists_the_jobs_and_writes_nothing(hippocampus, succeeds, tmp_path):
+    text = succeeds(*arguments(tmp_path / "benchmark", "--trainers", "nnUNetTrainer", "RWTrainer", "--dry-run"))
+    lines = text.splitlines()
+    assert lines[0].split() == ["to", "do", f"prepare/{DATASET}"]  # there are no splits yet
+    assert lines[-1] == "7 jobs, 0 done"
+    assert f"to do   train/{DATASET}/RWTrainer/seed0/fold1" in lines
+    assert not (tmp_path / "benchmark").exists()
+
+
+def test_what_is_refused_before_anything_is_written(hippocampus, fails, tmp_path):
+    folder = tmp_path / "benchmark"
+    assert fails("benchmark", "-o", folder).startswith(f"No benchmark in {folder}. Give --tasks and --trainers")
+    assert fails("benchmark", "status", "-o", folder).startswith(f"No benchmark.yaml in {folder}")
+    plain = ["--trainers", "nnUNetTrainer"]
+    assert fails(*arguments(folder, *plain, "--tasks", "Task04_Hipocampus")).startswith("Unknown task")
+    assert "finds no trainer 'RWTrainer_None'" in fails(*arguments(folder, "--trainers", "RWTrainer_None"))
+    assert "No GPU" in fails(*arguments(folder, *plain, "--device", "cuda"))
+    two_gpus = ("--executor", "slurm", "--device", "cuda", "-num_gpus", 2)
+    assert fails(*arguments(folder, *plain, *two_gpus)).endswith("but Slurm is asked for 1. Give --gpus 2.")
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"tasks: [{DATASET}]\ntrainers: [nnUNetTrainer]\nepoch: 3\n")
+    assert fails("benchmark", file, "-o", folder) == f"{file}: unknown key 'epoch'."
+    assert fails("benchmark", tmp_path / "none.yaml", "-o", folder).startswith(f"No {tmp_path / 'none.yaml'}")
+    assert not folder.exists()
+
+
+def test_the_command_line_goes_before_the_file(hippocampus, succeeds, tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"tasks: [{DATASET}]\ntrainers: [nnUNetTrainer]\nfolds: [0]\ndevice: cpu\nseeds: 2\n")
+    text = succeeds("benchmark", file, "-o", tmp_path / "out", "-f", 1, "--dry-run")
+    assert f"train/{DATASET}/nnUNetTrainer/seed1/fold1" in text
+    assert "fold0" not in text
+
+
+def test_report_of_no_benchmark(fails, tmp_path):
+    assert fails("report", tmp_path).startswith(f"No benchmark.yaml in {tmp_path}")
