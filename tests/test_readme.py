@@ -26,6 +26,9 @@ nnUNetv2_train() { nnUNet_n_proc_DA=0 command nnUNetv2_train "$@" -device cpu; }
 nnUNetv2_predict() { command nnUNetv2_predict "$@" -device cpu --disable_tta -npp 1 -nps 1; }
 nnunet-rw() {
     if [ "$1" = demo ]; then set -- "$@" --epochs 1 --iterations 1; fi
+    if [ "$1 $2" = "benchmark --tasks" ]; then
+        set -- "$@" --epochs 1 --iterations 1 -f 0 --jobs 2 --plans small --device cpu
+    fi
     command nnunet-rw "$@"
     if [ "$1" = preprocess ]; then "$PYTHON" "$SHRINK"; fi
 }
@@ -111,4 +114,6 @@ def test_every_command_runs(tmp_path):
     assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     assert len(list((tmp_path / "predictions").glob("*.nii.gz"))) == 1
     assert (tmp_path / "hippocampus_004.png").is_file()
+    assert (tmp_path / "my_benchmark" / "report.html").is_file()
+    assert (tmp_path / "my_benchmark" / "report").is_dir()
     assert list((tmp_path / "shared_models").glob("nnUNetTrainer__*/fold_0/checkpoint_final.pth"))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from nnunet_rw.benchmark.progress import JobProgress, progress_of, seconds_left
@@ -102,7 +102,7 @@ def duration(seconds: float) -> str:
 
 
 def _by_trainer(progress: Sequence[JobProgress]) -> Table:
-    table = Table("task", "trainer", "trained", "evaluated", "Dice so far", "s an epoch", box=None, pad_edge=False)
+    table = Table(*_named("task", "trainer"), "trained", "evaluated", "Dice", "s/epoch", box=None, pad_edge=False)
     groups: dict[tuple[str, str], list[JobProgress]] = {}
     for item in progress:
         if item.job.kind != "prepare":
@@ -121,7 +121,7 @@ def _by_trainer(progress: Sequence[JobProgress]) -> Table:
 
 
 def _at_work(progress: Sequence[JobProgress]) -> Table:
-    table = Table("at work", "epoch", "Dice so far", "left", box=None, pad_edge=False)
+    table = Table(*_named("at work"), "epoch", "Dice so far", "left", box=None, pad_edge=False)
     for item in progress:
         if item.state.status == "running":
             epoch = f"{item.epoch}/{item.num_epochs}" if item.num_epochs else "-"
@@ -129,6 +129,11 @@ def _at_work(progress: Sequence[JobProgress]) -> Table:
                 epoch = "validation"
             table.add_row(escape(item.job.name), epoch, _mean([item.pseudo_dice], 3), duration(item.seconds_left))
     return table
+
+
+def _named(*headers: str) -> list[Column]:
+    """Columns of names, which take more lines where there is no room: their ends tell them apart."""
+    return [Column(header, overflow="fold") for header in headers]
 
 
 def _mean(values: Sequence[float], decimals: int) -> str:
