@@ -35,6 +35,8 @@ def opened(browser, page):
             viewport={"width": width, "height": height}, color_scheme=colour_scheme, reduced_motion="reduce", **options
         )
         contexts.append(context)
+        # Drawn without a GPU, on a machine that may have other work.
+        context.set_default_timeout(180_000)
         context.set_offline(True)
         tab = context.new_page()
         tab.on("console", lambda message: troubles.append(message.text) if message.type in ("error", "warning") else 0)
@@ -42,7 +44,7 @@ def opened(browser, page):
         tab.on("request", lambda request: requests.append(request.url))
         tab.goto(page.as_uri())
         if options.get("java_script_enabled", True):
-            tab.wait_for_function("document.documentElement.dataset.figures === 'drawn'", timeout=120_000)
+            tab.wait_for_function("document.documentElement.dataset.figures === 'drawn'")
         return tab
 
     yield open_page
