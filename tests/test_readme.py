@@ -26,7 +26,7 @@ nnUNetv2_train() { nnUNet_n_proc_DA=0 command nnUNetv2_train "$@" -device cpu; }
 nnUNetv2_predict() { command nnUNetv2_predict "$@" -device cpu --disable_tta -npp 1 -nps 1; }
 nnunet-rw() {
     if [ "$1" = demo ]; then set -- "$@" --epochs 1 --iterations 1; fi
-    if [ "$1 $2" = "benchmark --tasks" ]; then
+    if [ "$1 ${2-}" = "benchmark --tasks" ]; then
         set -- "$@" --epochs 1 --iterations 1 -f 0 --jobs 2 --plans small --device cpu
     fi
     command nnunet-rw "$@"
