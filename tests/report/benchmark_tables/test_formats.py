@@ -152,6 +152,7 @@ def test_csv_is_unrounded_and_tidy(written):
 
 
 def test_pictures(results, tmp_path):
+    opened_before = plt.get_fignums()
     paths = write_report(results, tmp_path / "new", "png")
     names = {path.name for path in paths}
     assert {path.suffix for path in paths} == {".png", ".pdf"}
@@ -162,7 +163,7 @@ def test_pictures(results, tmp_path):
     picture = imread(tmp_path / "new" / "Dataset011_MSLesion_training.png")
     # 12 by 3.6 inches of 200 dots.
     assert picture.shape[:2] == (720, 2400)
-    assert plt.get_fignums() == []
+    assert plt.get_fignums() == opened_before
 
 
 def test_a_benchmark_that_has_only_begun(unevaluated, tmp_path):
