@@ -62,7 +62,7 @@ class CompoundLoss(SegmentationLoss):
                 loss.set_epoch(epoch)
 
     def compute(self, inputs: LossInputs) -> torch.Tensor:
-        total = inputs.logits.new_zeros(())
+        total = torch.zeros((), dtype=inputs.dtype, device=inputs.device)
         self.last_terms = {}
         for name, loss in self.terms.items():
             value = loss.compute(inputs)

@@ -20,7 +20,7 @@ def computed_distances(kind: str, inputs: LossInputs) -> torch.Tensor:
     """(B, M, ...) distance map of the target; on a GPU there, on a CPU with the store's own functions."""
     if inputs.raw_target.device.type != "cpu":
         target = inputs.onehot > 0
-        return target_distances(kind, target, inputs.mask, inputs.regions, inputs.spacing).to(inputs.logits.dtype)
+        return target_distances(kind, target, inputs.mask, inputs.regions, inputs.spacing).to(inputs.dtype)
     maps = []
     for sample, ignore in _samples(inputs):
         if inputs.regions:
@@ -28,24 +28,24 @@ def computed_distances(kind: str, inputs: LossInputs) -> torch.Tensor:
         elif kind == INTERIOR_DISTANCE:
             maps.append(interior_distance(sample[0], inputs.spacing, inputs.ignore_label)[None])
         elif kind == SIGNED_DISTANCE:
-            heads = inputs.raw_logits.shape[1]
-            maps.append(boundary_maps(sample[0], heads, inputs.spacing, ignore_label=inputs.ignore_label))
+            maps.append(boundary_maps(sample[0], inputs.num_heads, inputs.spacing, ignore_label=inputs.ignore_label))
         else:
             raise ValueError(f"Unknown kind of map: {kind}.")
-    return torch.from_numpy(np.stack(maps)).to(inputs.logits)
+    return torch.from_numpy(np.stack(maps)).to(inputs.device, inputs.dtype)
 
 
 def computed_lesions(inputs: LossInputs) -> tuple[torch.Tensor, torch.Tensor]:
     """(B, M, ...) lesion ids of the target, and their table (B, 2, K + 1)."""
     ids, tables = [], []
     for sample, ignore in _samples(inputs):
-        masks = list(sample) if inputs.regions else [sample[0] == c for c in range(1, inputs.raw_logits.shape[1])]
+        masks = list(sample) if inputs.regions else [sample[0] == c for c in range(1, inputs.num_heads)]
         num_voxels = masks[0].size if ignore is None else int(np.count_nonzero(~ignore))
         sample_ids, table = lesion_ids_of_masks(masks, num_voxels)
         ids.append(sample_ids.astype(np.float32))
         tables.append(lesion_table_tensor(table).T)
     stacked = torch.nn.utils.rnn.pad_sequence(tables, batch_first=True).transpose(1, 2)
-    return torch.from_numpy(np.stack(ids)).to(inputs.logits), stacked.to(inputs.logits)
+    ids_of_batch = torch.from_numpy(np.stack(ids))
+    return ids_of_batch.to(inputs.device, inputs.dtype), stacked.to(inputs.device, inputs.dtype)
 
 
 def counted_table(ids: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:

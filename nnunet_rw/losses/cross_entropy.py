@@ -15,7 +15,7 @@ def cross_entropy(inputs: LossInputs) -> torch.Tensor:
     """(B, 1, ...) cross-entropy per voxel; (B, R, ...) binary cross-entropy for regions."""
     if inputs.regions:
         return -torch.where(inputs.onehot > 0, inputs.log_probabilities, inputs.log_complements)
-    return -inputs.log_probabilities.gather(1, inputs.labels)
+    return -inputs.log_likelihood
 
 
 class CrossEntropyLoss(ReweightedLoss):
@@ -54,7 +54,7 @@ class WeightedCrossEntropyLoss(ReweightedLoss):
         if self.class_weights is not None:
             weights = self._given(inputs)
             if inputs.regions:
-                weights = torch.where(inputs.onehot > 0, weights.view(-1, *(1,) * (inputs.logits.ndim - 2)), 1.0)
+                weights = torch.where(inputs.onehot > 0, weights.view(-1, *(1,) * (inputs.raw_logits.ndim - 2)), 1.0)
             else:
                 weights = weights[inputs.labels]
             return self.mean(inputs, weights * cross_entropy(inputs))
@@ -68,10 +68,8 @@ class WeightedCrossEntropyLoss(ReweightedLoss):
 
     def _given(self, inputs: LossInputs) -> torch.Tensor:
         assert self.class_weights is not None
-        if len(self.class_weights) != inputs.logits.shape[1]:
-            raise ValueError(
-                f"Expected class_weights for {inputs.logits.shape[1]} heads, but got {len(self.class_weights)}."
-            )
+        if len(self.class_weights) != inputs.num_heads:
+            raise ValueError(f"Expected class_weights for {inputs.num_heads} heads, but got {len(self.class_weights)}.")
         return inputs.logits.new_tensor(self.class_weights)
 
     def unweighted_formula(self) -> str:

@@ -64,9 +64,22 @@ class LossInputs:
         self.ignore_label = ignore_label
         self.shared: dict[Hashable, torch.Tensor] = {}
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of all that is computed: float32, or float64 for logits in that."""
+        return torch.float64 if self.raw_logits.dtype == torch.float64 else torch.float32
+
+    @property
+    def device(self) -> torch.device:
+        return self.raw_logits.device
+
+    @property
+    def num_heads(self) -> int:
+        return self.raw_logits.shape[1]
+
     @cached_property
     def logits(self) -> torch.Tensor:
-        return self.raw_logits if self.raw_logits.dtype == torch.float64 else self.raw_logits.float()
+        return self.raw_logits.to(self.dtype)
 
     @cached_property
     def mask(self) -> torch.Tensor | None:
@@ -87,14 +100,26 @@ class LossInputs:
     def onehot(self) -> torch.Tensor:
         """(B, C, ...) target in {0, 1}, 0 in unlabelled voxels; the floating type of the logits."""
         if self.regions:
-            onehot = self.raw_target[:, : self.raw_logits.shape[1]].to(self.logits.dtype)
+            onehot = self.raw_target[:, : self.raw_logits.shape[1]].to(self.dtype)
         else:
-            onehot = torch.zeros_like(self.logits).scatter_(1, self.labels, 1)
+            onehot = torch.zeros_like(self.raw_logits, dtype=self.dtype).scatter_(1, self.labels, 1)
         return onehot if self.mask is None else onehot * self.mask
+
+    def truth(self, head: int) -> torch.Tensor:
+        """(B, ...) bool: the target of one head, False in unlabelled voxels."""
+        truth = self.raw_target[:, head] != 0 if self.regions else self.raw_target[:, 0] == head
+        return truth if self.mask is None else truth & self.mask[:, 0]
 
     @cached_property
     def log_probabilities(self) -> torch.Tensor:
-        return logsigmoid(self.logits) if self.regions else log_softmax(self.logits, 1)
+        """(B, C, ...)"""
+        # Half precision is converted on the way: no copy of the logits has to last.
+        return logsigmoid(self.logits) if self.regions else log_softmax(self.raw_logits, 1, dtype=self.dtype)
+
+    @cached_property
+    def log_likelihood(self) -> torch.Tensor:
+        """(B, 1, ...) log probability of every voxel's own class; not for regions."""
+        return self.log_probabilities.gather(1, self.labels)
 
     @cached_property
     def probabilities(self) -> torch.Tensor:
@@ -143,7 +168,7 @@ class LossInputs:
 
         0 where it is absent, or where it fills the patch and the map knows no boundary beyond it.
         """
-        distance = self.map(SIGNED_DISTANCE).to(self.logits.dtype)
+        distance = self.map(SIGNED_DISTANCE).to(self.dtype)
         # A class without a boundary has one value in all labelled voxels, sign included.
         lowest = highest = distance
         if self.mask is not None:
@@ -173,7 +198,7 @@ class LossInputs:
             inside, outside = mask & known, ~mask & known
             distance = torch.where(mask, distance_to(outside, self.spacing), distance_to(inside, self.spacing))
             bounded = inside.flatten(2).any(2) & outside.flatten(2).any(2)
-            self.shared[key] = distance.to(self.logits.dtype) * known * _per_channel(bounded, distance)
+            self.shared[key] = distance.to(self.dtype) * known * _per_channel(bounded, distance)
         return self.shared[key]
 
     def predicted(self, most_probable: bool = False) -> torch.Tensor:
@@ -186,9 +211,12 @@ class LossInputs:
     @cached_property
     def lesion_ids(self) -> torch.Tensor:
         """(B, 1, ...) int64 lesion ids, or (B, R, ...) for regions; 0 outside lesions and in unlabelled voxels."""
-        foreground = self.onehot if self.regions else self.onehot[:, 1:]
-        ids = self.map(LESION_IDS).to(foreground.dtype) * foreground
-        return (ids if self.regions else ids.sum(1, keepdim=True)).long()
+        ids = self.map(LESION_IDS)
+        first = int(not self.regions)
+        # Channel by channel: what is as large as the logits costs more than all else here.
+        channels = ids.expand(-1, self.num_heads - first, *ids.shape[2:]).unbind(1)
+        within = [values * self.truth(head) for head, values in enumerate(channels, start=first)]
+        return torch.stack(within, 1).long() if self.regions else sum(within[1:], within[0])[:, None].long()
 
     @property
     def lesion_table(self) -> torch.Tensor:

@@ -41,16 +41,28 @@ class OverlapLoss(ReweightedLoss):
         self.smooth, self.batch_dice, self.ddp = smooth, batch_dice, ddp
 
     def compute(self, inputs: LossInputs) -> torch.Tensor:
-        p, y = self.chosen(inputs.probabilities), self.chosen(inputs.onehot)
         weights = self.weights(inputs)
         if inputs.mask is not None:
-            weights = inputs.mask.to(p.dtype) if weights is None else weights * inputs.mask
-        weighted = p if weights is None else p * weights
-        both = self._sum(weighted * y)
-        predicted = self._sum(weighted * p if self.squared else weighted)
-        reference = self._sum(y if weights is None else y * weights)
+            weights = inputs.mask.to(inputs.dtype) if weights is None else weights * inputs.mask
+        of_heads = [None] * inputs.num_heads if weights is None else weights.expand_as(inputs.raw_logits).unbind(1)
+        # Head by head: temporary tensors as large as the logits cost more time than the sums, and far more memory.
+        sums = [
+            self._sums_of_head(log_p.exp(), inputs.truth(head), of_heads[head])
+            for head, log_p in enumerate(inputs.log_probabilities.unbind(1))
+            if head > 0 or self.regions or self.include_background
+        ]
+        both, predicted, reference = (self._gathered(torch.stack(values, 1)) for values in zip(*sums, strict=True))
         numerator, denominator = self.ratio(both, predicted, reference)
         return self.reduced(1 - (numerator + self.smooth) / (denominator + self.smooth).clamp_min(1e-8))
+
+    def _sums_of_head(
+        self, p: torch.Tensor, truth: torch.Tensor, weights: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The (B) sums that `ratio` takes, of one head's (B, ...) probabilities, target and weights."""
+        size = p.square() if self.squared else p
+        if weights is None:
+            return _sum(torch.where(truth, p, 0)), _sum(size), _sum(truth).to(p.dtype)
+        return _sum(torch.where(truth, p * weights, 0)), _sum(size * weights), _sum(torch.where(truth, weights, 0))
 
     def reduced(self, losses: torch.Tensor) -> torch.Tensor:
         """Scalar from (B, C) losses, or (C) over the batch."""
@@ -62,8 +74,8 @@ class OverlapLoss(ReweightedLoss):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Numerator and denominator from sum(w p y), sum(w p^2) (or sum(w p)) and sum(w y)."""
 
-    def _sum(self, values: torch.Tensor) -> torch.Tensor:
-        sums = values.flatten(2).sum(2)
+    def _gathered(self, sums: torch.Tensor) -> torch.Tensor:
+        """(B, C) sums, or (C) over the batch."""
         if not self.batch_dice:
             return sums
         # Over the own batch first: processes may hold batches of different sizes.
@@ -162,3 +174,8 @@ class FocalTverskyLoss(OverlapLoss):
 def focused(losses: torch.Tensor, gamma: float) -> torch.Tensor:
     """losses^(1 / gamma) with a bounded gradient at 0."""
     return losses.clamp_min(1e-6) ** (1 / gamma)
+
+
+def _sum(values: torch.Tensor) -> torch.Tensor:
+    """(B) sums of (B, ...)."""
+    return values.flatten(1).sum(1)

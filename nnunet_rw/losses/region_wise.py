@@ -29,6 +29,20 @@ def rectified_maps(interior_distance: torch.Tensor, onehot: torch.Tensor) -> tor
     return torch.where(onehot > 0, -inside / highest.clamp_min(torch.finfo(inside.dtype).tiny), 1.0)
 
 
+def relative_depth(inputs: LossInputs) -> torch.Tensor:
+    """(B, 1, ...) D / max D of every voxel's own class, as in `rectified_maps`; not for regions."""
+    distance = inputs.map(INTERIOR_DISTANCE).to(inputs.dtype)
+    if distance.shape[1] > 1:
+        distance = distance.gather(1, inputs.labels)
+    spatial = (1,) * (distance.ndim - 2)
+    depth = torch.zeros_like(distance)
+    for head in range(inputs.num_heads):
+        inside = torch.where(inputs.truth(head)[:, None], distance, 0)
+        highest = inside.flatten(1).amax(1).clamp_min(torch.finfo(inside.dtype).tiny)
+        depth.addcdiv_(inside, highest.view(-1, 1, *spatial))
+    return depth
+
+
 class RectifiedRegionWiseLoss(ReweightedLoss):
     """Mean of p z with rectified region-wise maps z (Valverde & Tohka, Pattern Recognition 2022, arXiv 2108.01405).
 
@@ -40,8 +54,11 @@ class RectifiedRegionWiseLoss(ReweightedLoss):
     kinds = (INTERIOR_DISTANCE,)
 
     def compute(self, inputs: LossInputs) -> torch.Tensor:
-        maps = rectified_maps(inputs.map(INTERIOR_DISTANCE), inputs.onehot)
-        return self.mean(inputs, self.chosen(inputs.probabilities * maps))
+        if inputs.regions or not self.include_background:
+            maps = rectified_maps(inputs.map(INTERIOR_DISTANCE), inputs.onehot)
+            return self.mean(inputs, self.chosen(inputs.probabilities * maps))
+        # Probabilities of classes add up to 1, and so does z of a voxel but for its own class: one channel says it all.
+        return self.mean(inputs, 1 - inputs.log_likelihood.exp() * (1 + relative_depth(inputs))) / inputs.num_heads
 
     def unweighted_formula(self) -> str:
         return f"mean({'w ' if self.weighting else ''}p z), z = -D / max D inside, +1 outside"
@@ -135,7 +152,7 @@ class GeneralizedSurfaceLoss(ReweightedLoss):
 
     def compute(self, inputs: LossInputs) -> torch.Tensor:
         # By the largest distance, so that squares of far voxels neither overflow nor hide near ones.
-        distance = self.chosen(inputs.map(SIGNED_DISTANCE).to(inputs.logits.dtype)).abs()
+        distance = self.chosen(inputs.map(SIGNED_DISTANCE).to(inputs.dtype)).abs()
         scale = distance.flatten(2).amax(2).clamp_min(1e-8)
         squared = (distance / scale.view(*scale.shape, *(1,) * (distance.ndim - 2))) ** 2
         for weights in (self.weights(inputs), inputs.mask):

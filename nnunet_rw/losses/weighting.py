@@ -78,9 +78,8 @@ class InverseVolume:
     def _voxels_in_patch(inputs: LossInputs, ids: torch.Tensor) -> torch.Tensor:
         # Counted in integers: float32 stops counting at 2^24 voxels.
         voxels = torch.zeros((*ids.shape[:2], inputs.lesion_table.shape[2]), dtype=torch.int32, device=ids.device)
-        counted = torch.ones_like(ids, dtype=torch.int32)
-        if inputs.mask is not None:
-            counted = counted * inputs.mask
+        one = torch.ones((), dtype=torch.int32, device=ids.device)
+        counted = (one if inputs.mask is None else one * inputs.mask).expand_as(ids)
         return voxels.scatter_add_(2, ids.flatten(2), counted.flatten(2)).float()
 
     @staticmethod

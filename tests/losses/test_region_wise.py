@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import references
 import torch
-from loss_problems import GROUPS, IGNORE, ROW, SPACING_MM, P, logits_of, row, value, weighted_value
+from loss_problems import GROUPS, IGNORE, ROW, SPACING_MM, P, logits_of, random_problem, row, value, weighted_value
 
 from nnunet_rw.losses import LossInputs, build
-from nnunet_rw.losses.region_wise import rectified_maps
+from nnunet_rw.losses.region_wise import RectifiedRegionWiseLoss, rectified_maps
 from nnunet_rw.maps import rectified_region_wise_maps
 from nnunet_rw.maps.kinds import LabelScheme, compute_distances
 
@@ -30,6 +30,31 @@ class TestRectifiedRegionWise:
         background = 2 * 0.6 - 0.9 - 0.7 + 0.2 + 0.3 - 0.8
         assert weighted_value("rrw") == pytest.approx((foreground + background) / 12, rel=1e-6)
         assert weighted_value("rrw", include_background=False) == pytest.approx(foreground / 6, rel=1e-6)
+
+    @pytest.mark.parametrize("channels", [1, 3])
+    @pytest.mark.parametrize("options", [{}, {"reweight": "inverse_volume"}], ids=["plain", "weighted"])
+    @pytest.mark.parametrize("ignore_label", [None, IGNORE])
+    def test_one_channel_says_as_much_as_all(self, ignore_label, options, channels):
+        logits, target, heads = random_problem((7, 6, 5), regions=False, ignore=ignore_label is not None)
+        target[1][target[1] == 2] = 0  # an absent class
+        target = torch.from_numpy(target)
+        results = []
+        for chosen in (build("rrw", **heads, **options), AllChannels(**heads, **options)):
+            leaf = torch.from_numpy(logits).requires_grad_()
+            inputs = LossInputs(leaf, target, None, SPACING_MM, ignore_label=ignore_label)
+            inputs.maps["interior_distance"] = inputs.map("interior_distance").repeat(1, channels, 1, 1, 1)
+            value = chosen.compute(inputs)
+            results.append((value, *torch.autograd.grad(value, leaf)))
+        for one, every in zip(*results, strict=True):
+            torch.testing.assert_close(one, every, rtol=1e-12, atol=1e-15)
+
+
+class AllChannels(RectifiedRegionWiseLoss):
+    """The formula as the paper has it."""
+
+    def compute(self, inputs):
+        maps = rectified_maps(inputs.map("interior_distance"), inputs.onehot)
+        return self.mean(inputs, inputs.probabilities * maps)
 
 
 class TestBoundary:
