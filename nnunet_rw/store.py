@@ -15,20 +15,23 @@ import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import blosc2
 import numpy as np
-from nnunetv2.training.dataloading.nnunet_dataset import comp_blosc2_params, infer_dataset_class
-from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 
+from nnunet_rw.compression import compressed_distances, compressed_lesions
 from nnunet_rw.files import host_name, write_atomically
-from nnunet_rw.maps.kinds import LESION_IDS, LabelScheme, LesionTable, compute_distances, compute_lesion_ids
+from nnunet_rw.maps._checks import as_labels
+from nnunet_rw.maps.kinds import LESION_IDS, LabelScheme, LesionTable
+
+if TYPE_CHECKING:  # imports torch, for which every process that writes maps would wait
+    from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
 FORMAT_VERSION = 1
 FOLDER_NAME = "rw_maps"
 _METADATA_KEY = "nnunet_rw"
-_FLOAT16_MAX = float(np.finfo(np.float16).max)
 _TEMPORARY_NAME = re.compile(r"\.(?P<case>.*)@(?P<host>[^@-]*)-(?P<pid>\d+)-[0-9a-f]{32}\.tmp")
 
 
@@ -148,8 +151,15 @@ def lesion_table(metadata: dict[str, Any]) -> LesionTable:
     )
 
 
-def write_case(data_folder: str | Path, case: str, kinds: Iterable[str], settings: MapSettings) -> None:
+def write_case(
+    data_folder: str | Path, case: str, kinds: Iterable[str], settings: MapSettings, compact: bool = False
+) -> None:
     """Compute and store maps of one case.
+
+    Parameters
+    ----------
+    compact : bool
+        The same maps in smaller files, which take several times as long to compress.
 
     Raises
     ------
@@ -160,17 +170,17 @@ def write_case(data_folder: str | Path, case: str, kinds: Iterable[str], setting
     """
     fingerprint = _fingerprint(data_folder, case)
     dataset = infer_dataset_class(str(data_folder))(str(data_folder), [case])
-    labels = np.asarray(dataset.load_case(case)[1][:])[0]
+    labels = as_labels(dataset.load_case(case)[1][:][0])
     _check_labels(labels, settings.scheme, case, data_folder)
     for kind in kinds:
         metadata = settings.describe(kind) | {"segmentation": fingerprint}
         if kind == LESION_IDS:
-            array, table = compute_lesion_ids(labels, settings.scheme)
+            array, table = compressed_lesions(labels, settings, compact)
             metadata["lesions"] = _plain(asdict(table))
         else:
-            array = compute_distances(kind, labels, settings.scheme, settings.spacing_mm, settings.per_slice)
-            array = _as_float16(array, settings.spacing_mm)
-        write_atomically(map_path(data_folder, kind, case), _compress(array, metadata, settings.patch_size))
+            array = compressed_distances(kind, labels, settings, compact)
+        array.schunk.vlmeta[_METADATA_KEY] = metadata
+        write_atomically(map_path(data_folder, kind, case), array.to_cframe())
 
 
 def remove_leftovers(data_folder: str | Path, cases: Iterable[str] | None = None) -> None:
@@ -190,28 +200,6 @@ def _check_labels(labels: np.ndarray, scheme: LabelScheme, case: str, data_folde
             f"Case '{case}' in {data_folder} holds label {int(labels.max())}, but the dataset's highest is "
             f"{scheme.highest_label}. Correct the label file or dataset.json and preprocess again."
         )
-
-
-def _as_float16(distances: np.ndarray, spacing_mm: tuple[float, ...]) -> np.ndarray:
-    fits = np.abs(distances).max() < _FLOAT16_MAX and min(spacing_mm) > 1e-2
-    return distances.astype(np.float16) if fits else distances
-
-
-def _compress(array: np.ndarray, metadata: dict[str, Any], patch_size: tuple[int, ...]) -> bytes:
-    blocks, chunks = comp_blosc2_params(array.shape, patch_size, array.itemsize)
-    compressed = blosc2.asarray(
-        np.ascontiguousarray(array),
-        chunks=chunks,
-        blocks=blocks,
-        cparams={
-            "codec": blosc2.Codec.LZ4HC,
-            "clevel": 5,
-            "filters": [blosc2.Filter.SHUFFLE],
-            "nthreads": 1,
-        },
-    )
-    compressed.schunk.vlmeta[_METADATA_KEY] = metadata
-    return compressed.to_cframe()
 
 
 def _fingerprint(data_folder: str | Path, case: str) -> str:

@@ -36,6 +36,7 @@ def ensure_maps(
     overwrite: bool = False,
     log: Callable[[str], None] = print,
     part: tuple[int, int] | None = None,
+    compact: bool = False,
 ) -> int:
     """Write the maps that are absent, damaged or out of date.
 
@@ -60,6 +61,8 @@ def ensure_maps(
         Told what is written.
     part : (int, int), optional
         Part i of n, counted from 0: only ``cases[i::n]``.
+    compact : bool
+        Compress harder what is written; what is current counts as current either way.
 
     Returns
     -------
@@ -101,7 +104,7 @@ def ensure_maps(
             if not outdated:
                 return 0
             log(f"Writing maps ({', '.join(kinds)}) of {len(outdated)} cases to {folder}")
-            return _write_all(data_folder, outdated, settings, num_processes, overwrite)
+            return _write_all(data_folder, outdated, settings, num_processes, overwrite, compact)
     except OSError as error:
         explained = _explained(error, data_folder)
         if explained is error:
@@ -121,8 +124,9 @@ def _write_all(
     settings: MapSettings,
     num_processes: int | None,
     overwrite: bool,
+    compact: bool,
 ) -> int:
-    tasks = [(data_folder, case, kinds, settings, overwrite) for case, kinds in outdated.items()]
+    tasks = [(data_folder, case, kinds, settings, overwrite, compact) for case, kinds in outdated.items()]
     try:
         # Both map libraries hold the GIL, so processes.
         return sum(written for _, written in in_processes(_write, tasks, "Writing maps", num_processes))
@@ -134,12 +138,14 @@ def _write_all(
         ) from error
 
 
-def _write(data_folder: Path, case: str, kinds: list[str], settings: MapSettings, overwrite: bool) -> bool:
+def _write(
+    data_folder: Path, case: str, kinds: list[str], settings: MapSettings, overwrite: bool, compact: bool
+) -> bool:
     """Write a case, unless another machine has done so since the list was made; whether it was written."""
     if not overwrite:
         kinds = [kind for kind in kinds if not is_current(data_folder, kind, case, settings)]
     if kinds:
-        write_case(data_folder, case, kinds, settings)
+        write_case(data_folder, case, kinds, settings, compact)
     return bool(kinds)
 
 

@@ -19,7 +19,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import (
     nnUNetDatasetNumpy,
 )
 
-from nnunet_rw import parallel, store
+from nnunet_rw import compression, parallel, store
 from nnunet_rw.maps.kinds import (
     INTERIOR_DISTANCE,
     KINDS,
@@ -171,6 +171,51 @@ class TestRoundTrip:
         write_case(folder, "case_0", [SIGNED_DISTANCE], SETTINGS)
         exact = compute_distances(SIGNED_DISTANCE, blobs(0), SETTINGS.scheme, SETTINGS.spacing_mm)
         np.testing.assert_allclose(open_map(folder, SIGNED_DISTANCE, "case_0")[0][:], exact, rtol=2**-11)
+
+    def test_map_of_several_chunks(self, tmp_path, monkeypatch):
+        labels = references.random_blobs((50, 40, 30), 3, 0).astype(np.int8)
+        whole = (1, *labels.shape)
+        nnUNetDatasetBlosc2.save_case(
+            np.zeros(whole, np.float32), labels[None], {}, str(tmp_path / "case_0"), chunks=whole, blocks=whole
+        )
+        # nnU-Net's chunks hold megabytes.
+        monkeypatch.setattr(compression, "comp_blosc2_params", lambda *_: ((1, 8, 8, 8), (1, 16, 16, 16)))
+        write_case(tmp_path, "case_0", KINDS, SETTINGS)
+        for kind in KINDS:
+            array, _ = open_map(tmp_path, kind, "case_0")
+            assert array.schunk.nchunks > array.shape[0]
+            np.testing.assert_array_equal(array[:], expected_map(kind, labels))
+
+    def test_more_lesions_than_uint16_holds(self, tmp_path):
+        # Every second voxel along each axis: 41^3 = 68921 lesions of one voxel.
+        labels = np.zeros((81, 81, 81), np.int8)
+        labels[::2, ::2, ::2] = 1
+        whole = (1, *labels.shape)
+        nnUNetDatasetBlosc2.save_case(
+            np.zeros(whole, np.float32), labels[None], {}, str(tmp_path / "case_0"), chunks=whole, blocks=whole
+        )
+        write_case(tmp_path, "case_0", [LESION_IDS], SETTINGS)
+        array, metadata = open_map(tmp_path, LESION_IDS, "case_0")
+        assert array.dtype == np.uint32
+        assert len(lesion_table(metadata)) == 41**3
+        np.testing.assert_array_equal(array[:], expected_map(LESION_IDS, labels))
+
+    @pytest.mark.parametrize("kind", [INTERIOR_DISTANCE, SIGNED_DISTANCE])
+    def test_compact_is_smaller_and_the_same(self, tmp_path, kind):
+        # An organ and blocks as large as patches have them: noise in small blocks is as long either way.
+        settings = replace(SETTINGS, patch_size=(64, 64, 64))
+        labels = (np.linalg.norm(np.indices((70, 80, 60)) - 30, axis=0) < 25).astype(np.int8)
+        whole = (1, *labels.shape)
+        nnUNetDatasetBlosc2.save_case(
+            np.zeros(whole, np.float32), labels[None], {}, str(tmp_path / "case_0"), chunks=whole, blocks=whole
+        )
+        sizes = []
+        for compact in (False, True):
+            write_case(tmp_path, "case_0", [kind], settings, compact)
+            sizes.append(map_path(tmp_path, kind, "case_0").stat().st_size)
+            np.testing.assert_array_equal(open_map(tmp_path, kind, "case_0")[0][:], expected_map(kind, labels))
+            assert is_current(tmp_path, kind, "case_0", settings)
+        assert sizes[1] < 0.9 * sizes[0]
 
     def test_numpy_format_of_nnunet(self, tmp_path):
         image = np.zeros((1, *SHAPE), np.float32)

@@ -27,6 +27,9 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
     command.add_argument("-np", metavar="N", type=positive, help="processes; default: nnU-Net's, at most all cores")
     add_kinds(command)
     command.add_argument("--overwrite", action="store_true", help="write also what is complete and current")
+    command.add_argument(
+        "--compact", action="store_true", help="the same maps in smaller files, which take longer to write and read"
+    )
     # The second spellings are those of nnUNetv2_predict.
     command.add_argument(
         "--num-parts", "-num_parts", type=positive, metavar="P", help="spread the cases over P machines or jobs"
@@ -93,6 +96,7 @@ def _maps(options: argparse.Namespace) -> None:
                 num_processes=options.np,
                 overwrite=options.overwrite,
                 part=part,
+                compact=options.compact,
             )
             done = "all are current" if part is None else f"part {part[0]} of {part[1]} is current"
             print(f"{data.dataset_folder.name} {name}: maps of {written} cases written, {done}")

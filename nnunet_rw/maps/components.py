@@ -38,15 +38,28 @@ def connected_components(labels: np.ndarray, connectivity: int) -> np.ndarray:
 
 
 def foreground_box(mask: np.ndarray, margin: int = 0) -> tuple[slice, ...] | None:
-    """The smallest box with all of a mask in it, ``margin`` voxels wider within the array; None for no voxel."""
-    box = []
-    for axis in range(mask.ndim):
-        others = tuple(other for other in range(mask.ndim) if other != axis)
-        occupied = np.flatnonzero(mask.any(axis=others))
-        if len(occupied) == 0:
-            return None
-        box.append(slice(max(0, occupied[0] - margin), occupied[-1] + 1 + margin))
-    return tuple(box)
+    """The smallest box with all of a mask in it, ``margin`` voxels wider within the array; None for no voxel.
+
+    Parameters
+    ----------
+    mask : boolean array, or integer array without negative values
+        What is above 0 is in the mask.
+    """
+    box = _box(mask.view(np.uint8) if mask.dtype == bool else mask) if mask.size else None
+    if box is None:
+        return None
+    return tuple(slice(max(0, low - margin), high + margin) for low, high in box)
+
+
+def _box(values: np.ndarray) -> list[tuple[int, int]] | None:
+    occupied = np.flatnonzero(values.max(axis=tuple(range(1, values.ndim))))
+    if len(occupied) == 0:
+        return None
+    low, high = int(occupied[0]), int(occupied[-1]) + 1
+    if values.ndim == 1:
+        return [(low, high)]
+    # Projected before the next axis, which is many times faster than one pass per axis over everything.
+    return [(low, high), *(_box(values[low:high].max(axis=0)) or [])]
 
 
 def _unsigned(labels: np.ndarray) -> np.ndarray:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from nnunet_rw.maps._checks import as_labels, as_spacing
-from nnunet_rw.maps.distance import boundary_maps, interior_distance, signed_distance
-from nnunet_rw.maps.lesions import LesionComponents, expand_lesions, lesion_components
+from nnunet_rw.maps.components import as_connectivity
+from nnunet_rw.maps.distance import interior_distance, signed_distance
+from nnunet_rw.maps.lesions import LesionsInBox, expand_in_box, find_lesions
 
 INTERIOR_DISTANCE = "interior_distance"
 SIGNED_DISTANCE = "signed_distance"
@@ -58,7 +59,24 @@ class LabelScheme:
 
     def masks(self, labels: np.ndarray) -> list[np.ndarray]:
         """One boolean mask per foreground class or region."""
-        return [np.isin(labels, group) if len(group) > 1 else labels == group[0] for group in self.foreground]
+        return list(self.each_mask(labels))
+
+    def each_mask(self, labels: np.ndarray) -> Iterator[np.ndarray]:
+        """As `masks`, one after the other: of a hundred classes, memory holds one."""
+        for group in self.foreground:
+            yield _is_one_of(labels, group)
+
+    def head_mask(self, labels: np.ndarray, head: int) -> np.ndarray:
+        """The boolean mask of one of the network's heads: the first is the background, unless heads are regions."""
+        return _is_one_of(labels, (self.foreground if self.regions else ((0,), *self.foreground))[head])
+
+    def num_labelled(self, labels: np.ndarray) -> int:
+        """Number of voxels without the ignore label."""
+        return labels.size if self.ignore_label is None else int(np.count_nonzero(labels != self.ignore_label))
+
+
+def _is_one_of(labels: np.ndarray, group: tuple[int, ...]) -> np.ndarray:
+    return labels == group[0] if len(group) == 1 else np.isin(labels, group)
 
 
 @dataclass(frozen=True)
@@ -103,17 +121,29 @@ def compute_distances(
     -------
     float32 array (channels, X, Y[, Z])
     """
+    return np.stack(list(distance_channels(kind, labels, scheme, spacing, per_slice)))
+
+
+def distance_channels(
+    kind: str, labels: np.ndarray, scheme: LabelScheme, spacing: Sequence[float], per_slice: bool = False
+) -> Iterator[np.ndarray]:
+    """As `compute_distances`, one channel after the other: of a hundred classes, memory holds one."""
     labels = as_labels(labels)
     spacing = as_spacing(spacing, labels.ndim)
-    if per_slice:
-        slices = [compute_distances(kind, piece, scheme, spacing[1:]) for piece in labels]
-        return np.stack(slices, axis=1)
-    if scheme.regions:
-        ignore = None if scheme.ignore_label is None else labels == scheme.ignore_label
-        return region_distances(kind, scheme.masks(labels), spacing, ignore)
-    if kind == INTERIOR_DISTANCE:
-        return interior_distance(labels, spacing, scheme.ignore_label)[None]
-    return boundary_maps(labels, scheme.num_heads, spacing, ignore_label=scheme.ignore_label)
+    for channel in range(scheme.num_channels(kind)):
+        if per_slice:
+            yield np.stack([_distance_channel(kind, piece, scheme, spacing[1:], channel) for piece in labels])
+        else:
+            yield _distance_channel(kind, labels, scheme, spacing, channel)
+
+
+def _distance_channel(
+    kind: str, labels: np.ndarray, scheme: LabelScheme, spacing: tuple[float, ...], channel: int
+) -> np.ndarray:
+    if kind == INTERIOR_DISTANCE and not scheme.regions:
+        return interior_distance(labels, spacing, scheme.ignore_label)
+    ignore = None if scheme.ignore_label is None else labels == scheme.ignore_label
+    return _distance_of_mask(kind, scheme.head_mask(labels, channel), spacing, ignore)
 
 
 def region_distances(
@@ -131,11 +161,17 @@ def region_distances(
     -------
     float32 array (R, X, Y[, Z])
     """
-    maps = [signed_distance(mask, spacing, ignore) for mask in masks]
-    if kind == INTERIOR_DISTANCE:
-        return np.abs(np.stack(maps))
-    # As for classes: a region without a voxel has no boundary and says nothing.
-    return np.stack([values if mask.any() else np.zeros_like(values) for values, mask in zip(maps, masks, strict=True)])
+    return np.stack([_distance_of_mask(kind, mask, spacing, ignore) for mask in masks])
+
+
+def _distance_of_mask(
+    kind: str, mask: np.ndarray, spacing: Sequence[float] | None, ignore: np.ndarray | None
+) -> np.ndarray:
+    if kind == SIGNED_DISTANCE and not mask.any():
+        # As in `boundary_maps`: what has no voxel has no boundary and says nothing.
+        return np.zeros(mask.shape, np.float32)
+    distance = signed_distance(mask, spacing, ignore)
+    return distance if kind == SIGNED_DISTANCE else np.abs(distance, out=distance)
 
 
 def compute_lesion_ids(labels: np.ndarray, scheme: LabelScheme) -> tuple[np.ndarray, LesionTable]:
@@ -148,8 +184,7 @@ def compute_lesion_ids(labels: np.ndarray, scheme: LabelScheme) -> tuple[np.ndar
     table : LesionTable
     """
     labels = as_labels(labels)
-    ignored = 0 if scheme.ignore_label is None else int(np.count_nonzero(labels == scheme.ignore_label))
-    return lesion_ids_of_masks(scheme.masks(labels), labels.size - ignored)
+    return lesion_ids_of_masks(scheme.masks(labels), scheme.num_labelled(labels))
 
 
 def lesion_ids_of_masks(masks: Sequence[np.ndarray], num_voxels: int) -> tuple[np.ndarray, LesionTable]:
@@ -157,21 +192,30 @@ def lesion_ids_of_masks(masks: Sequence[np.ndarray], num_voxels: int) -> tuple[n
 
     ``num_voxels`` is the number of labelled voxels.
     """
-    found = [lesion_components(mask) for mask in masks]
-    total = sum(len(components) for components in found)
-    ids = np.zeros((len(found), *masks[0].shape), np.uint16 if total <= np.iinfo(np.uint16).max else np.uint32)
+    found = list(lesion_channels(masks))
+    table = list_lesions(found, num_voxels)
+    ids = np.zeros((len(found), *masks[0].shape), np.uint16 if len(table) <= np.iinfo(np.uint16).max else np.uint32)
+    for channel, lesions in enumerate(found):
+        ids[channel][lesions.box] = lesions.ids
+    return ids, table
+
+
+def lesion_channels(masks: Iterable[np.ndarray]) -> Iterator[LesionsInBox]:
+    """The channels of `lesion_ids_of_masks` one after the other, each in its own lesions' box; 0 outside of it."""
     offset = 0
-    for channel, components in enumerate(found):
-        expanded = expand_lesions(components.ids)
-        ids[channel] = np.where(expanded > 0, expanded + offset, 0)
-        offset += len(components)
-    return ids, _table(found, num_voxels)
+    for mask in masks:
+        found = expand_in_box(find_lesions(mask.view(np.uint8), as_connectivity(26, mask.ndim)), mask.shape)
+        ids = found.ids.astype(np.uint32, copy=False)
+        np.add(ids, offset, out=ids, where=ids > 0, casting="unsafe")
+        offset += len(found.voxels)
+        yield replace(found, ids=ids)
 
 
-def _table(found: list[LesionComponents], num_voxels: int) -> LesionTable:
+def list_lesions(found: Sequence[LesionsInBox], num_voxels: int) -> LesionTable:
+    """The table of what `lesion_channels` gave."""
     return LesionTable(
-        channels=np.repeat(np.arange(len(found)), [len(components) for components in found]),
-        voxels=np.concatenate([components.voxels for components in found]),
-        boxes=np.concatenate([components.boxes for components in found]),
+        channels=np.repeat(np.arange(len(found)), [len(lesions.voxels) for lesions in found]),
+        voxels=np.concatenate([lesions.voxels for lesions in found]),
+        boxes=np.concatenate([lesions.boxes for lesions in found]),
         num_voxels=num_voxels,
     )

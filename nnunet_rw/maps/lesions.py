@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
@@ -60,25 +60,62 @@ def lesion_components(
     """
     labels = as_labels(labels)
     spacing = as_spacing(spacing, labels.ndim)
-    connectivity = as_connectivity(connectivity, labels.ndim)
+    found = find_lesions(labels, as_connectivity(connectivity, labels.ndim), ignore_label)
+    ids = np.zeros(labels.shape, np.int32)
+    ids[found.box] = found.ids
+    return LesionComponents(ids, found.labels, found.voxels, found.voxels * float(np.prod(spacing)), found.boxes)
+
+
+@dataclass(frozen=True)
+class LesionsInBox:
+    """As `LesionComponents`, with the ids of the foreground's box alone.
+
+    Attributes
+    ----------
+    box : tuple of slices
+        Empty where there is no lesion.
+    ids : unsigned integer array of the box's shape
+    labels, voxels, boxes
+        As in `LesionComponents`; ``boxes`` count from the volume's first voxel.
+    """
+
+    box: tuple[slice, ...]
+    ids: np.ndarray
+    labels: np.ndarray
+    voxels: np.ndarray
+    boxes: np.ndarray
+
+
+def find_lesions(labels: np.ndarray, connectivity: int, ignore_label: int | None = None) -> LesionsInBox:
+    """As `lesion_components`: lesions fill little of a volume, so what is done in their box alone costs little.
+
+    Parameters
+    ----------
+    labels : integer array (X, Y[, Z])
+        As `as_labels` returns it.
+    connectivity : int
+        As `as_connectivity` returns it.
+    """
     if ignore_label is not None:
         labels = np.where(labels == ignore_label, 0, labels)
-
-    ids = np.zeros(labels.shape, np.int32)
-    box = foreground_box(labels > 0)
-    if box is None:
-        nothing = np.zeros(0, np.int64)
-        return LesionComponents(ids, nothing, nothing, np.zeros(0), np.zeros((0, labels.ndim, 2), np.int64))
-    # Lesions fill little of a volume: labelling the foreground's box alone saves most of the time.
+    box = foreground_box(labels) or (slice(0, 0),) * labels.ndim
     cropped = labels[box]
-    ids[box] = connected_components(cropped, connectivity)
-
-    voxels = np.bincount(ids.ravel())[1:]
-    lesion_labels = np.zeros(len(voxels) + 1, np.int64)
-    lesion_labels[ids[box].ravel()] = cropped.ravel()
-    slices = ndimage.find_objects(ids)
-    boxes = np.array([[[axis.start, axis.stop] for axis in lesion] for lesion in slices], np.int64)
-    return LesionComponents(ids, lesion_labels[1:], voxels, voxels * float(np.prod(spacing)), boxes)
+    if cropped.size == 0:
+        nothing = np.zeros(0, np.int64)
+        ids = np.zeros(cropped.shape, np.uint16)
+        return LesionsInBox(box, ids, nothing, nothing, np.zeros((0, labels.ndim, 2), np.int64))
+    ids = connected_components(cropped, connectivity)
+    voxels = np.bincount(ids.ravel())
+    lesion_labels = np.zeros(len(voxels), np.int64)
+    lesion_labels[ids.ravel()] = cropped.ravel()
+    boxes = np.array(
+        [
+            [[axis.start + offset.start, axis.stop + offset.start] for axis, offset in zip(lesion, box, strict=True)]
+            for lesion in ndimage.find_objects(ids)
+        ],
+        np.int64,
+    )
+    return LesionsInBox(box, ids, lesion_labels[1:], voxels[1:], boxes)
 
 
 def lesion_volume_map(
@@ -94,8 +131,12 @@ def lesion_volume_map(
     float32 array of the shape of ``labels``
         mm3 with ``spacing``, voxels without; 0 in the background. Parameters as in `lesion_components`.
     """
-    components = lesion_components(labels, connectivity, spacing, ignore_label)
-    return np.append(0.0, components.volumes_mm3).astype(np.float32)[components.ids]
+    labels = as_labels(labels)
+    voxel_mm3 = float(np.prod(as_spacing(spacing, labels.ndim)))
+    found = find_lesions(labels, as_connectivity(connectivity, labels.ndim), ignore_label)
+    volumes = np.zeros(labels.shape, np.float32)
+    volumes[found.box] = (np.append(0, found.voxels) * voxel_mm3).astype(np.float32)[found.ids]
+    return volumes
 
 
 def inverse_volume_weights(
@@ -129,16 +170,21 @@ def inverse_volume_weights(
         1 everywhere where there is no lesion.
     """
     components = np.asarray(components)
-    voxels = np.bincount(components.ravel())
-    count = np.count_nonzero(voxels[1:])
-    if count == 0:
+    box = foreground_box(components)
+    if box is None:
         return np.ones(components.shape, np.float32)
+    inside = components[box]
+    voxels = np.bincount(inside.ravel())
+    voxels[0] += components.size - inside.size
+    count = np.count_nonzero(voxels[1:])
     table = (components.size / ((count + 1) * np.maximum(voxels, 1))) ** power  # ids may have no voxel
     table = np.clip(table, w_min, w_max)
     if normalise:
         table /= (table[1:] * voxels[1:]).sum() / voxels[1:].sum()
         table[0] = 1.0
-    return table.astype(np.float32)[components]
+    weights = np.full(components.shape, table[0], np.float32)
+    weights[box] = table.astype(np.float32)[inside]
+    return weights
 
 
 def expand_lesions(ids: np.ndarray) -> np.ndarray:
@@ -159,8 +205,33 @@ def expand_lesions(ids: np.ndarray) -> np.ndarray:
         Lesion voxels keep their own id.
     """
     expanded = np.zeros_like(ids)
-    box = foreground_box(ids > 0, margin=1)
+    box = foreground_box(ids, margin=1)
     if box is not None:
-        expanded[box] = ndimage.maximum_filter(ids[box], size=3, mode="constant")
-        np.copyto(expanded, ids, where=ids > 0)
+        expanded[box] = _carried_outward(ids[box])
+    return expanded
+
+
+def expand_in_box(found: LesionsInBox, shape: Sequence[int]) -> LesionsInBox:
+    """`expand_lesions` of the lesions of a volume of this shape: their box becomes one voxel wider."""
+    if found.ids.size == 0:
+        return found
+    box = tuple(
+        slice(max(0, axis.start - 1), min(size, axis.stop + 1)) for axis, size in zip(found.box, shape, strict=True)
+    )
+    ids = np.zeros([axis.stop - axis.start for axis in box], found.ids.dtype)
+    inner = tuple(
+        slice(axis.start - wide.start, axis.stop - wide.start) for axis, wide in zip(found.box, box, strict=True)
+    )
+    ids[inner] = found.ids
+    return replace(found, box=box, ids=_carried_outward(ids))
+
+
+def _carried_outward(ids: np.ndarray) -> np.ndarray:
+    expanded = ids
+    for axis in range(ids.ndim):  # the maximum over a cube is that over lines along each axis in turn
+        before, expanded = expanded, expanded.copy()
+        lines, widened = (np.moveaxis(array, axis, 0) for array in (before, expanded))
+        np.maximum(widened[1:], lines[:-1], out=widened[1:])
+        np.maximum(widened[:-1], lines[1:], out=widened[:-1])
+    np.copyto(expanded, ids, where=ids > 0)
     return expanded

@@ -42,9 +42,9 @@ def rectified_region_wise_maps(
     maps = np.ones((num_classes, *labels.shape), np.float32)
     for label in range(num_classes):
         inside = labels == label
-        if inside.any():
-            values = distance[inside]
-            maps[label][inside] = -values / values.max()
+        deepest = distance.max(where=inside, initial=0)
+        if deepest > 0:
+            np.divide(distance, -deepest, out=maps[label], where=inside)
     return maps
 
 
