@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from torch.nn.functional import grid_sample
 
 from nnunet_rw.layout import MapLayout, lesion_table_tensor
 from nnunet_rw.maps.kinds import LESION_IDS, compute_distances, compute_lesion_ids
+from nnunet_rw.stored_maps import MapPatch
 
 
 class MapSpatialTransform(SpatialTransform):
@@ -33,12 +35,18 @@ class MapSpatialTransform(SpatialTransform):
         self.spacing_mm = spacing_mm
 
     def apply(self, data_dict: dict[str, Any], **params: Any) -> dict[str, Any]:
-        stacked = data_dict.pop("regression_target")
+        patch, stacked = data_dict.pop("map_patch", None), data_dict.pop("regression_target", None)
         # Dummy-2D augmentation folds the slice axis into the channels; elsewhere a channel is one slab.
-        slabs = stacked.shape[0] // self.layout.num_channels
+        slabs = 1 if stacked is None else stacked.shape[0] // self.layout.num_channels
         labels = data_dict["segmentation"][:slabs]
         data_dict = super().apply(data_dict, **params)
         background = data_dict["segmentation"][:slabs] <= 0
+        if stacked is None and params["grid"] is None:
+            data_dict["regression_target"] = self._cropped(patch, params)
+            return data_dict
+        if stacked is None:
+            stacked, labels = patch.within_image(), labels[(slice(None), *patch.inside)]
+            params["grid"] = self._within(params["grid"], patch.labels.shape, patch.inside)
         distances, ids = stacked.split(
             [self.layout.num_distances * slabs, stacked.shape[0] - self.layout.num_distances * slabs]
         )
@@ -46,6 +54,26 @@ class MapSpatialTransform(SpatialTransform):
             [self._sample_distances(distances, labels, background, params), self._sample(ids, "nearest", params)]
         )
         return data_dict
+
+    def _cropped(self, patch: MapPatch, params: dict[str, Any]) -> torch.Tensor:
+        centre = [math.floor(position) for position in params["center_location_in_pixels"]]
+        lows = [position - size // 2 for position, size in zip(centre, self.patch_size, strict=True)]
+        spans = zip(lows, self.patch_size, patch.labels.shape, strict=True)
+        if all(low >= 0 and low + size <= whole for low, size, whole in spans):
+            return patch.crop(lows, self.patch_size)
+        return self._sample(patch.whole(), "nearest", params)
+
+    def _within(self, grid: torch.Tensor, shape: Sequence[int], inside: Sequence[slice]) -> torch.Tensor:
+        """The grid of an image that is a part of the one of this shape."""
+        # grid_sample counts axes from the last; its -1 and 1 are the centres or the outer edges of the border voxels.
+        pieces = list(zip(shape, inside, strict=True))[::-1]
+        if all(piece.stop - piece.start == whole for whole, piece in pieces):
+            return grid
+        margin = int(self.align_corners)
+        size = torch.tensor([whole for whole, _ in pieces], dtype=grid.dtype) - margin
+        low = torch.tensor([piece.start for _, piece in pieces], dtype=grid.dtype)
+        part = torch.tensor([piece.stop - piece.start for _, piece in pieces], dtype=grid.dtype) - margin
+        return grid * (size / part) + ((size - 2 * low) / part - 1)
 
     def _sample(self, values: torch.Tensor, mode: str, params: dict[str, Any]) -> torch.Tensor:
         if params["grid"] is None:
@@ -74,18 +102,17 @@ class MapSpatialTransform(SpatialTransform):
             border_labels = self._sample(labels.float(), "nearest", params)
             shape = (-1, *background.shape)
             sampled = self.layout.continue_outward(sampled.view(shape), excess, border_labels).view(sampled.shape)
-        return sampled / zoom
+        return sampled.div_(zoom)
 
     def _excess(self, grid: torch.Tensor, shape: torch.Size) -> torch.Tensor:
         """How far each sample point lies beyond the outermost voxel centres, in mm."""
-        # grid_sample counts axes from the last and maps the image to [-1, 1].
-        size = torch.tensor(shape[::-1], dtype=grid.dtype)
+        size = torch.tensor(shape[::-1], dtype=grid.dtype)  # grid_sample counts axes from the last
         spacing = torch.tensor(self.spacing_mm[-len(shape) :][::-1], dtype=grid.dtype)
-        position = (grid + 1) / 2 * (size - 1) if self.align_corners else ((grid + 1) * size - 1) / 2
-        beyond = torch.maximum(-position, position - (size - 1)).clamp_min(0)
+        # From the middle the outermost centre is (size - 1) / 2 voxels away; see `_within` for the grid's unit.
+        beyond = (grid.abs() * ((size - int(self.align_corners)) / 2)).sub_((size - 1) / 2)
         # Rounding of the grid must not turn border voxels into outside.
-        beyond = torch.where(beyond < 1e-3, 0, beyond)
-        return torch.linalg.vector_norm(beyond * spacing, dim=-1)
+        beyond = torch.threshold_(beyond, 1e-3, 0).mul_(spacing)
+        return torch.linalg.vector_norm(beyond, dim=-1)
 
 
 class ComputeMaps(BasicTransform):

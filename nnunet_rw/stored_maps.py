@@ -1,0 +1,156 @@
+"""The maps beside the preprocessed arrays, read by patches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from nnunet_rw.layout import MapLayout
+from nnunet_rw.maps.kinds import LESION_IDS, LesionTable
+from nnunet_rw.store import lesion_table, open_map
+
+
+class StoredMaps:
+    """The maps of the cases in one folder.
+
+    Parameters
+    ----------
+    data_folder : str
+        ``<nnUNet_preprocessed>/<dataset>/<data_identifier>``.
+    layout : MapLayout
+    spacing_mm : 3 floats
+        Of the preprocessed arrays.
+    """
+
+    def __init__(self, data_folder: str, layout: MapLayout, spacing_mm: tuple[float, ...]):
+        self.data_folder = data_folder
+        self.layout = layout
+        self.spacing_mm = spacing_mm
+
+    def crop(self, case: str, shape: Sequence[int], box: Sequence[Sequence[int]], labels: torch.Tensor) -> torch.Tensor:
+        """The maps of a box that may reach beyond the image.
+
+        Parameters
+        ----------
+        shape : 3 ints
+            Of the preprocessed case.
+        box : 3 pairs of ints
+            First voxel and one past the last, per axis.
+        labels : (X, Y, Z)
+            The labels of the same box, -1 beyond the image.
+
+        Returns
+        -------
+        (M, X, Y, Z) float32 tensor
+
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            The map is missing, damaged, or of another shape than the case; the message says what to run.
+        """
+        inside = tuple(slice(max(0, low), min(high, size)) for (low, high), size in zip(box, shape, strict=True))
+        padding = [(piece.start - low, high - piece.stop) for piece, (low, high) in zip(inside, box, strict=True)]
+        maps = np.empty((self.layout.num_channels, *(piece.stop - piece.start for piece in inside)), np.float32)
+        first = 0
+        for kind in self.layout.kinds:
+            values = self._read(case, kind, shape, inside)
+            maps[first : first + len(values)] = values  # other types are converted on the way
+            first += len(values)
+        if not any(width for pair in padding for width in pair):
+            return torch.from_numpy(maps)
+        stacked = torch.from_numpy(np.pad(maps, [(0, 0), *padding], mode="edge"))
+        core = tuple(
+            slice(low, low + piece.stop - piece.start) for (low, _), piece in zip(padding, inside, strict=True)
+        )
+        border_labels = torch.from_numpy(np.pad(labels[core].numpy(), padding, mode="edge"))
+        distances = stacked[: self.layout.num_distances]
+        if len(distances):
+            stacked[: self.layout.num_distances] = self.layout.continue_outward(
+                distances, self._excess(inside, box), border_labels
+            )
+        return stacked
+
+    def lesions(self, case: str) -> LesionTable:
+        """The lesions of a case."""
+        return lesion_table(open_map(self.data_folder, LESION_IDS, case)[1])
+
+    def read_ids(self, case: str, channel: int, box: np.ndarray) -> np.ndarray:
+        """Lesion ids (X, Y, Z) of a box within the image."""
+        ids, _ = open_map(self.data_folder, LESION_IDS, case)
+        return ids[(channel, *(slice(int(low), int(high)) for low, high in box))]
+
+    def _read(self, case: str, kind: str, shape: Sequence[int], inside: tuple[slice, ...]) -> np.ndarray:
+        array, _ = open_map(self.data_folder, kind, case)
+        expected = (self.layout.scheme.num_channels(kind), *shape)
+        if array.shape != tuple(expected):
+            raise ValueError(
+                f"Expected the {kind} map of case '{case}' in {self.data_folder} to have shape {tuple(expected)}, but "
+                f"got {array.shape}. Write it again: nnunet-rw maps --overwrite"
+            )
+        return array[(slice(None), *inside)]
+
+    def _excess(self, inside: tuple[slice, ...], box: Sequence[Sequence[int]]) -> torch.Tensor:
+        squared = torch.zeros(())
+        for axis, (piece, (low, high)) in enumerate(zip(inside, box, strict=True)):
+            position = torch.arange(low, high)
+            beyond = torch.maximum(piece.start - position, position - (piece.stop - 1)).clamp_min(0)
+            squared = squared[..., None] + (beyond * self.spacing_mm[axis]) ** 2
+        return squared.sqrt()
+
+
+class MapPatch:
+    """The stored maps of a patch that nnU-Net has loaded, read when it is known what of them is needed.
+
+    nnU-Net loads patches so large that they can be rotated, and most of them it only crops.
+
+    Parameters
+    ----------
+    stored : StoredMaps
+    case : str
+    shape : 3 ints
+        Of the preprocessed case.
+    box : 3 pairs of ints
+        Of the patch, which may reach beyond the image; one slice in two dimensions.
+    labels : (X, Y, Z), or (Y, Z) of a slice
+        Of the patch, -1 beyond the image.
+
+    Attributes
+    ----------
+    inside : tuple of slices
+        What of the patch, along its own axes, lies within the image.
+    """
+
+    def __init__(
+        self,
+        stored: StoredMaps,
+        case: str,
+        shape: Sequence[int],
+        box: Sequence[Sequence[int]],
+        labels: torch.Tensor,
+    ):
+        self.stored, self.case, self.image_shape, self.box, self.labels = stored, case, shape, box, labels
+        self._is_slice = labels.ndim == 2
+        within = [slice(max(0, -low), min(high, size) - low) for (low, high), size in zip(box, shape, strict=True)]
+        self.inside = tuple(within[self._is_slice :])
+
+    def crop(self, lows: Sequence[int], sizes: Sequence[int]) -> torch.Tensor:
+        """(M, ...) maps of a part of the patch, continued beyond the image."""
+        part = tuple(slice(low, low + size) for low, size in zip(lows, sizes, strict=True))
+        return self._read(part, self.labels[part])
+
+    def whole(self) -> torch.Tensor:
+        """(M, ...) maps of the whole patch, continued beyond the image."""
+        return self.crop((0,) * self.labels.ndim, self.labels.shape)
+
+    def within_image(self) -> torch.Tensor:
+        """(M, ...) maps of `inside`."""
+        return self._read(self.inside, self.labels[self.inside])
+
+    def _read(self, part: tuple[slice, ...], labels: torch.Tensor) -> torch.Tensor:
+        if self._is_slice:
+            part, labels = (slice(0, 1), *part), labels[None]
+        box = [(low + piece.start, low + piece.stop) for (low, _), piece in zip(self.box, part, strict=True)]
+        maps = self.stored.crop(self.case, self.image_shape, box, labels)
+        return maps[:, 0] if self._is_slice else maps

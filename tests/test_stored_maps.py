@@ -1,0 +1,125 @@
+"""Maps that are read when the spatial transform knows what it needs, against maps of the whole loaded patch."""
+
+import numpy as np
+import pytest
+import torch
+from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
+
+from nnunet_rw.layout import MapLayout
+from nnunet_rw.maps.kinds import KINDS, LESION_IDS, compute_distances
+from nnunet_rw.stored_maps import MapPatch, StoredMaps
+from nnunet_rw.transforms import MapSpatialTransform
+
+SPACING_MM = (1.0, 1.5, 2.0)
+SHAPE = (24, 26, 22)
+CONFIGURATIONS = {"3d_fullres": {"spacing": SPACING_MM}, "2d": {"patch_size": (16, 16), "spacing": SPACING_MM[1:]}}
+# Boxes of a patch: in the image, and beyond it at three sides.
+BOXES = {
+    "3d_fullres": [((2, 22), (3, 23), (1, 21)), ((-4, 20), (-2, 18), (6, 30))],
+    "2d": [((5, 6), (3, 23), (1, 21)), ((5, 6), (-2, 18), (6, 30))],
+}
+
+
+@pytest.fixture
+def make_patch(make_dataset, blobs):
+    def make(configuration, box):
+        labels = blobs(SHAPE, num_classes=3, share=0.2)
+        classes = {"background": 0, "one": 1, "two": 2}
+        dataset = make_dataset({"a": labels, "b": labels}, classes, configurations=CONFIGURATIONS)
+        dataset.write_maps(KINDS, configuration)
+        settings = dataset.settings(configuration)
+        layout = MapLayout.of(KINDS, settings.scheme)
+        stored = StoredMaps(str(dataset.data_folder(configuration)), layout, settings.spacing_mm)
+        inside = [slice(max(0, low), min(high, size)) for (low, high), size in zip(box, SHAPE, strict=True)]
+        beyond = [(piece.start - low, high - piece.stop) for piece, (low, high) in zip(inside, box, strict=True)]
+        loaded = torch.from_numpy(np.pad(labels[tuple(inside)], beyond, constant_values=-1))
+        loaded = loaded[0] if configuration == "2d" else loaded
+        return MapPatch(stored, "a", SHAPE, box, loaded), layout, labels
+
+    return make
+
+
+def moved(patch, layout, zoom, angle, late, size=12):
+    """Labels and maps of the patch's centre, zoomed and rotated."""
+    stock = SpatialTransform(
+        (size,) * patch.labels.ndim,
+        patch_center_dist_from_border=0,
+        random_crop=False,
+        p_rotation=float(angle > 0),
+        rotation=(-angle, angle),
+        p_scaling=float(zoom is not None),
+        scaling=(zoom, zoom),
+        p_synchronize_scaling_across_axes=1,
+        border_mode_seg="constant",
+        padding_value_seg=-1,
+    )
+    np.random.seed(4)
+    maps = {"map_patch": patch} if late else {"regression_target": patch.whole()}
+    sample = {"image": torch.zeros(1, *patch.labels.shape), "segmentation": patch.labels[None].to(torch.int16)}
+    sample = MapSpatialTransform(stock, layout, SPACING_MM)(**sample, **maps)
+    assert "map_patch" not in sample
+    return sample["segmentation"][0], sample["regression_target"]
+
+
+@pytest.mark.parametrize("number", [0, 1], ids=["within", "beyond"])
+@pytest.mark.parametrize("configuration", CONFIGURATIONS)
+def test_a_part_is_that_of_the_whole(make_patch, configuration, number):
+    patch, _, _ = make_patch(configuration, BOXES[configuration][number])
+    axes = patch.labels.ndim
+    lows, sizes = (3, 0, 4)[-axes:], (16, 15, 16)[-axes:]
+    part = (slice(None), *(slice(low, low + size) for low, size in zip(lows, sizes, strict=True)))
+    assert torch.equal(patch.crop(lows, sizes), patch.whole()[part])
+    assert torch.equal(patch.within_image(), patch.whole()[(slice(None), *patch.inside)])
+    assert torch.all(patch.labels[patch.inside] >= 0)
+
+
+@pytest.mark.parametrize("number", [0, 1], ids=["within", "beyond"])
+@pytest.mark.parametrize("configuration", CONFIGURATIONS)
+def test_a_patch_that_is_only_cropped(make_patch, configuration, number):
+    patch, layout, _ = make_patch(configuration, BOXES[configuration][number])
+    for size in (12, 28):  # the latter more than was loaded
+        labels, maps = moved(patch, layout, None, 0.0, late=True, size=size)
+        expected_labels, expected = moved(patch, layout, None, 0.0, late=False, size=size)
+        assert torch.equal(labels, expected_labels)
+        assert torch.equal(maps, expected)
+
+
+@pytest.mark.parametrize("zoom", [0.7, 1.4])
+@pytest.mark.parametrize("configuration", CONFIGURATIONS)
+def test_a_patch_within_the_image_is_sampled_alike(make_patch, configuration, zoom):
+    patch, layout, _ = make_patch(configuration, BOXES[configuration][0])
+    labels, maps = moved(patch, layout, zoom, 0.5, late=True)
+    expected_labels, expected = moved(patch, layout, zoom, 0.5, late=False)
+    assert torch.equal(labels, expected_labels)
+    torch.testing.assert_close(maps, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("zoom", [0.7, 1.4])
+def test_beyond_the_image_distances_grow(make_patch, zoom):
+    box = BOXES["3d_fullres"][1]
+    patch, layout, labels = make_patch("3d_fullres", box)
+    transformed, maps = moved(patch, layout, zoom, 0.5, late=True)
+    _, expected = moved(patch, layout, zoom, 0.5, late=False)
+    # The truth: the same labels in so much background that nothing lies beyond it.
+    margin = 40
+    whole = np.pad(labels, margin)
+    part = (slice(None), *(slice(low + margin, high + margin) for low, high in box))
+    truth = np.concatenate([compute_distances(kind, whole, layout.scheme, SPACING_MM) for kind in KINDS[:2]])[part]
+    ids = patch.whole()[layout.num_distances :]
+    patch.whole = lambda: torch.cat([torch.from_numpy(truth), ids])
+    _, true = moved(patch, layout, zoom, 0.5, late=False)
+    sign = torch.ones(layout.num_distances, 1, 1, 1)
+    sign[1] = -1  # the background's own distance is negative in it
+    outside = (transformed < 0).expand_as(maps[: layout.num_distances])
+    distances, true_distances = sign * maps[: layout.num_distances], sign * true[: layout.num_distances]
+    assert 0 < outside.float().mean() < 0.9
+    assert torch.all(distances[outside] > 0)
+    # Interpolated across a boundary, the true unsigned distance is too long by up to half of the largest voxel edge.
+    assert torch.all((distances - true_distances)[outside] > -0.5 * max(SPACING_MM) / zoom)
+    # As close to what the continued map gives as that is to the truth.
+    error, earlier = ((values[: layout.num_distances] * sign - true_distances)[outside] for values in (maps, expected))
+    assert error.abs().mean() < 1.2 * earlier.abs().mean()
+    # Every lesion voxel still has an id.
+    lesion = (transformed > 0) & (maps[layout.num_distances :] == 0).all(0)
+    assert LESION_IDS in layout.kinds
+    assert not lesion.any()
