@@ -105,9 +105,10 @@ def find_lesions(labels: np.ndarray, connectivity: int, ignore_label: int | None
         ids = np.zeros(cropped.shape, np.uint16)
         return LesionsInBox(box, ids, nothing, nothing, np.zeros((0, labels.ndim, 2), np.int64))
     ids = connected_components(cropped, connectivity)
-    voxels = np.bincount(ids.ravel())
+    inside = ids > 0
+    voxels = np.bincount(ids[inside])
     lesion_labels = np.zeros(len(voxels), np.int64)
-    lesion_labels[ids.ravel()] = cropped.ravel()
+    lesion_labels[ids[inside]] = cropped[inside]
     boxes = np.array(
         [
             [[axis.start + offset.start, axis.stop + offset.start] for axis, offset in zip(lesion, box, strict=True)]
@@ -174,8 +175,8 @@ def inverse_volume_weights(
     if box is None:
         return np.ones(components.shape, np.float32)
     inside = components[box]
-    voxels = np.bincount(inside.ravel())
-    voxels[0] += components.size - inside.size
+    voxels = np.bincount(inside[inside > 0])
+    voxels[0] = components.size - voxels.sum()
     count = np.count_nonzero(voxels[1:])
     table = (components.size / ((count + 1) * np.maximum(voxels, 1))) ** power  # ids may have no voxel
     table = np.clip(table, w_min, w_max)
