@@ -63,6 +63,7 @@ COMMANDS = (
     "msd",
     "synthesize",
     "small-plans",
+    "audit",
     "stability",
     "demo",
     "benchmark",

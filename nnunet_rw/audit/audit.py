@@ -1,0 +1,135 @@
+"""The audit of a dataset, case by case in processes."""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from nnunet_rw.audit.gradients import AUDITED, GradientAudit, audited_losses
+from nnunet_rw.audit.lesions import NUM_SIZE_CLASSES, Lesions, find_case_lesions, pooled
+from nnunet_rw.audit.measures import LabelSummary, SizeSummary, summarise_label, summarise_sizes
+from nnunet_rw.audit.recommendation import SMALL_MM3, Figures, Recommendation, recommend
+from nnunet_rw.audit.sources import LabelSource
+from nnunet_rw.parallel import in_processes
+
+# Pairs of patches whose gradient is taken: one a case where there are so many cases, several where there are fewer.
+PATCH_PAIRS = 100
+
+
+@dataclass(frozen=True)
+class GradientShares:
+    """Who gets a trainer's gradient, see `nnunet_rw.audit.gradients`.
+
+    Attributes
+    ----------
+    by_size : tuple of float
+        Of the lesions' gradient, per size class; NaN if no patch met a lesion.
+    of_lesions : float
+        Of all gradient, the background's included.
+    """
+
+    trainer: str
+    loss: str
+    by_size: tuple[float, ...]
+    of_lesions: float
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What was found; ``cases`` and ``lesions`` belong together."""
+
+    dataset: str
+    folder: str
+    cases: tuple[str, ...]
+    lesions: tuple[Lesions, ...]
+    label_values: tuple[str, ...]
+    labels: tuple[LabelSummary, ...]
+    sizes: tuple[SizeSummary, ...]
+    gradients: tuple[GradientShares, ...]
+    num_patches: int
+    recommendation: Recommendation
+
+
+def audit_dataset(source: LabelSource, processes: int | None = None) -> Audit:
+    """Look at the labels of all cases.
+
+    Parameters
+    ----------
+    source : LabelSource
+    processes : int, optional
+        Default: nnU-Net's number, at most all processors.
+
+    Raises
+    ------
+    ValueError
+        No case has a lesion, or a file cannot be read.
+    """
+    number = len(source.cases)
+    patched = set(np.linspace(0, number - 1, min(number, PATCH_PAIRS)).round().astype(int).tolist())
+    pairs = math.ceil(PATCH_PAIRS / len(patched))
+    tasks = [(source, case, index, pairs if index in patched else 0) for index, case in enumerate(source.cases)]
+    found = dict(in_processes(_audit_case, tasks, "Audit", processes))
+    lesions = tuple(found[index][0] for index in range(number))
+    sums = sum((found[index][1] for index in range(number)), np.zeros((len(AUDITED), 1 + NUM_SIZE_CLASSES)))
+    if not any(len(case) for case in lesions):
+        raise ValueError(f"No lesion in the {number} cases of {source.folder}: they are all background.")
+    labels = tuple(summarise_label(name, index, lesions) for index, name in enumerate(source.label_names))
+    sizes = summarise_sizes(lesions)
+    gradients = tuple(_shares(trainer, loss, row) for (trainer, loss), row in zip(AUDITED.items(), sums, strict=True))
+    return Audit(
+        dataset=source.dataset,
+        folder=str(source.folder),
+        cases=source.cases,
+        lesions=lesions,
+        label_values=source.label_values,
+        labels=labels,
+        sizes=sizes,
+        gradients=gradients,
+        num_patches=2 * pairs * len(patched),
+        recommendation=recommend(_figures(lesions, labels, sizes, gradients)),
+    )
+
+
+def _audit_case(source: LabelSource, case: str, index: int, pairs: int) -> tuple[Lesions, np.ndarray]:
+    if multiprocessing.parent_process() is not None:
+        torch.set_num_threads(1)  # as many processes as processors
+    labels, spacing_mm = source.read(case)
+    lesions, ids = find_case_lesions(labels, source.scheme, spacing_mm)
+    if pairs == 0:
+        return lesions, np.zeros((len(AUDITED), 1 + NUM_SIZE_CLASSES))
+    gradients = GradientAudit(labels, lesions, ids, source.scheme, spacing_mm, source.patch_size)
+    losses = audited_losses(source.manager, source.batch_dice)
+    # The case's own seed: the same patches in any order and number of processes.
+    return lesions, gradients.sums(losses, pairs, np.random.default_rng(index))
+
+
+def _shares(trainer: str, loss: str, sums: np.ndarray) -> GradientShares:
+    of_lesions = sums[1:].sum()
+    by_size = sums[1:] / of_lesions if of_lesions else np.full(NUM_SIZE_CLASSES, math.nan)
+    total = sums.sum()
+    return GradientShares(trainer, loss, tuple(map(float, by_size)), float(of_lesions / total) if total else math.nan)
+
+
+def _figures(
+    cases: Sequence[Lesions],
+    labels: Sequence[LabelSummary],
+    sizes: Sequence[SizeSummary],
+    gradients: Sequence[GradientShares],
+) -> Figures:
+    small = [size for size in sizes if size.high_mm3 <= SMALL_MM3]
+    by_trainer = {shares.trainer: sum(shares.by_size[: len(small)]) for shares in gradients}
+    lesions = pooled(cases)
+    return Figures(
+        small_per_case=sum(size.num_lesions for size in small) / len(cases),
+        small_share=sum(size.lesion_share for size in small),
+        small_voxel_share=sum(size.voxel_share for size in small),
+        small_stock_gradient=by_trainer["nnUNetTrainer"],
+        small_weighted_gradient=by_trainer["RWTrainer_IWDiceCE"],
+        largest_lesion_share=float(np.nanmean([label.largest_lesion_share for label in labels])),
+        border_share=float(lesions.border_voxels.sum() / lesions.voxels.sum()),
+    )

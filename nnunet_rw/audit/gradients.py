@@ -1,0 +1,135 @@
+"""Who gets the gradient: the pull of a loss on the lesions of each size, before anything is learned.
+
+Of a trainer's loss L, its own code and maps, the gradient's size at a voxel is
+
+    g = sum over heads of |d L / d logit|
+
+at logits of 0 everywhere: all classes equally probable, as a network that knows nothing has it. A lesion's size class
+is that of the whole lesion, wherever a patch cuts it. The share of a size class is the sum of g over its voxels and
+over all patches, divided by the same sum over all lesions; the lesions' share is their sum divided by that of all
+labelled voxels, background included. Regions have their own heads, and so their own lesions, background and g.
+
+Patches are drawn as nnU-Net draws a batch of two, unaugmented: one anywhere, one around a random voxel of a random
+class that the case has. Maps are those of the whole case, as trainers store them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
+
+from nnunet_rw.audit.lesions import NUM_SIZE_CLASSES, Lesions
+from nnunet_rw.audit.trainer_losses import trainer_loss
+from nnunet_rw.layout import lesion_table_tensor
+from nnunet_rw.losses import CompoundLoss, LossInputs
+from nnunet_rw.losses.inputs import LESION_TABLE
+from nnunet_rw.maps._checks import as_labels
+from nnunet_rw.maps.kinds import INTERIOR_DISTANCE, LESION_IDS, LabelScheme, LesionTable, compute_distances
+
+# By trainer, with what its loss is; the recommended ones are among them.
+AUDITED = {
+    "nnUNetTrainer": "nnU-Net's Dice + cross-entropy",
+    "RWTrainer_IWCE": "cross-entropy, the paper's inverse volumes",
+    "RWTrainer_IWDiceCE": "Dice + cross-entropy, milder inverse volumes",
+    "RWTrainer_RRW": "region-wise maps alone: only to compare",
+    "RWTrainer": "nnU-Net's + region-wise maps",
+}
+# Without plans: nnU-Net's usual sizes on a large GPU.
+DEFAULT_PATCH = {2: (512, 512), 3: (128, 128, 128)}
+
+
+class GradientAudit:
+    """Sums of the gradient's size over a case's patches.
+
+    Parameters
+    ----------
+    labels : integer array (X, Y[, Z])
+    lesions, ids
+        As `find_case_lesions` returns them.
+    scheme : LabelScheme
+    spacing_mm : sequence of float
+    patch_size : tuple of 2 or 3 ints, optional
+        Two with three axes of labels are a slice of axis 0; default `DEFAULT_PATCH`. At most the case: nothing is
+        padded.
+    """
+
+    def __init__(
+        self,
+        labels: np.ndarray,
+        lesions: Lesions,
+        ids: np.ndarray,
+        scheme: LabelScheme,
+        spacing_mm: Sequence[float],
+        patch_size: Sequence[int] | None = None,
+    ):
+        self.labels = as_labels(labels)
+        self.lesions, self.ids, self.scheme = lesions, ids, scheme
+        size = tuple(patch_size or DEFAULT_PATCH[self.labels.ndim])[-self.labels.ndim :]
+        self.in_slices = len(size) < self.labels.ndim
+        wanted = (1, *size) if self.in_slices else size
+        self.patch = tuple(min(*pair) for pair in zip(wanted, self.labels.shape, strict=True))
+        self.distance = compute_distances(INTERIOR_DISTANCE, self.labels, scheme, spacing_mm, self.in_slices)
+        table = LesionTable(channels=lesions.label, voxels=lesions.voxels, num_voxels=scheme.num_labelled(self.labels))
+        self.table = lesion_table_tensor(table)[None]
+
+    def sums(self, losses: Sequence[CompoundLoss], pairs: int, rng: np.random.Generator) -> np.ndarray:
+        """float64 (losses, 1 + size classes): of the background, then of the lesions of each size class."""
+        total = np.zeros((len(losses), 1 + NUM_SIZE_CLASSES))
+        for _ in range(pairs):
+            for start in (self._anywhere(rng), self._around_foreground(rng)):
+                total += self._sums_of_patch(losses, start)
+        return total
+
+    def _anywhere(self, rng: np.random.Generator) -> tuple[int, ...]:
+        return tuple(
+            int(rng.integers(whole - part + 1)) for whole, part in zip(self.labels.shape, self.patch, strict=True)
+        )
+
+    def _around_foreground(self, rng: np.random.Generator) -> tuple[int, ...]:
+        present = np.unique(self.lesions.label)
+        if len(present) == 0:
+            return self._anywhere(rng)
+        voxels = np.flatnonzero(np.isin(self.labels, self.scheme.foreground[rng.choice(present)]))
+        voxel = np.unravel_index(rng.choice(voxels), self.labels.shape)
+        sizes = zip(voxel, self.patch, self.labels.shape, strict=True)
+        return tuple(int(np.clip(at - part // 2, 0, whole - part)) for at, part, whole in sizes)
+
+    def _sums_of_patch(self, losses: Sequence[CompoundLoss], start: Sequence[int]) -> np.ndarray:
+        box: tuple[Any, ...] = tuple(slice(low, low + size) for low, size in zip(start, self.patch, strict=True))
+        if self.in_slices:
+            box = (start[0], *box[1:])
+        labels, ids = self.labels[box], self.ids[(slice(None), *box)]
+        target = torch.from_numpy(self._target(labels))[None]
+        maps = {
+            INTERIOR_DISTANCE: torch.from_numpy(self.distance[(slice(None), *box)])[None],
+            LESION_IDS: torch.from_numpy(ids.astype(np.float32))[None],
+            LESION_TABLE: self.table,
+        }
+        logits = torch.zeros((1, self.scheme.num_heads, *labels.shape), requires_grad=True)
+        heads: dict[str, Any] = {"regions": self.scheme.regions, "ignore_label": self.scheme.ignore_label}
+        # Class of every voxel of each channel: 0 the background, 1 the smallest lesions.
+        classes = np.append(0, self.lesions.size_class + 1)[ids].ravel()
+        sums = []
+        for loss in losses:
+            (gradient,) = torch.autograd.grad(loss.compute(LossInputs(logits, target, maps, **heads)), logits)
+            size = gradient[0].abs() if self.scheme.regions else gradient[0].abs().sum(0, keepdim=True)
+            sums.append(np.bincount(classes, size.numpy().ravel(), 1 + NUM_SIZE_CLASSES))
+        return np.stack(sums)
+
+    def _target(self, labels: np.ndarray) -> np.ndarray:
+        """As nnU-Net's augmentation hands it over: float32 (1, ...) labels, or (regions[ + 1], ...) masks."""
+        channels = [labels]
+        if self.scheme.regions:
+            channels = self.scheme.masks(labels)
+            if self.scheme.ignore_label is not None:
+                channels.append(labels == self.scheme.ignore_label)
+        return np.stack(channels).astype(np.float32)
+
+
+def audited_losses(labels: LabelManager, batch_dice: bool) -> list[CompoundLoss]:
+    """The losses of `AUDITED`, in their order."""
+    return [trainer_loss(trainer, labels, batch_dice) for trainer in AUDITED]

@@ -1,0 +1,105 @@
+"""Which trainer to try first, and why: rules over the audited figures.
+
+The first rule that applies is taken. They follow what has been measured so far: inverse-volume weights find more small
+lesions and raise false positives; region-wise maps help where the boundary of one compact structure is what matters.
+`RWTrainer_RRW` is never recommended: alone its loss does not leave the background (docs/rrw_alone.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+from nnunet_rw.evaluation.recall import DEFAULT_EDGES_MM3
+
+# "Small" below: the first two size classes of evaluations.
+SMALL_MM3 = DEFAULT_EDGES_MM3[2]
+# At least one a case on average, or there is nothing to be found; and a third of all lesions, or they may be specks
+# of the annotation beside structures that matter more.
+MIN_SMALL_PER_CASE = 1.0
+MIN_SMALL_SHARE = 1 / 3
+# And large lesions drown them: their share of the lesions' gradient under nnUNetTrainer is at most so much of their
+# share of the lesions. Where all lesions are small, there is nothing to be weighed against.
+MAX_GRADIENT_OF_SHARE = 0.5
+# A class is one structure if its largest component holds nearly all of it.
+MIN_LARGEST_LESION_SHARE = 0.95
+# Below, so few voxels lie on the boundary that overlap hardly depends on it.
+MIN_BORDER_SHARE = 0.2
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What the rules look at; small lesions are those below `SMALL_MM3`, and shares lie in [0, 1].
+
+    Attributes
+    ----------
+    small_per_case : float
+        Mean over all cases.
+    small_share, small_voxel_share : float
+        Of all lesions, of all their voxels.
+    small_stock_gradient, small_weighted_gradient : float
+        Of the lesions' gradient under nnUNetTrainer and RWTrainer_IWDiceCE.
+    largest_lesion_share, border_share : float
+        As of `nnunet_rw.audit.measures.LabelSummary`: the mean over labels, and of all foreground voxels.
+    """
+
+    small_per_case: float
+    small_share: float
+    small_voxel_share: float
+    small_stock_gradient: float
+    small_weighted_gradient: float
+    largest_lesion_share: float
+    border_share: float
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    trainer: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A trainer, when to take it, and a reason that quotes the figures by name."""
+
+    trainer: str
+    applies: Callable[[Figures], bool]
+    reason: str
+
+
+RULES = (
+    Rule(
+        "RWTrainer_IWDiceCE",
+        lambda found: (
+            found.small_per_case >= MIN_SMALL_PER_CASE
+            and found.small_share >= MIN_SMALL_SHARE
+            and found.small_stock_gradient <= MAX_GRADIENT_OF_SHARE * found.small_share
+        ),
+        "{small_share:.0%} of the lesions are below {small_mm3:g} mm3 ({small_per_case:.3g} a case), but hold "
+        "{small_voxel_share:.1%} of the foreground and get {small_stock_gradient:.1%} of the lesions' gradient under "
+        "nnUNetTrainer, {small_weighted_gradient:.1%} under RWTrainer_IWDiceCE. It finds more small lesions, at the "
+        "price of more false positives: train both and compare.",
+    ),
+    Rule(
+        "RWTrainer",
+        lambda found: found.largest_lesion_share >= MIN_LARGEST_LESION_SHARE and found.border_share >= MIN_BORDER_SHARE,
+        "each label is one compact structure (its largest lesion holds {largest_lesion_share:.0%} of a case's voxels "
+        "of it), and {border_share:.0%} of the foreground's voxels lie on the boundary: where a voxel lies is what "
+        "region-wise maps tell the loss.",
+    ),
+    Rule(
+        "nnUNetTrainer",
+        lambda found: True,
+        "{small_share:.0%} of the lesions are below {small_mm3:g} mm3 ({small_per_case:.3g} a case) and get "
+        "{small_stock_gradient:.1%} of the lesions' gradient, the largest holds {largest_lesion_share:.0%} of a case's "
+        "voxels of its label, and {border_share:.0%} of the foreground's voxels lie on the boundary: neither many "
+        "small lesions that large ones drown nor one compact structure with much boundary, so nothing speaks for "
+        "another loss yet.",
+    ),
+)
+
+
+def recommend(figures: Figures) -> Recommendation:
+    """The first rule that applies; the last one always does."""
+    rule = next(rule for rule in RULES if rule.applies(figures))
+    return Recommendation(rule.trainer, rule.reason.format(small_mm3=SMALL_MM3, **asdict(figures)))

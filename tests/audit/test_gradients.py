@@ -1,0 +1,125 @@
+"""Shares of the gradient, against values taken by hand."""
+
+import numpy as np
+import pytest
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
+
+from nnunet_rw.audit.gradients import AUDITED, GradientAudit, audited_losses
+from nnunet_rw.audit.lesions import find_case_lesions
+from nnunet_rw.audit.recommendation import RULES
+from nnunet_rw.catalogue import trainer_classes
+from nnunet_rw.maps.kinds import LabelScheme
+
+SPACING_MM = (1.0, 1.0, 2.0)
+BINARY = LabelManager({"background": 0, "lesion": 1}, None)
+
+
+def sums_of(labels, scheme, manager, spacing_mm=SPACING_MM, patch_size=None, pairs=1, seed=0):
+    """(size classes + 1) sums by trainer."""
+    lesions, ids = find_case_lesions(labels, scheme, spacing_mm)
+    audit = GradientAudit(labels, lesions, ids, scheme, spacing_mm, patch_size)
+    sums = audit.sums(audited_losses(manager, batch_dice=False), pairs, np.random.default_rng(seed))
+    return dict(zip(AUDITED, sums, strict=True))
+
+
+@pytest.fixture
+def two_lesions():
+    """Of 1 voxel (2 mm3, the first size class) and 8 voxels (16 mm3, the second) in 512."""
+    labels = np.zeros((8, 8, 8), np.int16)
+    labels[1, 1, 1] = 1
+    labels[4:6, 4:6, 4:6] = 1
+    return labels
+
+
+def test_shares_by_hand(two_lesions):
+    sums = sums_of(two_lesions, LabelScheme.classes(2), BINARY)
+    shares = {trainer: row[1:] / row[1:].sum() for trainer, row in sums.items()}
+    of_lesions = {trainer: row[1:].sum() / row.sum() for trainer, row in sums.items()}
+    # Every lesion voxel has the same gradient.
+    assert shares["nnUNetTrainer"] == pytest.approx([1 / 9, 8 / 9, 0, 0])
+    # w = 512 / (3 V): lesions are alike, 512 / 3 each; the background's 512 / (3 * 503) is clipped to 1.
+    assert shares["RWTrainer_IWCE"] == pytest.approx([0.5, 0.5, 0, 0])
+    assert of_lesions["RWTrainer_IWCE"] == pytest.approx((2 * 512 / 3) / (2 * 512 / 3 + 503))
+    # w is as V^-0.5: 1 against 8 / sqrt(8).
+    assert shares["RWTrainer_IWDiceCE"] == pytest.approx([1 / (1 + np.sqrt(8)), np.sqrt(8) / (1 + np.sqrt(8)), 0, 0])
+    # Every lesion voxel is 1 mm from the background, so D / max D = 1.
+    for trainer in ("RWTrainer_RRW", "RWTrainer"):
+        assert shares[trainer] == pytest.approx([1 / 9, 8 / 9, 0, 0])
+
+
+def test_region_wise_maps_pull_deep_voxels_more():
+    labels = np.zeros((9, 9, 9), np.int16)
+    labels[1, 1, 1] = 1
+    labels[3:6, 3:6, 3:6] = 1
+    sums = sums_of(labels, LabelScheme.classes(2), BINARY, spacing_mm=(1, 1, 1))
+    # In voxels D = 2 in the cube's middle and 1 elsewhere: 1 + D / max D is 2 and 1.5.
+    assert sums["RWTrainer_RRW"][1] / sums["RWTrainer_RRW"][2] == pytest.approx(1.5 / (26 * 1.5 + 2))
+
+
+def test_a_cut_lesion_has_the_size_of_the_whole():
+    labels = np.zeros((4, 4, 16), np.int16)
+    labels[1:3, 1:3, :] = 1  # 64 voxels, 128 mm3: third class; 16 mm3 in a patch
+    for row in sums_of(labels, LabelScheme.classes(2), BINARY, patch_size=(4, 4, 2), pairs=3).values():
+        assert row[[1, 2, 4]].tolist() == [0, 0, 0]
+        assert row[3] > 0
+
+
+def test_one_patch_of_two_is_around_a_lesion():
+    labels = np.zeros((32, 32, 32), np.int16)
+    labels[31, 0, 31] = 1
+    for seed in range(5):
+        row = sums_of(labels, LabelScheme.classes(2), BINARY, patch_size=(4, 4, 4), seed=seed)["nnUNetTrainer"]
+        assert row[1] > 0
+
+
+def test_same_seed_same_patches(blobs):
+    labels = blobs((20, 24, 16))
+    options = {"patch_size": (8, 8, 8), "pairs": 2}
+    first, again, other = (
+        sums_of(labels, LabelScheme.classes(2), BINARY, seed=seed, **options)["RWTrainer"] for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_regions_have_gradients_of_their_own():
+    labels = np.zeros((8, 8, 8), np.int16)
+    labels[2:4, 2:5, 2:5] = 1
+    labels[2, 2, 2:4] = 2
+    manager = LabelManager({"background": 0, "whole": [1, 2], "core": [2]}, [1, 2])
+    sums = sums_of(labels, LabelScheme(((1, 2), (2,)), True), manager, spacing_mm=(1, 1, 1))
+    # Whole: 18 voxels, core: 2; each weighs 512 / 2 in its own channel.
+    assert sums["RWTrainer_IWCE"][1:] / sums["RWTrainer_IWCE"][1:].sum() == pytest.approx([0.5, 0.5, 0, 0])
+    assert all(np.isfinite(row).all() and row[0] > 0 for row in sums.values())
+
+
+@pytest.mark.parametrize("regions", [False, True])
+def test_unlabelled_voxels_have_no_gradient(two_lesions, regions):
+    # All background is unlabelled.
+    labels = np.where(two_lesions == 0, 3, two_lesions).astype(np.int16)
+    labels[0, 0, 0] = 2
+    names = {"background": 0, "whole": [1, 2] if regions else 1, "core": [2] if regions else 2, "ignore": 3}
+    manager = LabelManager(names, [1, 2] if regions else None)
+    scheme = LabelScheme(((1, 2), (2,)), True, 3) if regions else LabelScheme.classes(3, ignore_label=3)
+    for row in sums_of(labels, scheme, manager).values():
+        assert row[1:].sum() > 0
+        # Of regions the core's channel has background within the whole.
+        assert (row[0] > 0) == regions
+
+
+@pytest.mark.parametrize("shape", [(12, 16, 16), (16, 16)])
+def test_two_dimensional_patches(blobs, shape):
+    labels = blobs((12, 16, 16)) if len(shape) == 3 else blobs((12, 16, 16)).max(0)
+    sums = sums_of(labels, LabelScheme.classes(2), BINARY, spacing_mm=(1.0,) * len(shape), patch_size=(8, 10), pairs=2)
+    assert all(row[0] > 0 and row[1:].sum() > 0 for row in sums.values())
+
+
+def test_a_case_without_lesions_has_background_alone():
+    for row in sums_of(np.zeros((6, 6, 6), np.int16), LabelScheme.classes(2), BINARY).values():
+        assert row[0] > 0
+        assert row[1:].tolist() == [0, 0, 0, 0]
+
+
+def test_all_that_may_be_recommended_are_audited():
+    assert {rule.trainer for rule in RULES} <= set(AUDITED)
+    assert set(AUDITED) <= {"nnUNetTrainer", *trainer_classes()}
