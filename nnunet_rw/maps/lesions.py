@@ -96,15 +96,10 @@ def find_lesions(labels: np.ndarray, connectivity: int, ignore_label: int | None
     connectivity : int
         As `as_connectivity` returns it.
     """
-    if ignore_label is not None:
-        labels = np.where(labels == ignore_label, 0, labels)
-    box = foreground_box(labels) or (slice(0, 0),) * labels.ndim
-    cropped = labels[box]
-    if cropped.size == 0:
+    box, cropped, ids = _ids_in_box(labels, connectivity, ignore_label)
+    if ids.size == 0:
         nothing = np.zeros(0, np.int64)
-        ids = np.zeros(cropped.shape, np.uint16)
         return LesionsInBox(box, ids, nothing, nothing, np.zeros((0, labels.ndim, 2), np.int64))
-    ids = connected_components(cropped, connectivity)
     inside = ids > 0
     voxels = np.bincount(ids[inside])
     lesion_labels = np.zeros(len(voxels), np.int64)
@@ -117,6 +112,18 @@ def find_lesions(labels: np.ndarray, connectivity: int, ignore_label: int | None
         np.int64,
     )
     return LesionsInBox(box, ids, lesion_labels[1:], voxels[1:], boxes)
+
+
+def _ids_in_box(
+    labels: np.ndarray, connectivity: int, ignore_label: int | None
+) -> tuple[tuple[slice, ...], np.ndarray, np.ndarray]:
+    """The foreground's box, and what is in it: labels, and the number of each voxel's lesion; all empty without any."""
+    if ignore_label is not None:
+        labels = np.where(labels == ignore_label, 0, labels)
+    box = foreground_box(labels) or (slice(0, 0),) * labels.ndim
+    cropped = labels[box]
+    ids = connected_components(cropped, connectivity) if cropped.size else np.zeros(cropped.shape, np.uint16)
+    return box, cropped, ids
 
 
 def lesion_volume_map(
@@ -134,9 +141,9 @@ def lesion_volume_map(
     """
     labels = as_labels(labels)
     voxel_mm3 = float(np.prod(as_spacing(spacing, labels.ndim)))
-    found = find_lesions(labels, as_connectivity(connectivity, labels.ndim), ignore_label)
+    box, _, ids = _ids_in_box(labels, as_connectivity(connectivity, labels.ndim), ignore_label)
     volumes = np.zeros(labels.shape, np.float32)
-    volumes[found.box] = (np.append(0, found.voxels) * voxel_mm3).astype(np.float32)[found.ids]
+    volumes[box] = (np.bincount(ids[ids > 0], minlength=1) * voxel_mm3).astype(np.float32)[ids]
     return volumes
 
 
