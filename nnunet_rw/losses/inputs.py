@@ -212,11 +212,14 @@ class LossInputs:
     def lesion_ids(self) -> torch.Tensor:
         """(B, 1, ...) int64 lesion ids, or (B, R, ...) for regions; 0 outside lesions and in unlabelled voxels."""
         ids = self.map(LESION_IDS)
-        first = int(not self.regions)
+        if self.regions:
+            within = [torch.where(self.truth(head), ids[:, head], 0) for head in range(self.num_heads)]
+            return torch.stack(within, 1).long()
+        found = ids.new_zeros((ids.shape[0], *ids.shape[2:]))
         # Channel by channel: what is as large as the logits costs more than all else here.
-        channels = ids.expand(-1, self.num_heads - first, *ids.shape[2:]).unbind(1)
-        within = [values * self.truth(head) for head, values in enumerate(channels, start=first)]
-        return torch.stack(within, 1).long() if self.regions else sum(within[1:], within[0])[:, None].long()
+        for head, values in enumerate(ids.expand(-1, self.num_heads - 1, *ids.shape[2:]).unbind(1), start=1):
+            found = torch.where(self.truth(head), values, found)
+        return found[:, None].long()
 
     @property
     def lesion_table(self) -> torch.Tensor:

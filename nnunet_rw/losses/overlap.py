@@ -59,10 +59,10 @@ class OverlapLoss(ReweightedLoss):
         self, p: torch.Tensor, truth: torch.Tensor, weights: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The (B) sums that `ratio` takes, of one head's (B, ...) probabilities, target and weights."""
-        size = p.square() if self.squared else p
-        if weights is None:
-            return _sum(torch.where(truth, p, 0)), _sum(size), _sum(truth).to(p.dtype)
-        return _sum(torch.where(truth, p * weights, 0)), _sum(size * weights), _sum(torch.where(truth, weights, 0))
+        weighted = p if weights is None else p * weights
+        reference = truth.to(p.dtype) if weights is None else torch.where(truth, weights, 0)
+        predicted = weighted * p if self.squared else weighted
+        return _sum(torch.where(truth, weighted, 0)), _sum(predicted), _sum(reference)
 
     def reduced(self, losses: torch.Tensor) -> torch.Tensor:
         """Scalar from (B, C) losses, or (C) over the batch."""
