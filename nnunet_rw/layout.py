@@ -43,7 +43,7 @@ class MapLayout:
         return dict(zip(self.kinds, stacked.split(sizes, dim=1), strict=True))
 
     def continue_outward(
-        self, distances: torch.Tensor, excess: torch.Tensor, border_labels: torch.Tensor
+        self, distances: torch.Tensor, beyond: torch.Tensor, excess: torch.Tensor, border_labels: torch.Tensor
     ) -> torch.Tensor:
         """Distances beyond the image, where nnU-Net sees background.
 
@@ -51,10 +51,12 @@ class MapLayout:
         ----------
         distances : (D, ...)
             Distance channels; beyond the image the value of the nearest voxel of it.
-        excess : (...)
-            Distance to the image, in the unit of the maps; 0 where the values are to stay.
-        border_labels : (...)
-            Beyond the image the label of its nearest voxel.
+        beyond : (...) bool
+            Where N values are to be continued; the others stay.
+        excess : (N)
+            Distance to the image, above 0, in the unit of the maps.
+        border_labels : (N)
+            The label of the nearest voxel of the image.
 
         Returns
         -------
@@ -63,28 +65,29 @@ class MapLayout:
             triangle inequality this is never below the true distance, and equal to it straight outwards from the
             nearest boundary. Never 0, which would say that a boundary is there. Maps of absent classes stay 0.
         """
-        pieces = []
-        for kind, values in self._distance_channels(distances):
+        result = distances.clone()
+        for kind, values in self._distance_channels(result):
+            at_border = values[:, beyond]
             if kind == INTERIOR_DISTANCE:
-                in_background = self._in_background(border_labels)
-                beyond = torch.where(in_background, values, 0) + excess
+                continued = torch.where(self._in_background(border_labels), at_border, 0) + excess
             else:
-                sign = torch.ones((len(values), *(1,) * (values.ndim - 1)), device=values.device)
+                sign = torch.ones((len(values), 1), device=values.device)
                 if not self.scheme.regions:
                     sign[0] = -1
                 # Of the whole channel: an interpolated value of a class that is present can be 0 too.
-                present = (values != 0).flatten(1).any(1).view(sign.shape)
-                beyond = sign * ((sign * values).clamp_min(0) + excess) * present
-            pieces.append(torch.where(excess > 0, beyond, values))
-        return torch.cat(pieces)
+                present = (values != 0).flatten(1).any(1)[:, None]
+                continued = sign * ((sign * at_border).clamp_min(0) + excess) * present
+            values[:, beyond] = continued
+        return result
 
     def _distance_channels(self, distances: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
+        """Views, with their kind."""
         kinds = [kind for kind in self.kinds if kind != LESION_IDS]
         sizes = [self.scheme.num_channels(kind) for kind in kinds]
         return list(zip(kinds, distances.split(sizes), strict=True))
 
     def _in_background(self, labels: torch.Tensor) -> torch.Tensor:
-        """(1 or R, ...): whether a voxel lies outside every class, or outside the region."""
+        """(1 or R, N): whether a voxel lies outside every class, or outside the region."""
         if not self.scheme.regions:
             return (labels <= 0)[None]
         groups = [torch.tensor(group, device=labels.device) for group in self.scheme.foreground]

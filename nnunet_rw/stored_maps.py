@@ -67,8 +67,10 @@ class StoredMaps:
         border_labels = torch.from_numpy(np.pad(labels[core].numpy(), padding, mode="edge"))
         distances = stacked[: self.layout.num_distances]
         if len(distances):
+            excess = self._excess(inside, box)
+            beyond = excess > 0
             stacked[: self.layout.num_distances] = self.layout.continue_outward(
-                distances, self._excess(inside, box), border_labels
+                distances, beyond, excess[beyond], border_labels[beyond]
             )
         return stacked
 

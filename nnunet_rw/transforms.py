@@ -73,7 +73,7 @@ class MapSpatialTransform(SpatialTransform):
         size = torch.tensor([whole for whole, _ in pieces], dtype=grid.dtype) - margin
         low = torch.tensor([piece.start for _, piece in pieces], dtype=grid.dtype)
         part = torch.tensor([piece.stop - piece.start for _, piece in pieces], dtype=grid.dtype) - margin
-        return grid * (size / part) + ((size - 2 * low) / part - 1)
+        return torch.addcmul((size - 2 * low) / part - 1, grid, size / part)
 
     def _sample(self, values: torch.Tensor, mode: str, params: dict[str, Any]) -> torch.Tensor:
         if params["grid"] is None:
@@ -96,23 +96,36 @@ class MapSpatialTransform(SpatialTransform):
             # Slabs are slices of a volume: along the third axis it is not zoomed.
             axes = len(params["affine"]) + (len(background) > 1)
             zoom = abs(float(torch.linalg.det(torch.as_tensor(params["affine"])))) ** (1 / axes)
+        outside = self._outside(params["grid"], distances.shape[1:])
         # To nnU-Net a border voxel reaches half a voxel beyond its centre: lesions there are no outside.
-        excess = self._excess(params["grid"], distances.shape[1:]) * background
-        if excess.any():
-            border_labels = self._sample(labels.float(), "nearest", params)
-            shape = (-1, *background.shape)
-            sampled = self.layout.continue_outward(sampled.view(shape), excess, border_labels).view(sampled.shape)
+        chosen = background[:, outside]
+        if chosen.any():
+            # Few points, so all that follows is done for them alone.
+            points = params["grid"][outside]
+            excess = self._excess(points, distances.shape[1:]).expand_as(chosen)[chosen]
+            line = points.view(*(1,) * points.shape[1], *points.shape)
+            border_labels = self._sample(labels.float(), "nearest", params | {"grid": line[0]}).view_as(chosen)[chosen]
+            stacked = sampled.view(-1, *background.shape)
+            sampled = self.layout.continue_outward(stacked, background & outside, excess, border_labels).view_as(
+                sampled
+            )
         return sampled.div_(zoom)
 
-    def _excess(self, grid: torch.Tensor, shape: torch.Size) -> torch.Tensor:
-        """How far each sample point lies beyond the outermost voxel centres, in mm."""
-        size = torch.tensor(shape[::-1], dtype=grid.dtype)  # grid_sample counts axes from the last
-        spacing = torch.tensor(self.spacing_mm[-len(shape) :][::-1], dtype=grid.dtype)
+    def _outside(self, grid: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+        """(X, Y[, Z]) whether a sample point lies beyond the outermost voxel centres."""
+        outside = torch.zeros(grid.shape[:-1], dtype=torch.bool)
+        for axis, size in enumerate(shape[::-1]):  # grid_sample counts axes from the last
+            # Rounding of the grid must not turn border voxels into outside.
+            outside |= grid[..., axis].abs() * ((size - int(self.align_corners)) / 2) > (size - 1) / 2 + 1e-3
+        return outside
+
+    def _excess(self, points: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+        """(N) mm that each of (N, axes) sample points lies beyond the outermost voxel centres."""
+        size = torch.tensor(shape[::-1], dtype=points.dtype)
+        spacing = torch.tensor(self.spacing_mm[-len(shape) :][::-1], dtype=points.dtype)
         # From the middle the outermost centre is (size - 1) / 2 voxels away; see `_within` for the grid's unit.
-        beyond = (grid.abs() * ((size - int(self.align_corners)) / 2)).sub_((size - 1) / 2)
-        # Rounding of the grid must not turn border voxels into outside.
-        beyond = torch.threshold_(beyond, 1e-3, 0).mul_(spacing)
-        return torch.linalg.vector_norm(beyond, dim=-1)
+        beyond = (points.abs() * ((size - int(self.align_corners)) / 2) - (size - 1) / 2).clamp_min(0)
+        return torch.linalg.vector_norm(beyond * spacing, dim=-1)
 
 
 class ComputeMaps(BasicTransform):
