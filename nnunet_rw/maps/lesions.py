@@ -142,8 +142,10 @@ def lesion_volume_map(
     labels = as_labels(labels)
     voxel_mm3 = float(np.prod(as_spacing(spacing, labels.ndim)))
     box, _, ids = _ids_in_box(labels, as_connectivity(connectivity, labels.ndim), ignore_label)
+    foreground = ids > 0
+    ids = ids[foreground]
     volumes = np.zeros(labels.shape, np.float32)
-    volumes[box] = (np.bincount(ids[ids > 0], minlength=1) * voxel_mm3).astype(np.float32)[ids]
+    volumes[box][foreground] = (np.bincount(ids) * voxel_mm3).astype(np.float32)[ids]
     return volumes
 
 
@@ -181,9 +183,10 @@ def inverse_volume_weights(
     box = foreground_box(components)
     if box is None:
         return np.ones(components.shape, np.float32)
-    inside = components[box]
-    voxels = np.bincount(inside[inside > 0])
-    voxels[0] = components.size - voxels.sum()
+    foreground = components[box] > 0
+    ids = components[box][foreground]
+    voxels = np.bincount(ids)
+    voxels[0] = components.size - len(ids)
     count = np.count_nonzero(voxels[1:])
     table = (components.size / ((count + 1) * np.maximum(voxels, 1))) ** power  # ids may have no voxel
     table = np.clip(table, w_min, w_max)
@@ -191,7 +194,7 @@ def inverse_volume_weights(
         table /= (table[1:] * voxels[1:]).sum() / voxels[1:].sum()
         table[0] = 1.0
     weights = np.full(components.shape, table[0], np.float32)
-    weights[box] = table.astype(np.float32)[inside]
+    weights[box][foreground] = table.astype(np.float32)[ids]
     return weights
 
 
