@@ -4,9 +4,23 @@ import argparse
 from importlib import import_module
 
 from benchmarks.harness import write_result
+from benchmarks.tables import update_documents
 from nnunet_rw.report.table import text_table
 
-NAMES = ("lesion_count", "evaluation")
+NAMES = (
+    "maps",
+    "dataset_maps",
+    "store",
+    "growth",
+    "loader",
+    "losses",
+    "per_lesion",
+    "lesion_count",
+    "evaluation",
+    "gpu",
+)
+# These want a GPU, or rivals that pin other versions than nnU-Net.
+ONLY_BY_NAME = ("evaluation", "gpu")
 
 
 def _cell(value: object) -> str:
@@ -14,13 +28,28 @@ def _cell(value: object) -> str:
 
 
 parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; default: all")
-chosen = parser.parse_args().names or NAMES
+parser.add_argument(
+    "names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; default: all but {' and '.join(ONLY_BY_NAME)}"
+)
+parser.add_argument(
+    "-d", "--dataset", nargs="+", default=[], help="preprocessed ones, of store, and one to train on, of gpu"
+)
+parser.add_argument("--tables", action="store_true", help="measure nothing: draw the documentation's tables anew")
+arguments = parser.parse_args()
+if arguments.tables:
+    print(f"changed: {', '.join(update_documents()) or 'nothing'}")
+    raise SystemExit
+chosen = arguments.names or [name for name in NAMES if name not in ONLY_BY_NAME]
 unknown = sorted(set(chosen) - set(NAMES))
 if unknown:
     parser.error(f"unknown benchmark {', '.join(unknown)}; known: {', '.join(NAMES)}")
 for name in chosen:
-    rows = import_module(f"benchmarks.{name}").run()
+    options: dict[str, object] = {}
+    if name == "store":
+        options = {"datasets": arguments.dataset}
+    if name == "gpu" and arguments.dataset:
+        options = {"dataset": arguments.dataset[0]}
+    rows = import_module(f"benchmarks.{name}").run(**options)
     columns = list(dict.fromkeys(column for row in rows for column in row))
     cells = [[_cell(row.get(column, "")) for column in columns] for row in rows]
     print(f"{name}\n\n{text_table(columns, cells)}\n\n{write_result(name, rows)}\n")

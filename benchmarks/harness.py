@@ -69,6 +69,12 @@ def write_result(name: str, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
+def read_rows(name: str) -> list[dict[str, Any]]:
+    """Rows of ``results/<name>.json``; none where it was not measured."""
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
+
+
 def _cpuinfo() -> list[str]:
     path = Path("/proc/cpuinfo")
     return path.read_text().splitlines() if path.is_file() else []

@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
+from spatial_transforms import spatial
 
 from nnunet_rw.layout import MapLayout
 from nnunet_rw.maps.kinds import KINDS, LESION_IDS, compute_distances
 from nnunet_rw.stored_maps import MapPatch, StoredMaps
-from nnunet_rw.transforms import MapSpatialTransform
 
 SPACING_MM = (1.0, 1.5, 2.0)
 SHAPE = (24, 26, 22)
@@ -41,22 +40,10 @@ def make_patch(make_dataset, blobs):
 
 def moved(patch, layout, zoom, angle, late, size=12):
     """Labels and maps of the patch's centre, zoomed and rotated."""
-    stock = SpatialTransform(
-        (size,) * patch.labels.ndim,
-        patch_center_dist_from_border=0,
-        random_crop=False,
-        p_rotation=float(angle > 0),
-        rotation=(-angle, angle),
-        p_scaling=float(zoom is not None),
-        scaling=(zoom, zoom),
-        p_synchronize_scaling_across_axes=1,
-        border_mode_seg="constant",
-        padding_value_seg=-1,
-    )
     np.random.seed(4)
     maps = {"map_patch": patch} if late else {"regression_target": patch.whole()}
     sample = {"image": torch.zeros(1, *patch.labels.shape), "segmentation": patch.labels[None].to(torch.int16)}
-    sample = MapSpatialTransform(stock, layout, SPACING_MM)(**sample, **maps)
+    sample = spatial((size,) * patch.labels.ndim, layout, SPACING_MM, zoom, angle)(**sample, **maps)
     assert "map_patch" not in sample
     return sample["segmentation"][0], sample["regression_target"]
 

@@ -9,6 +9,7 @@ from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from batchgeneratorsv2.transforms.utils.pseudo2d import Convert2DTo3DTransform, Convert3DTo2DTransform
 from batchgeneratorsv2.transforms.utils.random import RandomTransform
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from spatial_transforms import spatial
 
 from nnunet_rw.layout import MapLayout, lesion_table_tensor
 from nnunet_rw.maps.kinds import (
@@ -62,23 +63,6 @@ def make_sample(labels, layout, spacing=ISOTROPIC, channels=1):
         "segmentation": torch.from_numpy(labels[None].astype(np.int16)),
         "regression_target": torch.from_numpy(stacked_maps(labels, layout, spacing)),
     }
-
-
-def spatial(patch_size, layout, spacing=ISOTROPIC, zoom=None, angle=0.0):
-    """nnU-Net's spatial transform as its trainer sets it up, always applied, knowing maps."""
-    stock = SpatialTransform(
-        patch_size,
-        patch_center_dist_from_border=0,
-        random_crop=False,
-        p_rotation=float(angle > 0),
-        rotation=(-angle, angle),
-        p_scaling=float(zoom is not None),
-        scaling=(zoom, zoom),
-        p_synchronize_scaling_across_axes=1,
-        border_mode_seg="constant",
-        padding_value_seg=-1,
-    )
-    return MapSpatialTransform(stock, layout, spacing)
 
 
 def percentile_of_error(carried, expected, where):

@@ -1,0 +1,92 @@
+"""The documentation's tables are those of the results; the loops that we compare with agree with the package."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from benchmarks import harness, maps, tables
+from benchmarks.inputs import MS_SPACING_MM, ms_labels
+from benchmarks.memory import peak_rss_mib
+from benchmarks.targets import TARGETS, Target
+
+
+@pytest.mark.parametrize("path", tables.DOCUMENTS, ids=lambda path: path.name)
+def test_tables_of_the_documentation(path):
+    text = path.read_text(encoding="utf-8")
+    assert "<!-- table: " in text
+    assert tables.updated(text) == text, "Run: python -m benchmarks --tables"
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.what)
+def test_targets_are_measured(target):
+    measured = target.measured
+    if measured is None:
+        assert target.result.startswith("gpu")
+        pytest.skip("There is no result of a GPU yet.")
+    assert measured > 0
+    assert target.met == (measured >= target.limit if target.at_least else measured <= target.limit)
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    monkeypatch.setattr(harness, "RESULTS", tmp_path)
+    rows = [{"loss": "a", "ratio": 0.5}, {"loss": "b", "ratio": 2.0}, {"loss": "c"}]
+    harness.write_result("some", rows)
+
+
+class TestTables:
+    def test_markdown(self, results):
+        table = tables.Table("some", {"name": ("loss", ""), "of it": ("ratio", ".1f")})
+        assert table.markdown() == "| name | of it |\n| --- | --- |\n| a | 0.5 |\n| b | 2.0 |\n| c |  |\n"
+
+    def test_targets(self, results):
+        wanted = (
+            Target("first", "some", "ratio", 1.0, where={"loss": "a"}),
+            Target("second", "some", "ratio", 3.0, True, {"loss": "b"}),
+            Target("third", "absent", "ratio", 1.0),
+        )
+        assert tables.targets_table(wanted).splitlines()[2:] == [
+            "| first | ≤ 1 | 0.5 | yes |",
+            "| second | ≥ 3 | 2 | **no** |",
+            "| third | ≤ 1 | no GPU at hand |  |",
+        ]
+
+    def test_several_rows_for_a_target(self, results):
+        with pytest.raises(ValueError, match="one row of some for 'first', but got 3"):
+            _ = Target("first", "some", "loss", 1.0).measured
+
+    def test_text_outside_of_tables_stays(self, results, monkeypatch):
+        monkeypatch.setitem(tables.TABLES, "some", tables.Table("some", {"name": ("loss", "")}))
+        text = "before\n<!-- table: some -->\nold\n<!-- end -->\nafter <!-- end -->\n"
+        expected = (
+            "before\n<!-- table: some -->\n| name |\n| --- |\n| a |\n| b |\n| c |\n<!-- end -->\nafter <!-- end -->\n"
+        )
+        assert tables.updated(text) == expected
+        assert tables.updated(expected) == expected
+
+
+@pytest.mark.parametrize("what", [maps.REGION_WISE, maps.LESION_VOLUMES, maps.WEIGHTS])
+def test_loops_of_the_papers_codes_agree(what):
+    # Real lesions, and an organ beside them.
+    labels = ms_labels()[48:88, 40:90, 45:85]
+    labels = np.where(labels == 1, 2, 0).astype(np.uint8)
+    labels[2:20, 3:9] = 1
+    ours, reference = (step() for step in maps._rivals(labels, MS_SPACING_MM)[what].values())
+    assert ours.dtype == reference.dtype == np.float32
+    if what == maps.REGION_WISE:
+        np.testing.assert_allclose(ours, reference, atol=1e-6)
+    else:
+        np.testing.assert_array_equal(ours, reference)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_peak_memory_of_the_process():
+    # 64 MiB that are given back, and 16 that stay.
+    kept = []
+
+    def step():
+        np.ones(2**26, np.uint8)
+        kept.append(np.ones(2**24, np.uint8))
+
+    assert peak_rss_mib(step) == pytest.approx(64, abs=20)
