@@ -17,6 +17,10 @@ from nnunet_rw.run_session import peak_host_mib, this_session
 from nnunet_rw.seeded_run import SeededRun
 from nnunet_rw.trainer import replaced
 
+# "0": predict validation cases as they are and not mirrored along each axis too. With 8 predictions a patch, nnU-Net's
+# validation on a CPU takes as long as a short training, and its own commands have no option for it.
+VALIDATION_TTA = "nnUNet_rw_validation_tta"
+
 
 class TimedBatches:
     """An iterator that measures how long it is waited for.
@@ -55,6 +59,7 @@ class RecordedRun(SeededRun):
     trainer_name: str
     save_every: int
     dataloader_train: Any
+    inference_allowed_mirroring_axes: tuple[int, ...] | None
 
     def __init__(
         self,
@@ -119,9 +124,12 @@ class RecordedRun(SeededRun):
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         record = read_run_record(self.output_folder) if self.local_rank == 0 else None
         started = perf_counter()
-        super().perform_actual_validation(save_probabilities)
+        tta = os.environ.get(VALIDATION_TTA) != "0"
+        with replaced(self, "inference_allowed_mirroring_axes", self.inference_allowed_mirroring_axes if tta else None):
+            super().perform_actual_validation(save_probabilities)
         if record is not None:
-            write_run_record(self.output_folder, replace(record, validation_seconds=perf_counter() - started))
+            seconds = perf_counter() - started
+            write_run_record(self.output_folder, replace(record, validation_seconds=seconds, validation_tta=tta))
 
     def _record_epoch(self) -> None:
         seconds = perf_counter() - self._epoch_started

@@ -125,6 +125,8 @@ class RunRecord:
     epochs : tuple of Epoch
     validation_seconds : float, optional
         Of nnU-Net's validation after the last epoch; None before it.
+    validation_tta : bool, optional
+        Whether that mirrored each case (test-time augmentation); None before it, and in older records, which did.
     version : 1
         Of the format.
     """
@@ -148,6 +150,7 @@ class RunRecord:
     sessions: tuple[Session, ...]
     epochs: tuple[Epoch, ...]
     validation_seconds: float | None = None
+    validation_tta: bool | None = None
 
     @property
     def finished(self) -> bool:

@@ -208,14 +208,14 @@ class RWTrainer(nnUNetTrainer):
 
 
 @contextmanager
-def replaced(module: Any, name: str, value: Any) -> Iterator[None]:
-    """The module's global changed for a while: nnU-Net names its loader class inside a method of sixty lines."""
-    original = getattr(module, name)
-    setattr(module, name, value)
+def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """An attribute changed for a while, such as a global that nnU-Net names inside a method of sixty lines."""
+    original = getattr(owner, name)
+    setattr(owner, name, value)
     try:
         yield
     finally:
-        setattr(module, name, original)
+        setattr(owner, name, original)
 
 
 def _run_on_first_rank(function: Any) -> None:

@@ -13,7 +13,7 @@ from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as stock
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_rw.export import export_model
-from nnunet_rw.recorded_run import TimedBatches, loss_formula
+from nnunet_rw.recorded_run import VALIDATION_TTA, TimedBatches, loss_formula
 from nnunet_rw.run_iterations import ITERATIONS_FILE
 from nnunet_rw.run_record import RUN_FILE, content_hash, read_iterations, read_run_record
 from nnunet_rw.run_session import this_session
@@ -291,6 +291,24 @@ def test_other_splits_or_plans_than_before_stop_a_continued_training(dataset, fi
         continued(name).run_training()
 
 
+@pytest.mark.parametrize(("variable", "axes"), [(None, (0, 1, 2)), ("1", (0, 1, 2)), ("0", None)])
+def test_validation_without_mirroring(monkeypatch, variable, axes):
+    seen = []
+    monkeypatch.setattr(
+        nnUNetTrainer,
+        "perform_actual_validation",
+        lambda trainer, probabilities: seen.append((trainer.inference_allowed_mirroring_axes, probabilities)),
+    )
+    if variable is not None:
+        monkeypatch.setenv(VALIDATION_TTA, variable)
+    trainer = make_trainer("nnUNetTrainer_1epochs_1iterations_seed5")
+    trainer.inference_allowed_mirroring_axes = (0, 1, 2)
+    trainer.perform_actual_validation(True)
+    assert seen == [(axes, True)]
+    # A checkpoint written afterwards says what prediction may do.
+    assert trainer.inference_allowed_mirroring_axes == (0, 1, 2)
+
+
 def test_the_seconds_of_the_validation_are_added(nnunet, thread_pools):
     name = "RWTrainer_1epochs_1iterations_seed5"
     started = time.perf_counter()
@@ -305,6 +323,7 @@ def test_the_seconds_of_the_validation_are_added(nnunet, thread_pools):
     second = read_run_record(folder)
     assert second.validation_seconds != first.validation_seconds
     assert (second.sessions, second.epochs) == (first.sessions, first.epochs)
+    assert first.validation_tta is second.validation_tta is True
     # A training that goes on has not validated yet.
     continued(name).on_train_start()
     assert read_run_record(folder).validation_seconds is None

@@ -68,12 +68,22 @@ class Execution(_Strict):
 
 
 class EvaluationOptions(_Strict):
-    """As of `nnunet_rw.evaluation.case_evaluation.EvaluationSettings`; `froc` writes and reads probabilities."""
+    """As of `nnunet_rw.evaluation.case_evaluation.EvaluationSettings`, and how cases are predicted.
+
+    Attributes
+    ----------
+    connectivity, min_volume_mm3, tolerance_mm
+    froc : bool
+        Write and read probabilities.
+    tta : bool
+        Mirror each case along each axis (test-time augmentation), as nnU-Net does.
+    """
 
     connectivity: Literal[6, 18, 26] = 26
     min_volume_mm3: float = Field(default=0.0, ge=0)
     tolerance_mm: float = Field(default=1.0, gt=0)
     froc: bool = True
+    tta: bool = True
 
 
 class Specification(_Strict):

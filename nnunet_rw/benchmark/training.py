@@ -15,6 +15,7 @@ from nnunet_rw.benchmark.jobs import Job, full_trainer_name, plans_name
 from nnunet_rw.benchmark.specification import Specification
 from nnunet_rw.files import nnunet_folder
 from nnunet_rw.preprocessed import dataset_folder
+from nnunet_rw.recorded_run import VALIDATION_TTA
 from nnunet_rw.run_record import content_hash, read_run_record
 
 _LOADING_PROCESSES = "nnUNet_n_proc_DA"
@@ -41,6 +42,7 @@ def train(specification: Specification, job: Job, threads: int) -> None:
     if specification.device == "cpu":
         # One process loads and trains: on few cores more only wait for each other.
         os.environ[_LOADING_PROCESSES] = "0"
+    os.environ[VALIDATION_TTA] = "1" if specification.evaluation.tta else "0"
     torch.set_num_threads(threads if specification.device == "cpu" else 1)
     print(_command(specification, job, checkpoint))
     run_training(
@@ -65,10 +67,14 @@ def fold_folder(specification: Specification, job: Job) -> Path:
 
 
 def is_trained(specification: Specification, job: Job) -> bool:
-    """Whether nnU-Net has trained and validated, with probabilities if those are wanted."""
+    """Whether nnU-Net has trained and validated, mirroring and with probabilities if that is wanted."""
     fold = fold_folder(specification, job)
     # Written last by nnU-Net.
     if not (fold / "checkpoint_final.pth").is_file() or not (fold / "validation" / "summary.json").is_file():
+        return False
+    record = read_run_record(fold)
+    # Older records do not say so, but all mirrored.
+    if record is not None and (record.validation_tta is not False) != specification.evaluation.tta:
         return False
     if not specification.evaluation.froc:
         return True

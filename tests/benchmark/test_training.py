@@ -1,16 +1,19 @@
 """What is done of a training, and what it goes on from."""
 
 import json
+import os
 from dataclasses import replace
 
 import pytest
 import torch
 from benchmark_results import write_run
 
+from nnunet_rw.benchmark import training
 from nnunet_rw.benchmark.jobs import Job
 from nnunet_rw.benchmark.specification import specification_of
 from nnunet_rw.benchmark.tasks import Task
 from nnunet_rw.benchmark.training import check_same_conditions, fold_folder, is_trained, usable_checkpoint
+from nnunet_rw.recorded_run import VALIDATION_TTA
 from nnunet_rw.run_record import content_hash, write_run_record
 
 TASK = Task("Task04_Hippocampus", "Dataset004_Hippocampus")
@@ -18,9 +21,9 @@ JOB = Job("train", TASK, "RWTrainer", seed=1, fold=0)
 SPLITS = [{"train": ["c"], "val": ["a", "b"]}]
 
 
-def specification(froc=True):
+def specification(froc=True, tta=True):
     values = {"tasks": [TASK.name], "trainers": ["RWTrainer"], "epochs": 2, "plans": "small"}
-    return specification_of({**values, "evaluation": {"froc": froc}}, "here")
+    return specification_of({**values, "evaluation": {"froc": froc, "tta": tta}}, "here")
 
 
 @pytest.fixture
@@ -59,6 +62,26 @@ def test_trained_means_validated_with_what_is_asked_for(fold):
     assert not is_trained(specification(), JOB)
     (fold / "validation" / "b.npz").touch()
     assert is_trained(specification(), JOB)
+
+
+@pytest.mark.parametrize("recorded", [None, True, False])
+def test_trained_means_mirrored_or_not_as_asked_for(fold, tmp_path, recorded):
+    (fold / "checkpoint_final.pth").touch()
+    (fold / "validation").mkdir()
+    (fold / "validation" / "summary.json").touch()
+    record = write_run(tmp_path, TASK.dataset, "RWTrainer", 1, 0).record
+    write_run_record(fold, replace(record, validation_tta=recorded))
+    # All mirrored before there was a choice.
+    assert is_trained(specification(froc=False, tta=True), JOB) == (recorded is not False)
+    assert is_trained(specification(froc=False, tta=False), JOB) == (recorded is False)
+
+
+@pytest.mark.parametrize(("tta", "expected"), [(True, "1"), (False, "0")])
+def test_mirroring_is_told_to_the_training(fold, monkeypatch, tta, expected):
+    seen = []
+    monkeypatch.setattr(training, "run_training", lambda *_, **__: seen.append(os.environ[VALIDATION_TTA]))
+    training.train(specification(tta=tta), JOB, threads=1)
+    assert seen == [expected]
 
 
 def test_checkpoints_in_the_order_of_nnunet(fold):

@@ -2,6 +2,8 @@
 
 import pytest
 
+from nnunet_rw.benchmark.run import Benchmark
+
 DATASET = "Dataset004_Hippocampus"
 
 
@@ -48,6 +50,19 @@ def test_the_command_line_goes_before_the_file(hippocampus, succeeds, tmp_path):
     text = succeeds("benchmark", file, "-o", tmp_path / "out", "-f", 1, "--dry-run")
     assert f"train/{DATASET}/nnUNetTrainer/seed1/fold1" in text
     assert "fold0" not in text
+
+
+def test_what_is_left_out(hippocampus, succeeds, tmp_path, monkeypatch):
+    seen = []
+
+    def benchmark(folder, specification):
+        seen.append(specification.evaluation)
+        return Benchmark(folder, specification)
+
+    monkeypatch.setattr("nnunet_rw.benchmark.run.Benchmark", benchmark)
+    for left_out in ((), ("--no-froc",), ("--no-froc", "--no-tta")):
+        succeeds(*arguments(tmp_path / "out", "--trainers", "nnUNetTrainer", "--dry-run", *left_out))
+    assert [(options.froc, options.tta) for options in seen] == [(True, True), (False, True), (False, False)]
 
 
 def test_report_of_no_benchmark(fails, tmp_path):

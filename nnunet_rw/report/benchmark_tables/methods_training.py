@@ -36,7 +36,8 @@ def training_text(results: BenchmarkResults) -> str:
     folds, seeds = specification.folds, specification.seeds
     sentences = [
         f"All networks were nnU-Net's [@isensee2021nnunet], configuration `{specification.configuration}` with the "
-        f"plans {plans}, and its preprocessing, augmentation, deep supervision and sliding-window prediction.",
+        f"plans {plans}, and its preprocessing, augmentation, deep supervision and sliding-window prediction"
+        f"{'' if specification.evaluation.tta else ', but without its test-time mirroring'}.",
     ]
     if specification.plans == SMALL:
         sentences.append(

@@ -78,6 +78,10 @@ def test_settings(results):
     assert "tolerance of 2 mm" in text
     assert "6-connected" in text
     assert "Reference lesions below 3 mm3 were ignored" in text
+    assert "mirroring" not in text
+    specification = results.specification.model_copy(update={"evaluation": EvaluationOptions(tta=False)})
+    text = methods_text(replace(results, specification=specification))
+    assert "sliding-window prediction, but without its test-time mirroring." in text
 
 
 def test_empty_cases(results):
