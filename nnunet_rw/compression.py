@@ -15,7 +15,7 @@ from nnunet_rw.maps.kinds import LESION_IDS, LesionTable, distance_channels, les
 if TYPE_CHECKING:
     from nnunet_rw.store import MapSettings
 
-# nnU-Net's own codec, LZ4HC, takes four times as long for distances and compresses them no better.
+# nnU-Net's own codec, LZ4HC, takes three times as long for distances and compresses them no better.
 _FAST = {"codec": blosc2.Codec.ZSTD, "clevel": 1, "filters": [blosc2.Filter.SHUFFLE]}
 _COMPACT = {"codec": blosc2.Codec.ZSTD, "clevel": 5, "filters": [blosc2.Filter.SHUFFLE, blosc2.Filter.BYTEDELTA]}
 _FLOAT16_MAX = float(np.finfo(np.float16).max)

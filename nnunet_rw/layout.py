@@ -42,43 +42,42 @@ class MapLayout:
         sizes = [self.scheme.num_channels(kind) for kind in self.kinds]
         return dict(zip(self.kinds, stacked.split(sizes, dim=1), strict=True))
 
-    def continue_outward(
-        self, distances: torch.Tensor, beyond: torch.Tensor, excess: torch.Tensor, border_labels: torch.Tensor
+    def continued_outward(
+        self, distances: torch.Tensor, at_border: torch.Tensor, excess: torch.Tensor, border_labels: torch.Tensor
     ) -> torch.Tensor:
         """Distances beyond the image, where nnU-Net sees background.
 
         Parameters
         ----------
         distances : (D, ...)
-            Distance channels; beyond the image the value of the nearest voxel of it.
-        beyond : (...) bool
-            Where N values are to be continued; the others stay.
+            Distance channels within the image.
+        at_border : (D, N)
+            For N voxels beyond the image, the value of the nearest voxel of it.
         excess : (N)
-            Distance to the image, above 0, in the unit of the maps.
+            Their distance to the image, above 0, in the unit of the maps.
         border_labels : (N)
             The label of the nearest voxel of the image.
 
         Returns
         -------
-        (D, ...) tensor
-            Beyond the image: the border's value + excess where the border is outside the class, else excess. By the
-            triangle inequality this is never below the true distance, and equal to it straight outwards from the
-            nearest boundary. Never 0, which would say that a boundary is there. Maps of absent classes stay 0.
+        (D, N) tensor
+            The border's value + excess where the border is outside the class, else excess. By the triangle inequality
+            this is never below the true distance, and equal to it straight outwards from the nearest boundary. Never 0,
+            which would say that a boundary is there. Maps of absent classes stay 0.
         """
-        result = distances.clone()
-        for kind, values in self._distance_channels(result):
-            at_border = values[:, beyond]
+        pieces = []
+        channels = zip(self._distance_channels(distances), self._distance_channels(at_border), strict=True)
+        for (kind, values), (_, border) in channels:
             if kind == INTERIOR_DISTANCE:
-                continued = torch.where(self._in_background(border_labels), at_border, 0) + excess
-            else:
-                sign = torch.ones((len(values), 1), device=values.device)
-                if not self.scheme.regions:
-                    sign[0] = -1
-                # Of the whole channel: an interpolated value of a class that is present can be 0 too.
-                present = (values != 0).flatten(1).any(1)[:, None]
-                continued = sign * ((sign * at_border).clamp_min(0) + excess) * present
-            values[:, beyond] = continued
-        return result
+                pieces.append(torch.where(self._in_background(border_labels), border, 0) + excess)
+                continue
+            sign = torch.ones((len(values), 1), device=values.device)
+            if not self.scheme.regions:
+                sign[0] = -1
+            # Of the whole channel: an interpolated value of a class that is present can be 0 too.
+            present = (values != 0).flatten(1).any(1)[:, None]
+            pieces.append(sign * ((sign * border).clamp_min(0) + excess) * present)
+        return torch.cat(pieces)
 
     def _distance_channels(self, distances: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
         """Views, with their kind."""

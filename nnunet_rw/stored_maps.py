@@ -58,21 +58,36 @@ class StoredMaps:
             values = self._read(case, kind, shape, inside)
             maps[first : first + len(values)] = values  # other types are converted on the way
             first += len(values)
+        stacked = torch.from_numpy(maps)
         if not any(width for pair in padding for width in pair):
-            return torch.from_numpy(maps)
-        stacked = torch.from_numpy(np.pad(maps, [(0, 0), *padding], mode="edge"))
-        core = tuple(
-            slice(low, low + piece.stop - piece.start) for (low, _), piece in zip(padding, inside, strict=True)
-        )
-        border_labels = torch.from_numpy(np.pad(labels[core].numpy(), padding, mode="edge"))
-        distances = stacked[: self.layout.num_distances]
-        if len(distances):
-            excess = self._excess(inside, box)
-            beyond = excess > 0
-            stacked[: self.layout.num_distances] = self.layout.continue_outward(
-                distances, beyond, excess[beyond], border_labels[beyond]
+            return stacked
+        return self._continued(stacked, labels, padding)
+
+    def _continued(self, maps: torch.Tensor, labels: torch.Tensor, padding: Sequence[tuple[int, int]]) -> torch.Tensor:
+        """Maps (M, ...) widened by the padding, with the labels of all: ids of the border, distances grown outward."""
+        steps = [
+            torch.arange(-before, size + after) for (before, after), size in zip(padding, maps.shape[1:], strict=True)
+        ]
+        nearest = [step.clamp(0, size - 1) for step, size in zip(steps, maps.shape[1:], strict=True)]
+        squared = [
+            ((step - near) * spacing) ** 2 for step, near, spacing in zip(steps, nearest, self.spacing_mm, strict=True)
+        ]
+        within = [step == near for step, near in zip(steps, nearest, strict=True)]
+        beyond = ~(within[0][:, None, None] & within[1][:, None] & within[2])
+        x, y, z = beyond.nonzero(as_tuple=True)
+        border = (nearest[0][x], nearest[1][y], nearest[2][z])
+        result = maps.new_empty((len(maps), *beyond.shape))
+        core = tuple(slice(before, before + size) for (before, _), size in zip(padding, maps.shape[1:], strict=True))
+        result[(slice(None), *core)] = maps
+        values = maps[(slice(None), *border)]
+        number = self.layout.num_distances
+        if number:
+            excess = (squared[0][x] + squared[1][y] + squared[2][z]).sqrt()
+            values[:number] = self.layout.continued_outward(
+                maps[:number], values[:number], excess, labels[core][border]
             )
-        return stacked
+        result[:, x, y, z] = values
+        return result
 
     def lesions(self, case: str) -> LesionTable:
         """The lesions of a case."""
@@ -92,14 +107,6 @@ class StoredMaps:
                 f"got {array.shape}. Write it again: nnunet-rw maps --overwrite"
             )
         return array[(slice(None), *inside)]
-
-    def _excess(self, inside: tuple[slice, ...], box: Sequence[Sequence[int]]) -> torch.Tensor:
-        squared = torch.zeros(())
-        for axis, (piece, (low, high)) in enumerate(zip(inside, box, strict=True)):
-            position = torch.arange(low, high)
-            beyond = torch.maximum(piece.start - position, position - (piece.stop - 1)).clamp_min(0)
-            squared = squared[..., None] + (beyond * self.spacing_mm[axis]) ** 2
-        return squared.sqrt()
 
 
 class MapPatch:

@@ -96,19 +96,20 @@ class MapSpatialTransform(SpatialTransform):
             # Slabs are slices of a volume: along the third axis it is not zoomed.
             axes = len(params["affine"]) + (len(background) > 1)
             zoom = abs(float(torch.linalg.det(torch.as_tensor(params["affine"])))) ** (1 / axes)
-        outside = self._outside(params["grid"], distances.shape[1:])
+        # Few voxels lie beyond the image, so all that follows is done for them alone.
+        shape = distances.shape[1:]
+        outside = self._outside(params["grid"], shape).flatten().nonzero()[:, 0]
         # To nnU-Net a border voxel reaches half a voxel beyond its centre: lesions there are no outside.
-        chosen = background[:, outside]
+        chosen = background.flatten(1)[:, outside]
         if chosen.any():
-            # Few points, so all that follows is done for them alone.
-            points = params["grid"][outside]
-            excess = self._excess(points, distances.shape[1:]).expand_as(chosen)[chosen]
-            line = points.view(*(1,) * points.shape[1], *points.shape)
-            border_labels = self._sample(labels.float(), "nearest", params | {"grid": line[0]}).view_as(chosen)[chosen]
-            stacked = sampled.view(-1, *background.shape)
-            sampled = self.layout.continue_outward(stacked, background & outside, excess, border_labels).view_as(
-                sampled
-            )
+            points = params["grid"].flatten(0, -2)[outside]
+            excess = self._excess(points, shape).expand_as(chosen)[chosen]
+            line = points.view(*(1,) * (len(shape) - 1), *points.shape)
+            border_labels = self._sample(labels.float(), "nearest", params | {"grid": line}).view_as(chosen)[chosen]
+            slabs = torch.arange(len(background))[:, None] * background[0].numel()
+            beyond = (slabs + outside)[chosen]
+            channels = sampled.view(self.layout.num_distances, -1)
+            channels[:, beyond] = self.layout.continued_outward(channels, channels[:, beyond], excess, border_labels)
         return sampled.div_(zoom)
 
     def _outside(self, grid: torch.Tensor, shape: torch.Size) -> torch.Tensor:
