@@ -96,21 +96,27 @@ class MapSpatialTransform(SpatialTransform):
             # Slabs are slices of a volume: along the third axis it is not zoomed.
             axes = len(params["affine"]) + (len(background) > 1)
             zoom = abs(float(torch.linalg.det(torch.as_tensor(params["affine"])))) ** (1 / axes)
-        # Few voxels lie beyond the image, so all that follows is done for them alone.
-        shape = distances.shape[1:]
-        outside = self._outside(params["grid"], shape).flatten().nonzero()[:, 0]
+        self._carry_outward(sampled, labels, background, params)
+        return sampled.div_(zoom)
+
+    def _carry_outward(
+        self, sampled: torch.Tensor, labels: torch.Tensor, background: torch.Tensor, params: dict[str, Any]
+    ) -> None:
+        """Distances beyond the image, in place: for these voxels alone, since most lie within."""
+        grid, shape = params["grid"], labels.shape[1:]
+        outside = self._outside(grid, shape).flatten().nonzero()[:, 0]
         # To nnU-Net a border voxel reaches half a voxel beyond its centre: lesions there are no outside.
         chosen = background.flatten(1)[:, outside]
-        if chosen.any():
-            points = params["grid"].flatten(0, -2)[outside]
-            excess = self._excess(points, shape).expand_as(chosen)[chosen]
-            line = points.view(*(1,) * (len(shape) - 1), *points.shape)
-            border_labels = self._sample(labels.float(), "nearest", params | {"grid": line}).view_as(chosen)[chosen]
-            slabs = torch.arange(len(background))[:, None] * background[0].numel()
-            beyond = (slabs + outside)[chosen]
-            channels = sampled.view(self.layout.num_distances, -1)
-            channels[:, beyond] = self.layout.continued_outward(channels, channels[:, beyond], excess, border_labels)
-        return sampled.div_(zoom)
+        if not chosen.any():
+            return
+        points = grid.flatten(0, -2)[outside]
+        excess = self._excess(points, shape).expand_as(chosen)[chosen]
+        line = points.view(*(1,) * (len(shape) - 1), *points.shape)
+        border_labels = self._sample(labels.float(), "nearest", params | {"grid": line}).view_as(chosen)[chosen]
+        slabs = torch.arange(len(background))[:, None] * background[0].numel()
+        beyond = (slabs + outside)[chosen]
+        channels = sampled.view(self.layout.num_distances, -1)
+        channels[:, beyond] = self.layout.continued_outward(channels, channels[:, beyond], excess, border_labels)
 
     def _outside(self, grid: torch.Tensor, shape: torch.Size) -> torch.Tensor:
         """(X, Y[, Z]) whether a sample point lies beyond the outermost voxel centres."""
