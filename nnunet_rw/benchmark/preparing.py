@@ -5,20 +5,19 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import numpy as np
-from batchgenerators.utilities.file_and_folder_operations import load_json, save_json
-from nnunetv2.utilities.crossval_split import generate_crossval_split
+from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
 from nnunet_rw.benchmark.jobs import SMALL_PLANS, plans_name
 from nnunet_rw.benchmark.specification import SMALL, Specification
+from nnunet_rw.benchmark.splits import SPLITS_FILE, ensure_splits, given_splits, has_splits
 from nnunet_rw.benchmark.tasks import Task
 from nnunet_rw.benchmark.trainers import needed_maps
 from nnunet_rw.benchmark.workspace import Workspace
 from nnunet_rw.files import nnunet_folder
 from nnunet_rw.msd import download_task
 from nnunet_rw.msd_folder import ensure_converted
-from nnunet_rw.preprocessed import Preprocessed, open_preprocessed
+from nnunet_rw.preprocessed import open_preprocessed
 from nnunet_rw.preprocessing import preprocess_with_maps
 from nnunet_rw.small_plans import write_small_plans
 from nnunet_rw.writing import ensure_maps, list_cases
@@ -50,10 +49,10 @@ def prepare(workspace: Workspace, specification: Specification, task: Task, proc
     if specification.plans == SMALL and not (preprocessed / f"{SMALL_PLANS}.json").is_file():
         write_small_plans(preprocessed, name=SMALL_PLANS)
     data = open_preprocessed(task.dataset, specification.configuration, plans_name(specification))
-    splits = ensure_splits(data)
+    splits = ensure_splits(data, given_splits(specification, task))
     if max(specification.folds) >= splits:
         raise ValueError(
-            f"{preprocessed / 'splits_final.json'} has {splits} folds, from 0, but fold {max(specification.folds)} is "
+            f"{preprocessed / SPLITS_FILE} has {splits} folds, from 0, but fold {max(specification.folds)} is "
             "asked for. Give others with -f."
         )
     written = ensure_maps(data.data_folder, needed_maps(specification), data.settings, num_processes=processes)
@@ -66,7 +65,7 @@ def is_prepared(specification: Specification, task: Task) -> bool:
     return (
         is_preprocessed(specification, task)
         and (preprocessed / f"{plans_name(specification)}.json").is_file()
-        and (preprocessed / "splits_final.json").is_file()
+        and has_splits(preprocessed, given_splits(specification, task))
     )
 
 
@@ -82,20 +81,6 @@ def is_preprocessed(specification: Specification, task: Task) -> bool:
         return complete and set(list_cases(data.data_folder)) == set(cases)
     except (FileNotFoundError, ValueError):
         return False
-
-
-def ensure_splits(data: Preprocessed) -> int:
-    """The number of folds; where there are no splits yet, nnU-Net's own are written.
-
-    By nnU-Net's first training, several at once would each write them.
-    """
-    path = data.dataset_folder / "splits_final.json"
-    if not path.is_file():
-        cases = list(np.sort(list_cases(data.data_folder)))
-        if len(cases) < 5:
-            raise ValueError(f"{data.dataset_folder.name} has {len(cases)} cases; five folds take five at least.")
-        save_json(generate_crossval_split(cases, seed=12345, n_splits=5), str(path))
-    return len(load_json(str(path)))
 
 
 def _ensure_dataset(workspace: Workspace, task: Task, processes: int) -> None:

@@ -106,4 +106,5 @@ class Benchmark:
 def _with_whole_paths(specification: Specification) -> Specification:
     """Jobs, and later commands, may run elsewhere."""
     tasks = tuple(str(Path(task).resolve()) if Path(task).is_dir() else task for task in specification.tasks)
-    return specification.model_copy(update={"tasks": tasks})
+    splits = {task: str(Path(path).resolve()) for task, path in specification.splits.items()}
+    return specification.model_copy(update={"tasks": tasks, "splits": splits})

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from nnunet_rw.files import write_atomically
 
@@ -96,6 +96,9 @@ class Specification(_Strict):
         (``Dataset004_Hippocampus``).
     trainers : tuple of str
         Without length and seed; the first is the baseline.
+    splits : dict of str to str
+        By task, without the path of its folder: a file like nnU-Net's ``splits_final.json``. Without one the task has
+        nnU-Net's five folds.
     configuration : str
     folds : tuple of int
     seeds : int
@@ -113,6 +116,7 @@ class Specification(_Strict):
 
     tasks: tuple[str, ...] = Field(min_length=1)
     trainers: tuple[str, ...] = Field(min_length=1)
+    splits: dict[str, str] = Field(default_factory=dict)
     configuration: str = "3d_fullres"
     folds: tuple[int, ...] = Field(default=(0, 1, 2, 3, 4), min_length=1)
     seeds: int = Field(default=1, ge=1)
@@ -140,6 +144,14 @@ class Specification(_Strict):
                 raise ValueError(
                     f"names of trainers without length or seed (epochs and seeds tell those), not {name!r}"
                 )
+        return values
+
+    @field_validator("splits")
+    @classmethod
+    def _of_tasks(cls, values: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        unknown = sorted(set(values) - {Path(task).name for task in info.data.get("tasks", ())})
+        if unknown:
+            raise ValueError(f"tasks of the benchmark, not {unknown[0]!r}")
         return values
 
     @field_validator("folds")

@@ -4,10 +4,10 @@ import json
 import shutil
 
 import pytest
-import torch
 
-from nnunet_rw.benchmark.preparing import ensure_splits, is_prepared, is_preprocessed, prepare
+from nnunet_rw.benchmark.preparing import is_prepared, is_preprocessed, prepare
 from nnunet_rw.benchmark.specification import specification_of
+from nnunet_rw.benchmark.splits import ensure_splits
 from nnunet_rw.benchmark.tasks import Task
 from nnunet_rw.benchmark.trainers import find_trainers, needed_maps
 from nnunet_rw.benchmark.workspace import Workspace
@@ -40,24 +40,6 @@ def test_an_array_that_is_missing_is_noticed(hippocampus):
     for path in list(folder.glob("hippocampus_004*")):
         path.unlink()
     assert not is_preprocessed(specification(), TASK)
-
-
-def test_splits_are_nnunet_s_own_and_kept(hippocampus, monkeypatch):
-    data = open_preprocessed(DATASET, "3d_fullres", "tiny")
-    assert ensure_splits(data) == 5
-    path = data.dataset_folder / "splits_final.json"
-    splits = json.loads(path.read_text())
-    # The trainer writes the same where there are none.
-    path.unlink()
-    trainer = find_trainers(specification())["nnUNetTrainer"]
-    plans = {**data.plans.plans, "continue_training": False}
-    built = trainer(plans, "3d_fullres", 0, data.dataset_json, torch.device("cpu"))
-    built.do_split()
-    assert json.loads(path.read_text()) == splits
-
-    path.write_text(json.dumps(splits[:2]))
-    assert ensure_splits(data) == 2
-    assert json.loads(path.read_text()) == splits[:2]
 
 
 def test_too_few_cases_or_folds(hippocampus, tmp_path):

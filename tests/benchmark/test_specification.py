@@ -53,6 +53,7 @@ def test_written_and_read_again(tmp_path):
         ({"device": "tpu"}, "'device': expected 'cpu', 'cuda' or 'mps', but got 'tpu'"),
         ({"evaluation": {"connectivity": 8}}, "'evaluation.connectivity': expected 6, 18 or 26, but got 8"),
         ({"tasks": None}, "'tasks': expected a valid tuple, but got None"),
+        ({"splits": {"Task4": "a.json"}}, "'splits': expected tasks of the benchmark, not 'Task4'"),
     ],
 )
 def test_mistakes(change, message):

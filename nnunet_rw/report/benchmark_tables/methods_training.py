@@ -51,6 +51,9 @@ def training_text(results: BenchmarkResults) -> str:
         f"cross-validation, with {_counted(seeds, 'random seed')}{' each' if seeds > 1 else ''}"
         f"{' (0 to ' + str(seeds - 1) + ')' if seeds > 1 else ' (0)'}."
     )
+    if specification.splits:
+        given = listed(f"`{task}`" for task in specification.splits)
+        sentences.append(f"Folds of {given} were given by the authors, not drawn at random.")
     devices = listed(dict.fromkeys(device_text(session) for session in _sessions(results)))
     return " ".join([*sentences, *([f"Trainings ran on: {devices}."] if devices else [])])
 

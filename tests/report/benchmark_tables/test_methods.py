@@ -82,6 +82,10 @@ def test_settings(results):
     specification = results.specification.model_copy(update={"evaluation": EvaluationOptions(tta=False)})
     text = methods_text(replace(results, specification=specification))
     assert "sliding-window prediction, but without its test-time mirroring." in text
+    assert "given by the authors" not in text
+    specification = results.specification.model_copy(update={"splits": {"Task11_MSLesion": "by_patient.json"}})
+    text = methods_text(replace(results, specification=specification))
+    assert "Folds of `Task11_MSLesion` were given by the authors, not drawn at random." in text
 
 
 def test_empty_cases(results):
