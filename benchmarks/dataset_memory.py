@@ -10,6 +10,7 @@ from typing import Any
 from benchmarks.child import in_child
 from benchmarks.dataset_shares import COMMAND_KINDS
 from benchmarks.inputs import CT_SHAPE, organ_labels
+from benchmarks.memory import status_mib
 from benchmarks.preprocessed_folder import settings_of, write_preprocessed
 from nnunet_rw.maps.kinds import KINDS
 from nnunet_rw.store import write_case
@@ -57,13 +58,7 @@ def peaks_mib(data_folder: str, num_classes: int, kinds: Sequence[str]) -> dict[
     """Most resident memory of this process before its first case, and after all cases."""
     settings = settings_of(num_classes)
     cases = list_cases(data_folder)
-    start = _peak_mib()
+    start = status_mib("VmHWM")
     for case in cases:
         write_case(data_folder, case, kinds, settings)
-    return {"start_mib": start, "peak_mib": _peak_mib()}
-
-
-def _peak_mib() -> float:
-    """Linux alone tells it; `resource.getrusage` would count what the process that started this one had in memory."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
+    return {"start_mib": start, "peak_mib": status_mib("VmHWM")}

@@ -39,14 +39,17 @@ def peak_rss_mib(step: Callable[[], Any]) -> float:
 
     For a process of its own, see `benchmarks.child`.
     """
-    process = Path("/proc/self")
-    before = _status_kib("VmRSS")
-    (process / "clear_refs").write_text("5")  # the peak is counted from here
+    before = status_mib("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
     step()
-    return (_status_kib("VmHWM") - before) / 1024
+    return status_mib("VmHWM") - before
 
 
-def _status_kib(name: str) -> int:
+def status_mib(name: str) -> float:
+    """Memory of this process as Linux tells it: resident ("VmRSS"), or the most of it so far ("VmHWM").
+
+    `resource.getrusage` would count what the process that started this one had in memory.
+    """
     found = re.search(rf"^{name}:\s*(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
     assert found is not None
-    return int(found[1])
+    return int(found[1]) / 1024
