@@ -3,8 +3,8 @@
 import argparse
 from importlib import import_module
 
+from benchmarks.documents import update_documents
 from benchmarks.harness import write_result
-from benchmarks.tables import update_documents
 from nnunet_rw.report.table import text_table
 
 NAMES = (

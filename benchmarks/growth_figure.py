@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 
 from benchmarks.child import CHECKOUT
-from benchmarks.harness import RESULTS
+from benchmarks.harness import read_rows
 
 FIGURE = CHECKOUT / "docs" / "images" / "growth.png"
 _PANELS = {
@@ -65,7 +64,7 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 def main() -> None:
     """Draw the figure of the documentation."""
-    draw(json.loads((RESULTS / "growth.json").read_text())["rows"], FIGURE)
+    draw(read_rows("growth"), FIGURE)
     print(FIGURE)
 
 

@@ -7,7 +7,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -69,10 +69,16 @@ def write_result(name: str, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-def read_rows(name: str) -> list[dict[str, Any]]:
-    """Rows of ``results/<name>.json``; none where it was not measured."""
+def read_rows(name: str, where: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+    """Rows of ``results/<name>.json`` with these keys and values; none where it was not measured."""
     path = RESULTS / f"{name}.json"
-    return json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
+    return matching(rows, where or {})
+
+
+def matching(rows: Sequence[dict[str, Any]], where: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Those that have these keys and values."""
+    return [row for row in rows if all(row.get(key) == value for key, value in where.items())]
 
 
 def _cpuinfo() -> list[str]:

@@ -21,8 +21,6 @@ from nnunet_rw.losses.deep_supervision import StockLoss
 
 STOCK = "nnU-Net's Dice + CE"
 RRW, IW_DICE_CE, WITH_RRW = "RRW", "IW-Dice + IW-CE", "nnU-Net's Dice + CE + RRW"
-# The third is nnU-Net's loss and more, so it cannot be cheaper.
-WITH_TARGET = (RRW, IW_DICE_CE)
 _BALANCED = {"reweight": "inverse_volume", "power": 0.5, "normalise": True}
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from benchmarks.dataset_maps import CT
 from benchmarks.harness import read_rows
-from benchmarks.targets import matches
+from benchmarks.inputs import CT_SHAPE
+from benchmarks.store import BOTH, PREPROCESSED
+from benchmarks.synthetic_dataset import DATASET
+from benchmarks.tables import markdown_table
 
-CT, BOTH = "CT, synthetic", "interior_distance and lesion_ids"
-PREPROCESSED = "nnU-Net's data and segmentation"
-SYNTHETIC = "Dataset901_Benchmark"
 PROCESSES, NODES = 16, 10
 
 
@@ -70,14 +71,13 @@ class Rates:
     def measured(cls) -> Rates:
         classes = sorted(
             (row["classes"], row["nanoseconds_per_voxel"])
-            for row in _rows("growth", grows="classes", computation="lesion ids")
+            for row in read_rows("growth", {"grows": "classes", "computation": "lesion ids"})
         )
         (fewest, cheap), (most, dear) = classes[0], classes[-1]
-        (throughput,) = _rows("dataset_maps", measured="throughput", dataset=CT, processes=1)
-        (plain,) = _rows("store", dataset=SYNTHETIC, stored=BOTH, compact=False)
-        (compact,) = _rows("store", dataset=SYNTHETIC, stored=BOTH, compact=True)
-        (arrays,) = _rows("store", dataset=SYNTHETIC, stored=PREPROCESSED, compact=False)
-        memory = _rows("dataset_maps", measured="memory", shape="512x512x300")
+        (throughput,) = read_rows("dataset_maps", {"measured": "throughput", "dataset": CT, "processes": 1})
+        plain, compact = read_rows("store", {"dataset": DATASET, "stored": BOTH})
+        arrays, _ = read_rows("store", {"dataset": DATASET, "stored": PREPROCESSED})
+        memory = read_rows("dataset_maps", {"measured": "memory", "shape": "x".join(map(str, CT_SHAPE))})
         return cls(
             throughput["mvoxels_per_second"],
             (dear - cheap) / (most - fewest) / 1e3,
@@ -87,10 +87,6 @@ class Rates:
             max(row["bytes_per_voxel"] for row in memory),
             plain["milliseconds_to_check_a_case"] / 1e3,
         )
-
-
-def _rows(result: str, **where: object) -> list[dict]:
-    return [row for row in read_rows(result) if matches(row, where)]
 
 
 def scaling_cells(dataset: Dataset, rates: Rates) -> dict[str, str]:
@@ -115,6 +111,13 @@ def scaling_cells(dataset: Dataset, rates: Rates) -> dict[str, str]:
         "memory a process, GB": f"{dataset.mvoxels * rates.memory_bytes / 1e3:.2g}",
         "check at a start": _duration(dataset.cases * rates.check_seconds),
     }
+
+
+def scaling_table() -> str:
+    """What the datasets take."""
+    rates = Rates.measured()
+    rows = [scaling_cells(dataset, rates) for dataset in DATASETS]
+    return markdown_table(list(rows[0]), [list(row.values()) for row in rows])
 
 
 def _duration(seconds: float) -> str:

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nnunet_rw.msd_folder import dataset_name_of, ensure_converted
+from nnunet_rw.msd_folder import ensure_converted
 from nnunet_rw.preprocessed import open_preprocessed
 from nnunet_rw.preprocessing import preprocess_with_maps
 from nnunet_rw.synthetic import write_synthetic_dataset
 
-TASK = "Task901_Benchmark"
+TASK, DATASET = "Task901_Benchmark", "Dataset901_Benchmark"
 CONFIGURATION = "3d_fullres"
 
 
@@ -38,13 +38,21 @@ def prepare(root: str, num_cases: int, shape: Sequence[int], mean_lesions: float
     write_synthetic_dataset(Path(root) / TASK, num_cases, (x, y, z), mean_lesions=mean_lesions)
     processes = str(min(num_cases, os.cpu_count() or 1))
     ensure_converted(Path(root) / TASK, int(processes))
-    dataset = dataset_name_of(TASK)
-    number = str(int(dataset[7:10]))
-    options = ["-d", number, "-c", CONFIGURATION, "--no_pbar", "-np", processes, "-npfp", processes]
+    options = [
+        "-d",
+        DATASET.removeprefix("Dataset").partition("_")[0],
+        "-c",
+        CONFIGURATION,
+        "--no_pbar",
+        "-np",
+        processes,
+        "-npfp",
+        processes,
+    ]
     preprocess_with_maps(options, kinds=())
-    configuration = open_preprocessed(dataset, CONFIGURATION).configuration
+    configuration = open_preprocessed(DATASET, CONFIGURATION).configuration
     return {
-        "dataset": dataset,
+        "dataset": DATASET,
         "patch_size": [int(size) for size in configuration.patch_size],
         "batch_size": configuration.batch_size,
     }

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.harness import read_rows
+from benchmarks import maps, store, synthetic_dataset
+from benchmarks.dataset_maps import CT, MS
+from benchmarks.harness import matching, read_rows
+from benchmarks.losses import IW_DICE_CE, RRW
+from benchmarks.tables import markdown_table
 
 
 @dataclass(frozen=True)
@@ -33,41 +37,58 @@ class Target:
     at_least: bool = False
     where: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
-    def measured(self) -> float | None:
-        """None where there is no result, as for a GPU that nobody had."""
-        found = [row[self.figure] for row in read_rows(self.result) if matches(row, self.where)]
-        if len(found) > 1:
-            raise ValueError(f"Expected one row of {self.result} for '{self.what}', but got {len(found)}.")
-        return float(found[0]) if found else None
-
-    @property
-    def met(self) -> bool | None:
-        if self.measured is None:
-            return None
-        return self.measured >= self.limit if self.at_least else self.measured <= self.limit
-
-
-def matches(row: Mapping[str, Any], where: Mapping[str, Any]) -> bool:
-    return all(row.get(key) == value for key, value in where.items())
+    def row(self, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """What was measured beside what was wanted; "measured" and "met" are None where there is no such result."""
+        values = [row[self.figure] for row in matching(results, self.where) if self.figure in row]
+        if len(values) > 1:
+            raise ValueError(f"Expected one row of {self.result} for '{self.what}', but got {len(values)}.")
+        measured = values[0] if values else None
+        met = None
+        if measured is not None:
+            met = measured >= self.limit if self.at_least else measured <= self.limit
+        return {
+            "figure": self.what,
+            "measured": measured,
+            "target": self.limit,
+            "at_least": self.at_least,
+            "met": met,
+        }
 
 
 def _times_faster(what: str, result: str, limit: float, **where: Any) -> Target:
     return Target(f"{what}: times faster", result, "times_faster", limit, True, where)
 
 
-_MAPS, _VOLUMES, _WEIGHTS = "rectified region-wise maps", "lesion volumes", "inverse-volume weights"
-_STORED = "interior_distance and lesion_ids"
+def _of_maps(what: str, ms_limit: float, ct_limit: float) -> list[Target]:
+    return [
+        _times_faster(f"{what}, {volume}", "maps", limit, volume=volume, figures=what)
+        for volume, limit in (("MS lesions", ms_limit), ("CT", ct_limit))
+    ]
+
+
+def _of_losses(result: str) -> list[Target]:
+    return [
+        Target(f"{loss}: {what} of nnU-Net's loss", result, figure, limit, where={"loss": loss})
+        for loss in (RRW, IW_DICE_CE)
+        for what, figure, limit in (("time", "seconds_of_stock", 1.0), ("memory", "peak_of_stock", 1.1))
+    ]
+
+
+def _of_gpu_distance(what: str, figure: str, limit: float, at_least: bool = False) -> Target:
+    return Target(what, "gpu_distance", figure, limit, at_least, {"transform": "distance to 6 masks"})
+
+
 TARGETS = (
-    _times_faster("RRW maps, MS lesions (240 x 240 x 154, 2 classes)", "maps", 12, volume="MS lesions", figures=_MAPS),
-    _times_faster("RRW maps, CT (512 x 512 x 300, 3 classes)", "maps", 25, volume="CT", figures=_MAPS),
+    *_of_maps(maps.REGION_WISE, 12, 25),
     Target(
-        "the same: memory of the loop's", "maps", "peak_of_reference", 0.3, where={"volume": "CT", "figures": _MAPS}
+        f"{maps.REGION_WISE}, CT: memory of the loop's",
+        "maps",
+        "peak_of_reference",
+        0.3,
+        where={"volume": "CT", "figures": maps.REGION_WISE},
     ),
-    _times_faster("lesion volumes, MS lesions", "maps", 90, volume="MS lesions", figures=_VOLUMES),
-    _times_faster("inverse-volume weights, MS lesions", "maps", 90, volume="MS lesions", figures=_WEIGHTS),
-    _times_faster("lesion volumes, CT", "maps", 200, volume="CT", figures=_VOLUMES),
-    _times_faster("inverse-volume weights, CT", "maps", 200, volume="CT", figures=_WEIGHTS),
+    *_of_maps(maps.LESION_VOLUMES, 90, 200),
+    *_of_maps(maps.WEIGHTS, 90, 200),
     *(
         Target(
             f"`nnunet-rw maps`, {dataset}, {number} process{'es' if number > 1 else ''}: throughput of the libraries'",
@@ -77,84 +98,65 @@ TARGETS = (
             True,
             {"dataset": dataset, "processes": number},
         )
-        for dataset in ("MS lesions, real", "CT, synthetic")
+        for dataset in (MS, CT)
         for number in (1, 2)
     ),
     *(
         Target(
-            f"distance + lesion ids on disk, {name}: share of nnU-Net's arrays",
+            f"distance + lesion ids on disk, {dataset}: share of nnU-Net's arrays",
             "store",
             "of_preprocessed",
             0.4,
-            where={"dataset": dataset, "stored": _STORED, "compact": False},
+            where={"dataset": dataset, "stored": store.BOTH, "compact": False},
         )
-        for name, dataset in (
-            ("synthetic heads", "Dataset901_Benchmark"),
-            ("hippocampus", "Dataset004_Hippocampus"),
-            ("MS lesions", "Dataset011_MSLesion"),
-        )
-    ),
-    Target(
-        "loader, stored distances: time of nnU-Net's", "loader", "of_stock", 1.15, where={"maps": "distance, stored"}
-    ),
-    Target(
-        "loader, distances of the patch: time of nnU-Net's",
-        "loader",
-        "of_stock",
-        1.4,
-        where={"maps": "distance, of the patch"},
+        for dataset in (synthetic_dataset.DATASET, "Dataset004_Hippocampus", "Dataset011_MSLesion")
     ),
     *(
-        Target(f"{loss}: {what} of nnU-Net's Dice + CE", "losses", figure, limit, where={"loss": loss})
-        for loss in ("RRW", "IW-Dice + IW-CE")
-        for what, figure, limit in (("time", "seconds_of_stock", 1.0), ("memory", "peak_of_stock", 1.1))
+        Target(f"loader, {maps}: time of nnU-Net's", "loader", "of_stock", limit, where={"maps": maps})
+        for maps, limit in (("distance, stored", 1.15), ("distance, of the patch", 1.4))
     ),
+    *_of_losses("losses"),
     *(
         _times_faster(f"`{loss}`, 200 lesions, beside a loop over them", "per_lesion", 20, loss=loss)
         for loss in ("blob", "cc_dice_ce")
     ),
-    Target(
-        "HD, HD95, ASSD, NSD: time of surface-distance's",
-        "evaluation",
-        "ratio",
-        1 / 2,
-        where={"rival": "surface_distance"},
+    *(
+        Target(f"{figures}: time of {rival}'s", "evaluation", "ratio", limit, where={"rival": rival})
+        for figures, rival, limit in (
+            ("HD, HD95, ASSD, NSD", "surface_distance", 1 / 2),
+            ("PQ, Dice of lesions", "panoptica", 1 / 5),
+        )
     ),
-    Target("PQ, Dice of lesions: time of panoptica's", "evaluation", "ratio", 1 / 5, where={"rival": "panoptica"}),
-    Target(
-        "GPU: exact distances of 2 x 3 x 128^3, ms",
-        "gpu_distance",
-        "milliseconds",
-        3,
-        where={"transform": "distance to 6 masks"},
-    ),
-    Target(
-        "GPU: their largest error, voxels",
-        "gpu_distance",
-        "largest_error_voxels",
-        1e-3,
-        where={"transform": "distance to 6 masks"},
-    ),
-    _times_faster("GPU: the same beside SciPy", "gpu_distance", 300, transform="distance to 6 masks"),
-    Target(
-        "GPU: epoch of RWTrainer, stored maps, of nnUNetTrainer's",
-        "gpu_epochs",
-        "epoch_seconds_of_stock",
-        1.03,
-        where={"trainer": "RWTrainer"},
-    ),
-    Target(
-        "GPU: the same, maps on the device",
-        "gpu_epochs",
-        "epoch_seconds_of_stock",
-        1.05,
-        where={"trainer": "RWPatchTrainer"},
-    ),
-    Target(
-        "GPU: peak memory of RWTrainer, of nnUNetTrainer's",
-        "gpu_epochs",
-        "peak_gpu_mib_of_stock",
-        1.03,
-        where={"trainer": "RWTrainer"},
+    _of_gpu_distance("exact distance transform of 2 x 3 x 128^3, ms", "milliseconds", 3),
+    _of_gpu_distance("its largest error, voxels", "largest_error_voxels", 1e-3),
+    _of_gpu_distance("times faster than SciPy", "times_faster", 300, True),
+    *_of_losses("gpu_losses"),
+    *(
+        Target(
+            f"{trainer}: {what} of nnUNetTrainer's",
+            "gpu_epochs",
+            f"{figure}_of_stock",
+            limit,
+            where={"trainer": trainer},
+        )
+        for trainer, epoch_limit in (("RWTrainer", 1.03), ("RWPatchTrainer", 1.05))
+        for what, figure, limit in (("epoch", "epoch_seconds", epoch_limit), ("peak memory", "peak_gpu_mib", 1.03))
     ),
 )
+
+
+def targets_of(result: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The targets of a result that has these rows."""
+    return [target.row(rows) for target in TARGETS if target.result == result]
+
+
+def targets_table(targets: Sequence[Target] = TARGETS) -> str:
+    """Every target, what was measured, and whether it is met."""
+    cells = []
+    for target in targets:
+        row = target.row(read_rows(target.result))
+        place = "GPU: " if target.result.startswith("gpu") else ""
+        measured = "no GPU at hand" if row["measured"] is None else f"{row['measured']:.3g}"
+        said = {True: "yes", False: "**no**", None: ""}[row["met"]]
+        cells.append([f"{place}{target.what}", f"{'≥' if target.at_least else '≤'} {target.limit:g}", measured, said])
+    return markdown_table(["figure", "target", "measured", "met"], cells)

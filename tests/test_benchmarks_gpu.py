@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from benchmarks import gpu, gpu_agreement, gpu_distance, gpu_epochs, losses
+from benchmarks.targets import Target
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 
@@ -114,14 +115,16 @@ def test_what_fails_hides_nothing(written, capsys):
 
 
 def test_targets():
-    assert gpu.target_row("time", 1.1, 1.0) == {
+    rows = [{"trainer": "a", "time": 1.1, "times": 1.1}, {"trainer": "b", "time": 5.0}]
+    assert Target("time", "gpu_epochs", "time", 1.0, where={"trainer": "a"}).row(rows) == {
         "figure": "time",
         "measured": 1.1,
         "target": 1.0,
         "at_least": False,
         "met": False,
     }
-    assert gpu.target_row("times", 1.1, 1.0, at_least=True)["met"]
+    assert Target("times", "gpu_epochs", "times", 1.0, at_least=True).row(rows)["met"]
+    assert Target("none", "gpu_epochs", "memory", 1.0).row(rows)["met"] is None
 
 
 @pytest.mark.slow

@@ -1,0 +1,181 @@
+"""The tables of the documentation, drawn from ``results/*.json``, so that no figure there is typed by hand."""
+
+from __future__ import annotations
+
+import re
+
+from benchmarks.child import CHECKOUT
+from benchmarks.scaling import scaling_table
+from benchmarks.tables import Table
+from benchmarks.targets import targets_table
+
+DOCUMENTS = (CHECKOUT / "docs" / "performance.md", CHECKOUT / "docs" / "scaling.md")
+_PLACE = re.compile(r"(?P<begin><!-- table: (?P<name>\w+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
+_SECONDS, _RATIO, _TIMES, _SHARE = ".3f", ".2f", ".0f", ".0%"
+_BOUNDS = {
+    "times a copy of the result": ("times_copy", ".0f"),
+    "edt": ("edt_share", _SHARE),
+    "cc3d": ("cc3d_share", _SHARE),
+    "blosc2": ("blosc2_share", _SHARE),
+    "interpreter, at most": ("interpreter_share_at_most", ".1%"),
+}
+TABLES = {
+    "maps": Table(
+        "maps",
+        {
+            "volume": ("volume", ""),
+            "voxels": ("shape", ""),
+            "lesions": ("lesions", ""),
+            "figures": ("figures", ""),
+            "s": ("seconds", _SECONDS),
+            "loop, s": ("reference_seconds", ".2f"),
+            "times faster": ("times_faster", _TIMES),
+            "MiB": ("peak_mib", ".0f"),
+            "of the loop's memory": ("peak_of_reference", _RATIO),
+        },
+    ),
+    "throughput": Table(
+        "dataset_maps",
+        {
+            "dataset": ("dataset", ""),
+            "voxels a case": ("shape", ""),
+            "cases": ("cases", ""),
+            "processes": ("processes", ""),
+            "s": ("seconds", ".1f"),
+            "Mvoxel/s": ("mvoxels_per_second", ".1f"),
+            "libraries alone": ("libraries_mvoxels_per_second", ".1f"),
+            "share of it": ("of_libraries", _RATIO),
+            "without Python's start": ("of_libraries_without_start", _RATIO),
+        },
+        {"measured": "throughput"},
+    ),
+    "shares": Table(
+        "dataset_maps",
+        {
+            "dataset": ("dataset", ""),
+            "part": ("part", ""),
+            "ns per voxel": ("nanoseconds_per_voxel", ".1f"),
+            "share": ("share", _SHARE),
+        },
+        {"measured": "share"},
+    ),
+    "memory": Table(
+        "dataset_maps",
+        {
+            "voxels": ("shape", ""),
+            "classes": ("classes", ""),
+            "cases": ("cases", ""),
+            "maps": ("kinds", ""),
+            "MiB before": ("start_mib", ".0f"),
+            "MiB at most": ("peak_mib", ".0f"),
+            "bytes per voxel": ("bytes_per_voxel", ".1f"),
+        },
+        {"measured": "memory"},
+    ),
+    "store": Table(
+        "store",
+        {
+            "dataset": ("dataset", ""),
+            "compact": ("compact", ""),
+            "stored": ("stored", ""),
+            "bytes per voxel": ("bytes_per_voxel", ".3f"),
+            "of the preprocessed arrays": ("of_preprocessed", _SHARE),
+            "ms to read a patch": ("milliseconds_per_patch", ".1f"),
+            "s to write a case": ("seconds_to_write_a_case", ".2f"),
+            "ms to check a case": ("milliseconds_to_check_a_case", ".1f"),
+        },
+    ),
+    "growth_voxels": Table(
+        "growth",
+        {
+            "voxels": ("voxels", ""),
+            "computation": ("computation", ""),
+            "s": ("seconds", _SECONDS),
+            "ns per voxel": ("nanoseconds_per_voxel", ".1f"),
+            **_BOUNDS,
+        },
+        {"grows": "voxels"},
+    ),
+    "growth_classes": Table(
+        "growth",
+        {
+            "foreground classes": ("classes", ""),
+            "computation": ("computation", ""),
+            "s": ("seconds", _SECONDS),
+            **_BOUNDS,
+        },
+        {"grows": "classes"},
+    ),
+    "loader": Table(
+        "loader",
+        {"maps": ("maps", ""), "s per sample": ("seconds_per_sample", _SECONDS), "of nnU-Net's": ("of_stock", _RATIO)},
+    ),
+    "losses": Table(
+        "losses",
+        {
+            "loss": ("loss", ""),
+            "s": ("seconds", _SECONDS),
+            "of nnU-Net's": ("seconds_of_stock", _RATIO),
+            "MiB": ("peak_mib", ".0f"),
+            "of nnU-Net's memory": ("peak_of_stock", _RATIO),
+        },
+    ),
+    "per_lesion": Table(
+        "per_lesion",
+        {
+            "loss": ("loss", ""),
+            "s": ("seconds", _SECONDS),
+            "loop, s": ("loop_seconds", ".2f"),
+            "times faster": ("times_faster", _TIMES),
+        },
+    ),
+    "evaluation": Table(
+        "evaluation",
+        {
+            "figures": ("figures", ""),
+            "rival": ("rival", ""),
+            "s": ("our_seconds", _SECONDS),
+            "rival, s": ("rival_seconds", _SECONDS),
+            "of its time": ("ratio", _RATIO),
+        },
+    ),
+    "lesion_count": Table(
+        "lesion_count",
+        {
+            "loss": ("loss", ""),
+            "5 lesions, s": ("seconds_5_lesions", _SECONDS),
+            "500 lesions, s": ("seconds_500_lesions", _SECONDS),
+            "ratio": ("ratio", _RATIO),
+        },
+    ),
+}
+COMPUTED = {"targets": targets_table, "scaling": scaling_table}
+
+
+def updated(text: str) -> str:
+    """A document with its tables as the results are now.
+
+    Raises
+    ------
+    KeyError
+        The document asks for a table that is not there.
+    """
+
+    def table(place: re.Match[str]) -> str:
+        name = place["name"]
+        drawn = COMPUTED[name]() if name in COMPUTED else TABLES[name].markdown()
+        return f"{place['begin']}{drawn}{place['end']}"
+
+    return _PLACE.sub(table, text)
+
+
+def update_documents() -> list[str]:
+    """Write the tables into the documents; the names of those that changed."""
+    changed = []
+    for path in DOCUMENTS:
+        before = path.read_text(encoding="utf-8")
+        after = updated(before)
+        if after != before:
+            path.write_text(after, encoding="utf-8")
+            changed.append(path.name)
+    return changed
