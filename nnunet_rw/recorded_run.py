@@ -74,6 +74,14 @@ class RecordedRun(SeededRun):
         self._steps: list[tuple[Any, Any, float]] = []
         super().__init__(plans, configuration, fold, dataset_json, device)
 
+    def initialize(self) -> None:
+        super().initialize()
+        if self.device.type == "cpu":
+            # A CPU's convolutions, forward and backward, take 0.7 of the time in this layout of memory. The results
+            # are the same but for rounding.
+            is_3d = len(self.configuration_manager.patch_size) == 3
+            self.network.to(memory_format=torch.channels_last_3d if is_3d else torch.channels_last)
+
     def on_train_start(self) -> None:
         first = self.local_rank == 0
         # From epoch 0 on, the training is another one than the folder's.

@@ -333,6 +333,22 @@ def test_the_seconds_of_the_validation_are_added(nnunet, thread_pools):
     assert checkpoint["trainer_name"] == "nnUNetTrainer"
 
 
+def test_the_layout_of_memory_changes_no_weight_and_no_result():
+    recorded, contiguous = make_trainer("RWTrainer_1epochs_1iterations_seed0"), make_trainer("RWTrainer")
+    recorded.initialize()
+    contiguous.initialize()
+    weights = [value for value in recorded.network.state_dict().values() if value.ndim == 5]
+    assert all(value.is_contiguous(memory_format=torch.channels_last_3d) for value in weights)
+    contiguous.network.load_state_dict(recorded.network.state_dict())
+    assert any(
+        not value.is_contiguous(memory_format=torch.channels_last_3d) for value in contiguous.network.parameters()
+    )
+    batch = torch.rand(2, 1, *recorded.configuration_manager.patch_size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for found, expected in zip(recorded.network(batch), contiguous.network(batch), strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("name", "own", "expected"),
     [
