@@ -61,8 +61,11 @@ def jobs_of(specification: Specification, tasks: Sequence[Task]) -> list[Job]:
     for task in tasks:
         prepare = Job("prepare", task)
         jobs.append(prepare)
-        for seed in range(specification.seeds):
-            for trainer in specification.trainers:
+        seeds = {
+            trainer: specification.seeds_of.get(trainer, specification.seeds) for trainer in specification.trainers
+        }
+        for seed in range(max(seeds.values())):
+            for trainer in (trainer for trainer in specification.trainers if seed < seeds[trainer]):
                 folds = [Job("train", task, trainer, seed, fold, after=(prepare.name,)) for fold in specification.folds]
                 jobs += folds
                 jobs.append(Job("evaluate", task, trainer, seed, after=tuple(fold.name for fold in folds)))
@@ -79,4 +82,6 @@ def full_trainer_name(specification: Specification, trainer: str, seed: int) -> 
 
 def plans_name(specification: Specification) -> str:
     """The name of the plans for nnU-Net."""
-    return SMALL_PLANS if specification.plans == SMALL else specification.plans
+    if specification.small_options is None:
+        return specification.plans
+    return f"{SMALL_PLANS}{specification.plans.removeprefix(SMALL)}"

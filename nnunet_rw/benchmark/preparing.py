@@ -8,7 +8,7 @@ from pathlib import Path
 from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
-from nnunet_rw.benchmark.jobs import SMALL_PLANS, plans_name
+from nnunet_rw.benchmark.jobs import plans_name
 from nnunet_rw.benchmark.specification import SMALL, Specification
 from nnunet_rw.benchmark.splits import SPLITS_FILE, ensure_splits, given_splits, has_splits
 from nnunet_rw.benchmark.tasks import Task
@@ -46,9 +46,10 @@ def prepare(workspace: Workspace, specification: Specification, task: Task, proc
     preprocessed = nnunet_folder("nnUNet_preprocessed") / task.dataset
     if not is_preprocessed(specification, task):
         _preprocess(specification, task, preprocessed, processes)
-    if specification.plans == SMALL and not (preprocessed / f"{SMALL_PLANS}.json").is_file():
-        write_small_plans(preprocessed, name=SMALL_PLANS)
-    data = open_preprocessed(task.dataset, specification.configuration, plans_name(specification))
+    plans, small = plans_name(specification), specification.small_options
+    if small is not None and not (preprocessed / f"{plans}.json").is_file():
+        write_small_plans(preprocessed, name=plans, **small)
+    data = open_preprocessed(task.dataset, specification.configuration, plans)
     splits = ensure_splits(data, given_splits(specification, task))
     if max(specification.folds) >= splits:
         raise ValueError(
@@ -71,7 +72,7 @@ def is_prepared(specification: Specification, task: Task) -> bool:
 
 def is_preprocessed(specification: Specification, task: Task) -> bool:
     """Whether the arrays of the plans' configuration are there, of every case of nnUNet_raw."""
-    plans = _STOCK_PLANS if specification.plans == SMALL else specification.plans
+    plans = specification.plans if specification.small_options is None else _STOCK_PLANS
     try:
         data = open_preprocessed(task.dataset, specification.configuration, plans)
         raw = nnunet_folder("nnUNet_raw") / task.dataset
@@ -92,7 +93,7 @@ def _ensure_dataset(workspace: Workspace, task: Task, processes: int) -> None:
 
 
 def _preprocess(specification: Specification, task: Task, preprocessed: Path, processes: int) -> None:
-    plans = _STOCK_PLANS if specification.plans == SMALL else specification.plans
+    plans = specification.plans if specification.small_options is None else _STOCK_PLANS
     if plans not in _PLANNERS:
         raise FileNotFoundError(
             f"No preprocessed data of {plans} in {preprocessed}. Plan and preprocess with them first, or choose among "

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from nnunet_rw.files import write_atomically
 
 SMALL = "small"
+_SMALL = re.compile(rf"{SMALL}(\d+)?")
 _TRAINER = re.compile(r"[A-Za-z]\w*")
 
 
@@ -103,10 +104,12 @@ class Specification(_Strict):
     folds : tuple of int
     seeds : int
         Trainings of each trainer and fold, seeded 0, 1, ...
+    seeds_of : dict of str to int
+        Of trainers with another number of them: more of the baseline, whose spread is the noise, or of finalists.
     epochs, iterations : int, optional
         Default: the trainer's own.
     plans : str
-        Plans name, or "small" for `nnunet_rw.small_plans`.
+        Plans name, or "small" for `nnunet_rw.small_plans`; "small32" has patches of at most 32 voxels an axis.
     device : "cpu", "cuda" or "mps"
     num_gpus : int
         Of one training (nnU-Net's ``-num_gpus``).
@@ -120,6 +123,7 @@ class Specification(_Strict):
     configuration: str = "3d_fullres"
     folds: tuple[int, ...] = Field(default=(0, 1, 2, 3, 4), min_length=1)
     seeds: int = Field(default=1, ge=1)
+    seeds_of: dict[str, int] = Field(default_factory=dict)
     epochs: int | None = Field(default=None, ge=1)
     iterations: int | None = Field(default=None, ge=1)
     plans: str = "nnUNetPlans"
@@ -127,6 +131,14 @@ class Specification(_Strict):
     num_gpus: int = Field(default=1, ge=1)
     execution: Execution = Execution()
     evaluation: EvaluationOptions = EvaluationOptions()
+
+    @property
+    def small_options(self) -> dict[str, int] | None:
+        """For `nnunet_rw.small_plans`; None where the plans are others."""
+        match = _SMALL.fullmatch(self.plans)
+        if match is None:
+            return None
+        return {"max_patch": int(match[1])} if match[1] else {}
 
     @field_validator("tasks", "trainers", "folds")
     @classmethod
@@ -152,6 +164,16 @@ class Specification(_Strict):
         unknown = sorted(set(values) - {Path(task).name for task in info.data.get("tasks", ())})
         if unknown:
             raise ValueError(f"tasks of the benchmark, not {unknown[0]!r}")
+        return values
+
+    @field_validator("seeds_of")
+    @classmethod
+    def _of_trainers(cls, values: dict[str, int], info: ValidationInfo) -> dict[str, int]:
+        unknown = sorted(set(values) - set(info.data.get("trainers", ())))
+        if unknown:
+            raise ValueError(f"trainers of the benchmark, not {unknown[0]!r}")
+        if any(seeds < 1 for seeds in values.values()):
+            raise ValueError("at least one seed of each trainer")
         return values
 
     @field_validator("folds")

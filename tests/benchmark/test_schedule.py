@@ -70,15 +70,26 @@ def test_jobs_of_a_specification():
         assert set(job.after) <= set(names[:index])
 
 
+def test_a_trainer_with_more_seeds():
+    jobs = jobs_of(specification(folds=[0], seeds_of={"nnUNetTrainer": 3}), TASKS[:1])
+    assert [(job.trainer, job.seed) for job in jobs if job.kind == "train"] == [
+        ("nnUNetTrainer", 0),
+        ("RWTrainer", 0),
+        ("nnUNetTrainer", 1),
+        ("nnUNetTrainer", 2),
+    ]
+
+
 def test_names_for_nnunet():
     assert full_trainer_name(specification(epochs=15, iterations=50), "RWTrainer", 1) == (
         "RWTrainer_15epochs_50iterations_seed1"
     )
     assert full_trainer_name(specification(), "nnUNetTrainer", 0) == "nnUNetTrainer_seed0"
-    assert (plans_name(specification(plans="small")), plans_name(specification())) == (
-        "nnUNetPlansSmall",
+    assert [plans_name(specification(plans=plans)) for plans in ("nnUNetPlans", "small", "small32")] == [
         "nnUNetPlans",
-    )
+        "nnUNetPlansSmall",
+        "nnUNetPlansSmall32",
+    ]
 
 
 def test_everything_is_done_once_within_the_room(tmp_path):

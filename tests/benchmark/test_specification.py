@@ -53,6 +53,8 @@ def test_written_and_read_again(tmp_path):
         ({"device": "tpu"}, "'device': expected 'cpu', 'cuda' or 'mps', but got 'tpu'"),
         ({"evaluation": {"connectivity": 8}}, "'evaluation.connectivity': expected 6, 18 or 26, but got 8"),
         ({"tasks": None}, "'tasks': expected a valid tuple, but got None"),
+        ({"seeds_of": {"RWTrainer_RRW": 3}}, "'seeds_of': expected trainers of the benchmark, not 'RWTrainer_RRW'"),
+        ({"seeds_of": {"RWTrainer": 0}}, "'seeds_of': expected at least one seed of each trainer"),
         ({"splits": {"Task4": "a.json"}}, "'splits': expected tasks of the benchmark, not 'Task4'"),
     ],
 )
@@ -61,6 +63,13 @@ def test_mistakes(change, message):
         specification_of({**VALUES, **change}, "mine.yaml")
     assert str(caught.value).startswith("mine.yaml: ")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("plans", "options"), [("small", {}), ("small32", {"max_patch": 32}), ("nnUNetPlans", None), ("smaller", None)]
+)
+def test_small_plans_of_another_patch(plans, options):
+    assert specification_of({**VALUES, "plans": plans}, "here").small_options == options
 
 
 def test_all_mistakes_are_told_at_once():

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import nnunet_rw
 from nnunet_rw.benchmark.jobs import plans_name
 from nnunet_rw.benchmark.results import BenchmarkResults, TaskResults
-from nnunet_rw.benchmark.specification import SMALL
 from nnunet_rw.catalogue import trainer_classes, trainer_rows
 from nnunet_rw.msd import TASKS
 from nnunet_rw.report.benchmark_tables.provenance import device_text, software_text
@@ -39,7 +38,7 @@ def training_text(results: BenchmarkResults) -> str:
         f"plans {plans}, and its preprocessing, augmentation, deep supervision and sliding-window prediction"
         f"{'' if specification.evaluation.tta else ', but without its test-time mirroring'}.",
     ]
-    if specification.plans == SMALL:
+    if specification.small_options is not None:
         sentences.append(
             "These plans have a smaller network, patch and batch than nnU-Net's own, so that figures are below what "
             "nnU-Net reaches."
@@ -51,6 +50,9 @@ def training_text(results: BenchmarkResults) -> str:
         f"cross-validation, with {_counted(seeds, 'random seed')}{' each' if seeds > 1 else ''}"
         f"{' (0 to ' + str(seeds - 1) + ')' if seeds > 1 else ' (0)'}."
     )
+    if specification.seeds_of:
+        others = listed(f"`{name}` with {number}" for name, number in specification.seeds_of.items())
+        sentences.append(f"Of these, {others} (from 0).")
     if specification.splits:
         given = listed(f"`{task}`" for task in specification.splits)
         sentences.append(f"Folds of {given} were given by the authors, not drawn at random.")
