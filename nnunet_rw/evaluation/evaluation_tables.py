@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from nnunet_rw.evaluation.case_evaluation import CaseEvaluation, ClassEvaluation
 from nnunet_rw.evaluation.froc import FrocCurve
 from nnunet_rw.evaluation.matches import Lesions
@@ -47,6 +49,8 @@ LESION_COLUMNS = (
     "iou",
     "kind",
 )
+# Of the candidates of the FROC curve: the highest score of those that touch the lesion, empty where none does.
+REFERENCE_COLUMNS = (*LESION_COLUMNS, "candidate_score")
 PREDICTED_COLUMNS = (*LESION_COLUMNS, "score")
 FROC_COLUMNS = ("label", "threshold", "false_positives_per_case", "recall")
 
@@ -57,8 +61,14 @@ def write_tables(folder: Path, cases: Sequence[CaseEvaluation], curves: dict[str
     _write(folder / "cases.csv", CASE_COLUMNS, (_case_row(case, found) for case, found in rows))
     _write(
         folder / "lesions.csv",
-        LESION_COLUMNS,
-        (row for case, found in rows for row in _lesion_rows(case, found, found.matches.reference)),
+        REFERENCE_COLUMNS,
+        (
+            [*row, score]
+            for case, found in rows
+            for row, score in zip(
+                _lesion_rows(case, found, found.matches.reference), _candidate_scores(found), strict=True
+            )
+        ),
     )
     _write(
         folder / "predicted_lesions.csv",
@@ -116,6 +126,11 @@ def _lesion_rows(case: CaseEvaluation, found: ClassEvaluation, lesions: Lesions)
             lesions.iou[index],
             lesions.kind[index],
         ]
+
+
+def _candidate_scores(found: ClassEvaluation) -> Iterable[float]:
+    lesions = (found.candidates or found.matches).reference
+    return np.where(lesions.hit, lesions.score, math.nan) if found.candidates else np.full(len(lesions), math.nan)
 
 
 def _write(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -100,9 +100,10 @@ def cluster_bootstrap(
     ----------
     cases : (L,) names, the case of each lesion
     baseline_hits, challenger_hits : (L,) booleans, of the same lesions in the same order
+        Or shares: of the trainings with several seeds that found a lesion.
     """
     names, case_of_lesion = np.unique(np.asarray(cases), return_inverse=True)
-    hits = [np.asarray(hit, dtype=bool) for hit in (baseline_hits, challenger_hits)]
+    hits = [np.asarray(hit, dtype=float) for hit in (baseline_hits, challenger_hits)]
     if any(hit.shape != case_of_lesion.shape for hit in hits):
         raise ValueError(f"Expected a hit per lesion, but got {len(case_of_lesion)}, {hits[0].shape}, {hits[1].shape}.")
     if not len(names):
