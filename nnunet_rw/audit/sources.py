@@ -17,7 +17,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
 from nnunet_rw.evaluation.labels import labels_of
-from nnunet_rw.evaluation.reading import is_two_dimensional, read_case
+from nnunet_rw.evaluation.reading import is_two_dimensional, read_labels
 from nnunet_rw.evaluation.sources import CaseFiles, Source, folders_source
 from nnunet_rw.maps.kinds import LabelScheme
 from nnunet_rw.preprocessed import Preprocessed, data_configurations, dataset_folder, open_preprocessed
@@ -77,10 +77,7 @@ class RawLabels(LabelSource):
     known: frozenset[int]
 
     def read(self, case: str) -> tuple[np.ndarray, tuple[float, ...]]:
-        # Evaluations read pairs; here the labels are both.
-        files = CaseFiles(case, self.paths[case], self.paths[case])
-        found = read_case(files, self.reader, self.known, self.scheme.num_heads)
-        return found.reference, found.spacing_mm
+        return read_labels(self.paths[case], self.reader, self.known)
 
 
 @dataclass(frozen=True)

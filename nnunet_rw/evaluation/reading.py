@@ -77,6 +77,21 @@ def read_case(files: CaseFiles, reader: BaseReaderWriter, known_labels: Collecti
     return Case(reference, prediction, spacing, probabilities, image)
 
 
+def read_labels(
+    path: Path, reader: BaseReaderWriter, known_labels: Collection[int]
+) -> tuple[np.ndarray, tuple[float, ...]]:
+    """Integer labels (X, Y[, Z]) of one file and mm per array axis; two-dimensional images have two axes.
+
+    Raises
+    ------
+    ValueError
+        The file cannot be read, or holds no whole numbers or unknown labels.
+    """
+    labels, properties = _read_labels(path, reader, known_labels)
+    spacing = tuple(float(step) for step in properties["spacing"])
+    return (labels[0], spacing[1:]) if is_two_dimensional(labels.shape, spacing) else (labels, spacing)
+
+
 def is_two_dimensional(shape: Sequence[int], spacing: Sequence[float]) -> bool:
     """Whether nnU-Net's reader made an image of two dimensions three: a first axis of one voxel, 999 mm or so wide."""
     return len(shape) == 3 and shape[0] == 1 and spacing[0] > 500 * max(spacing[1:])
