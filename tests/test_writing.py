@@ -1,58 +1,199 @@
-"""Maps written in parts: side by side, beside a call for the whole, and after a part was killed."""
+"""Maps of a whole dataset: what is written and what is kept, in parts, and by processes side by side."""
 
-import errno
-import os
 import signal
-import subprocess
-import sys
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import pytest
-import references
-from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
+from nnunetv2.training.dataloading.nnunet_dataset import (
+    infer_dataset_class,
+    nnUNetDatasetBlosc2,
+    nnUNetDatasetNumpy,
+)
+from stored_cases import (
+    ADVICE,
+    SETTINGS,
+    SHAPE,
+    assert_all_current,
+    assert_whole,
+    blobs,
+    expected_map,
+    files_of,
+    let_go,
+    make_folder,
+    save,
+    stamps,
+    start_writer,
+    stop_after,
+    temporary_files,
+)
 
-from nnunet_rw.maps.kinds import INTERIOR_DISTANCE, KINDS, LESION_IDS, LabelScheme
-from nnunet_rw.store import MapSettings, missing_maps, remove_leftovers, write_case
-from nnunet_rw.writing import ensure_maps
+from nnunet_rw import store
+from nnunet_rw.maps.kinds import INTERIOR_DISTANCE, KINDS, LESION_IDS, SIGNED_DISTANCE, LabelScheme
+from nnunet_rw.store import is_current, map_path, missing_maps, open_map, write_case
+from nnunet_rw.writing import ensure_maps, list_cases
 
-SHAPE = (20, 24, 16)
-SETTINGS = MapSettings(LabelScheme.classes(3), spacing_mm=(0.7, 1.3, 2.5), patch_size=(16, 16, 16), per_slice=False)
+# Of the tests that write in parts.
 CASES = [f"case_{number}" for number in range(7)]
 
 
 @pytest.fixture
 def folder(tmp_path):
-    folder = tmp_path / "Dataset007_Blobs" / "nnUNetPlans_3d_fullres"
-    folder.mkdir(parents=True)
-    whole = (1, *SHAPE)
-    for number, case in enumerate(CASES):
-        labels = references.random_blobs(SHAPE, 3, number).astype(np.int8)
-        image = np.zeros(whole, np.float32)
-        nnUNetDatasetBlosc2.save_case(image, labels[None], {}, str(folder / case), chunks=whole, blocks=whole)
-    return folder
+    return make_folder(tmp_path, 3)
 
 
-def stamps(folder):
-    """When each map was written, by kind and case."""
-    paths = (folder / "rw_maps").glob("*/*.b2nd")
-    return {f"{path.parent.name}/{path.stem}": path.stat().st_mtime_ns for path in paths}
+class TestWhatIsWritten:
+    def test_all_cases_then_nothing(self, folder):
+        messages = []
+        assert ensure_maps(folder, KINDS, SETTINGS, log=messages.append) == 3
+        assert len(messages) == 1
+        assert "3 cases" in messages[0]
+        assert_whole(folder, 3)
+        before = files_of(folder)
+        assert sorted(before) == sorted(f"{kind}/case_{number}.b2nd" for kind in KINDS for number in range(3))
+        assert ensure_maps(folder, KINDS, SETTINGS, log=messages.append) == 0
+        assert files_of(folder) == before
+        assert len(messages) == 1
+
+    def test_only_the_kinds_and_cases_asked_for(self, folder):
+        assert ensure_maps(folder, [], SETTINGS) == 0
+        assert not (folder / "rw_maps").exists()
+        assert ensure_maps(folder, [LESION_IDS], SETTINGS, cases=["case_2"]) == 1
+        assert list(files_of(folder)) == ["lesion_ids/case_2.b2nd"]
+        assert missing_maps(folder, ["case_1", "case_2"], [LESION_IDS, INTERIOR_DISTANCE], SETTINGS) == {
+            "case_1": [LESION_IDS, INTERIOR_DISTANCE],
+            "case_2": [INTERIOR_DISTANCE],
+        }
+
+    def test_overwrite(self, folder):
+        ensure_maps(folder, KINDS, SETTINGS)
+        before = files_of(folder)
+        assert ensure_maps(folder, KINDS, SETTINGS, overwrite=True) == 3
+        after = files_of(folder)
+        assert before.keys() == after.keys()
+        assert all(before[name] != after[name] for name in before)
+
+    def test_changed_segmentation(self, folder):
+        ensure_maps(folder, KINDS, SETTINGS)
+        before = files_of(folder)
+        save(folder, "case_1", blobs(50))
+        assert not is_current(folder, LESION_IDS, "case_1", SETTINGS)
+        assert ensure_maps(folder, KINDS, SETTINGS) == 1
+        for kind in KINDS:
+            np.testing.assert_array_equal(open_map(folder, kind, "case_1")[0][:], expected_map(kind, blobs(50)))
+        changed = {name for name, stamp in files_of(folder).items() if before[name] != stamp}
+        assert changed == {f"{kind}/case_1.b2nd" for kind in KINDS}
+
+    @pytest.mark.parametrize(
+        ("changed", "kinds"),
+        [
+            ({"spacing_mm": (0.7, 1.3, 2.6)}, [INTERIOR_DISTANCE, SIGNED_DISTANCE]),  # a lesion is one at any spacing
+            ({"per_slice": True}, [INTERIOR_DISTANCE, SIGNED_DISTANCE]),
+            ({"scheme": LabelScheme.classes(4)}, list(KINDS)),
+            ({"scheme": LabelScheme.classes(3, ignore_label=2)}, list(KINDS)),
+            ({"scheme": LabelScheme(((1,), (2,)), regions=True)}, list(KINDS)),
+        ],
+    )
+    def test_changed_settings(self, folder, changed, kinds):
+        ensure_maps(folder, KINDS, SETTINGS)
+        settings = replace(SETTINGS, **changed)
+        assert missing_maps(folder, ["case_0"], KINDS, settings) == {"case_0": kinds}
+        assert ensure_maps(folder, KINDS, settings) == 3
+        array, _ = open_map(folder, INTERIOR_DISTANCE, "case_0")
+        np.testing.assert_array_equal(array[:], expected_map(INTERIOR_DISTANCE, blobs(0), settings))
+        assert ensure_maps(folder, KINDS, settings) == 0
+
+    def test_changed_version(self, folder, monkeypatch):
+        ensure_maps(folder, KINDS, SETTINGS)
+        monkeypatch.setattr(store, "FORMAT_VERSION", store.FORMAT_VERSION + 1)
+        assert ensure_maps(folder, KINDS, SETTINGS) == 3
+
+    @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.999])
+    def test_truncated_file(self, folder, share):
+        ensure_maps(folder, KINDS, SETTINGS)
+        path = map_path(folder, LESION_IDS, "case_1")
+        path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+        with pytest.raises(ValueError, match=rf"case_1.b2nd is damaged\. {ADVICE}"):
+            open_map(folder, LESION_IDS, "case_1")
+        assert ensure_maps(folder, KINDS, SETTINGS) == 1
+        assert_whole(folder, 3)
+
+    @pytest.mark.parametrize("content", [bytes(4000), b"not a map at all" * 200])
+    def test_file_of_something_else(self, folder, content):
+        path = map_path(folder, LESION_IDS, "case_1")
+        path.parent.mkdir(parents=True)
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="is damaged"):
+            open_map(folder, LESION_IDS, "case_1")
+        assert ensure_maps(folder, [LESION_IDS], SETTINGS) == 3
+
+    def test_numpy_format_of_nnunet(self, tmp_path):
+        image = np.zeros((1, *SHAPE), np.float32)
+        nnUNetDatasetNumpy.save_case(image, blobs(5)[None], {}, str(tmp_path / "case_5"))
+        assert ensure_maps(tmp_path, KINDS, SETTINGS) == 1
+        for kind in KINDS:
+            np.testing.assert_array_equal(open_map(tmp_path, kind, "case_5")[0][:], expected_map(kind, blobs(5)))
+        assert ensure_maps(tmp_path, KINDS, SETTINGS) == 0
+
+    def test_worker_processes(self, tmp_path):
+        folder = make_folder(tmp_path, 10)
+        assert ensure_maps(folder, [INTERIOR_DISTANCE, LESION_IDS], SETTINGS, num_processes=2) == 10
+        assert_whole(folder, 10, [INTERIOR_DISTANCE, LESION_IDS])
+        assert ensure_maps(folder, [INTERIOR_DISTANCE, LESION_IDS], SETTINGS, num_processes=2) == 0
+
+    def test_nnunet_sees_the_same_cases(self, folder):
+        def view():
+            dataset = infer_dataset_class(str(folder))
+            return dataset, sorted(dataset.get_identifiers(str(folder)))
+
+        before = view()
+        assert before == (nnUNetDatasetBlosc2, ["case_0", "case_1", "case_2"])
+        ensure_maps(folder, KINDS, SETTINGS)
+        assert view() == before
+        assert list_cases(folder) == before[1]
+
+
+class TestErrors:
+    def test_unknown_kind(self, folder):
+        with pytest.raises(ValueError, match=f"Unknown kind of map: volumes. Known: {', '.join(KINDS)}"):
+            ensure_maps(folder, [LESION_IDS, "volumes"], SETTINGS)
+        assert not (folder / "rw_maps").exists()
+
+    def test_label_that_the_dataset_does_not_list(self, folder):
+        labels = blobs(1)
+        labels[5, 5, 5] = 7
+        save(folder, "case_1", labels)
+        with pytest.raises(ValueError, match=r"Case 'case_1' in .* holds label 7, but the dataset's highest is 2"):
+            ensure_maps(folder, KINDS, SETTINGS)
+        assert_whole(folder, 1)
+        assert not temporary_files(folder)
+
+    def test_ignore_label_is_listed(self, folder):
+        save(folder, "case_1", blobs(1, num_classes=4))
+        assert ensure_maps(folder, KINDS, replace(SETTINGS, scheme=LabelScheme.classes(3, ignore_label=3))) == 3
+
+    def test_no_preprocessed_data(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match=r"in .*nowhere\. Run: nnUNetv2_plan_and_preprocess"):
+            ensure_maps(tmp_path / "nowhere", KINDS, SETTINGS)
+        with pytest.raises(FileNotFoundError, match=r"cases in .* Run: nnUNetv2_preprocess"):
+            ensure_maps(tmp_path, KINDS, SETTINGS)
+
+    def test_unknown_case(self, folder):
+        with pytest.raises(FileNotFoundError, match="No preprocessed case 'case_9' in") as caught:
+            ensure_maps(folder, KINDS, SETTINGS, cases=["case_0", "case_9"])
+        assert caught.value.__cause__ is None
+        assert_whole(folder, 1)
 
 
 def cases_of(folder):
     return {name.split("/")[1] for name in stamps(folder)}
 
 
-def temporary_files(folder):
-    return list((folder / "rw_maps").rglob("*.tmp"))
-
-
-def assert_all_current(folder, kinds=KINDS):
-    assert missing_maps(folder, CASES, kinds, SETTINGS) == {}
-    assert not temporary_files(folder)
-
-
 class TestParts:
+    @pytest.fixture
+    def folder(self, tmp_path):
+        return make_folder(tmp_path, len(CASES))
+
     @pytest.mark.parametrize("num_parts", [1, 2, 3, 9])
     def test_together_they_write_each_case_once(self, folder, num_parts):
         written, counts = {}, []
@@ -97,80 +238,6 @@ class TestParts:
         assert_all_current(folder, [LESION_IDS])
 
 
-class TestLeftovers:
-    @pytest.fixture
-    def leave(self, folder):
-        """Function that leaves the temporary file of a dead writer of this machine."""
-        process = subprocess.Popen(["true"])
-        process.wait()
-
-        def die(case):
-            def fail(*args):
-                raise OSError(errno.EIO, os.strerror(errno.EIO))
-
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(os, "getpid", lambda: process.pid)
-                patch.setattr(os, "replace", fail)
-                patch.setattr(Path, "unlink", lambda *args, **kwargs: None)
-                with pytest.raises(OSError, match="Input/output"):
-                    write_case(folder, case, [LESION_IDS], SETTINGS)
-
-        return die
-
-    def test_a_part_removes_those_of_its_own_cases(self, folder, leave):
-        leave("case_0")
-        leave("case_1")
-        ensure_maps(folder, [LESION_IDS], SETTINGS, part=(0, 2))
-        assert [path.name.split("@")[0] for path in temporary_files(folder)] == [".case_1"]
-        ensure_maps(folder, [LESION_IDS], SETTINGS)
-        assert not temporary_files(folder)
-
-    def test_names_that_begin_alike(self, folder, leave):
-        leave("case_1")
-        remove_leftovers(folder, ["case_", "case", "case_10"])
-        assert len(temporary_files(folder)) == 1
-        remove_leftovers(folder, iter(["case_0", "case_1"]))
-        assert not temporary_files(folder)
-
-
-def start_writer(folder, kinds, part, stop_after=None):
-    """A process that is ready to write maps, and waits for a line on its standard input.
-
-    After so many files it stops for good, in the middle of the next.
-    """
-    options = f"num_processes=1, log=lambda text: None, part={part!r}"
-    lines = [
-        "import os, sys, time",
-        "from nnunet_rw.maps.kinds import LabelScheme",
-        "from nnunet_rw.store import MapSettings",
-        "from nnunet_rw.writing import ensure_maps",
-        "synchronise, calls = os.fsync, []",
-        "stop = lambda: (print('in the middle', flush=True), time.sleep(60))",
-        f"os.fsync = lambda file: (calls.append(file), synchronise(file), len(calls) == {stop_after} + 1 and stop())"
-        if stop_after is not None
-        else "",
-        "print('ready', flush=True)",
-        "sys.stdin.readline()",
-        f"print(ensure_maps({str(folder)!r}, {list(kinds)!r}, {SETTINGS!r}, {options}))",
-    ]
-    return subprocess.Popen(
-        [sys.executable, "-c", "\n".join(lines)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def let_go(*writers):
-    for writer in writers:
-        while (line := writer.stdout.readline()) != "ready\n":
-            assert line, writer.stderr.read()
-    for writer in writers:
-        writer.stdin.write("go\n")
-        writer.stdin.flush()
-
-
 def counts_of(*writers):
     outputs = [writer.communicate(timeout=240) for writer in writers]
     assert [writer.returncode for writer in writers] == [0] * len(writers), outputs
@@ -178,6 +245,19 @@ def counts_of(*writers):
 
 
 class TestProcesses:
+    @pytest.fixture
+    def folder(self, tmp_path):
+        return make_folder(tmp_path, len(CASES))
+
+    def test_two_at_the_same_moment(self, tmp_path):
+        folder = make_folder(tmp_path, 6)
+        writers = [start_writer(folder, KINDS) for _ in range(2)]
+        let_go(*writers)
+        # The first writes, the other waits and finds all done.
+        assert sorted(counts_of(*writers)) == [0, 6]
+        assert_whole(folder, 6)
+        assert len(files_of(folder)) == 6 * len(KINDS)
+
     def test_two_parts_at_the_same_moment(self, folder):
         writers = [start_writer(folder, KINDS, (part_id, 2)) for part_id in range(2)]
         let_go(*writers)
@@ -187,7 +267,7 @@ class TestProcesses:
 
     def test_a_part_does_not_wait_for_another_nor_the_whole_for_a_part(self, folder):
         # The first part hangs in its second case, with its lock held.
-        hanging = start_writer(folder, [LESION_IDS], (0, 2), stop_after=1)
+        hanging = start_writer(folder, [LESION_IDS], (0, 2), preparation=stop_after(1))
         let_go(hanging)
         try:
             assert hanging.stdout.readline() == "in the middle\n"
@@ -218,23 +298,3 @@ class TestProcesses:
         let_go(*writers)
         assert sorted(counts_of(*writers)) == [0, 3]
         assert cases_of(folder) == set(CASES[1::2])
-
-    def test_a_killed_part_goes_on_where_it_stopped(self, folder):
-        kinds = [INTERIOR_DISTANCE, LESION_IDS]
-        # Two files of the first case, one of the second, killed in the fourth.
-        killed = start_writer(folder, kinds, (0, 2), stop_after=3)
-        let_go(killed)
-        assert killed.stdout.readline() == "in the middle\n"
-        killed.send_signal(signal.SIGKILL)
-        killed.communicate()
-        assert killed.returncode == -signal.SIGKILL
-        before = stamps(folder)
-        assert set(before) == {"interior_distance/case_0", "lesion_ids/case_0", "interior_distance/case_2"}
-        assert len(temporary_files(folder)) == 1
-
-        assert ensure_maps(folder, kinds, SETTINGS, part=(1, 2)) == 3
-        assert len(temporary_files(folder)) == 1
-        assert ensure_maps(folder, kinds, SETTINGS, part=(0, 2)) == 3
-        after = stamps(folder)
-        assert {name: after[name] for name in before} == before
-        assert_all_current(folder, kinds)
