@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from time import perf_counter
 from typing import Any
@@ -45,6 +46,30 @@ class TimedBatches:
         batch = next(self.batches)
         self.seconds = perf_counter() - started
         return batch
+
+
+@contextmanager
+def pairs(network: torch.nn.Module) -> Iterator[None]:
+    """Let a network that is given one patch at a time work on it twice, side by side.
+
+    Torch convolves a single small patch on a CPU by other code, many times slower than oneDNN's, which it takes for a
+    batch of two: a patch of 32 x 32 x 32 voxels takes 0.3 of the time, of 48 x 48 x 48 half. The results are the same
+    but for rounding.
+    """
+
+    def doubled(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...] | None:
+        (patch,) = inputs
+        return (patch.expand(2, *patch.shape[1:]),) if len(patch) == 1 else None
+
+    def halved(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+        return output[:1] if inputs[0].stride(0) == 0 else output
+
+    hooks = (network.register_forward_pre_hook(doubled), network.register_forward_hook(halved))
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 class RecordedRun(SeededRun):
@@ -133,7 +158,9 @@ class RecordedRun(SeededRun):
         record = read_run_record(self.output_folder) if self.local_rank == 0 else None
         started = perf_counter()
         tta = os.environ.get(VALIDATION_TTA) != "0"
-        with replaced(self, "inference_allowed_mirroring_axes", self.inference_allowed_mirroring_axes if tta else None):
+        axes = self.inference_allowed_mirroring_axes if tta else None
+        in_pairs = pairs(self.network) if self.device.type == "cpu" else nullcontext()
+        with replaced(self, "inference_allowed_mirroring_axes", axes), in_pairs:
             super().perform_actual_validation(save_probabilities)
         if record is not None:
             seconds = perf_counter() - started

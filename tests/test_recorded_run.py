@@ -13,7 +13,7 @@ from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as stock
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_rw.export import export_model
-from nnunet_rw.recorded_run import VALIDATION_TTA, TimedBatches, loss_formula
+from nnunet_rw.recorded_run import VALIDATION_TTA, TimedBatches, loss_formula, pairs
 from nnunet_rw.run_iterations import ITERATIONS_FILE
 from nnunet_rw.run_record import RUN_FILE, content_hash, read_iterations, read_run_record
 from nnunet_rw.run_session import this_session
@@ -302,11 +302,30 @@ def test_validation_without_mirroring(monkeypatch, variable, axes):
     if variable is not None:
         monkeypatch.setenv(VALIDATION_TTA, variable)
     trainer = make_trainer("nnUNetTrainer_1epochs_1iterations_seed5")
+    trainer.initialize()
     trainer.inference_allowed_mirroring_axes = (0, 1, 2)
     trainer.perform_actual_validation(True)
     assert seen == [(axes, True)]
     # A checkpoint written afterwards says what prediction may do.
     assert trainer.inference_allowed_mirroring_axes == (0, 1, 2)
+
+
+def test_a_network_works_in_pairs_on_single_patches():
+    trainer = make_trainer("RWTrainer")
+    trainer.initialize()
+    trainer.set_deep_supervision_enabled(False)
+    size = trainer.configuration_manager.patch_size
+    one, three = (torch.rand(n, 1, *size, generator=torch.Generator().manual_seed(n)) for n in (1, 3))
+    seen = []
+    trainer.network.encoder.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
+    with torch.no_grad():
+        alone = trainer.network(one), trainer.network(three)
+        with pairs(trainer.network):
+            paired = trainer.network(one), trainer.network(three)
+        trainer.network(one)
+    assert seen == [1, 3, 2, 3, 1]
+    for expected, found in zip(alone, paired, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_the_seconds_of_the_validation_are_added(nnunet, thread_pools):
