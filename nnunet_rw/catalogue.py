@@ -22,6 +22,13 @@ VARIABLE = "nnUNet_extTrainer"
 FAMILIES = ("rw_region_wise", "rw_inverse_volume", "rw_lesion_wise", "rw_hausdorff", "rw_overlap", "rw_cross_entropy")
 
 
+# Where to start, by what a dataset has; docs/evidence.md says why, `nnunet-rw audit` tells what it has.
+RECOMMENDED = {
+    "RWTrainer_SmallLesions": "many small lesions",
+    "RWTrainer": "one compact structure whose boundary matters",
+}
+
+
 @dataclass(frozen=True)
 class TrainerRow:
     """What the table of trainers says of one."""
@@ -73,7 +80,7 @@ def trainer_rows() -> list[TrainerRow]:
     return [
         TrainerRow(
             name=name,
-            loss=loss_text(trainer.loss_terms),
+            loss=loss_text(trainer.loss_terms) + ("; lesions drawn alike" if trainer.oversample_by == "lesion" else ""),
             maps=", ".join(map_kinds(trainer)) or "none",
             paper=trainer.paper,
             summary=(trainer.__doc__ or "").strip().splitlines()[0],

@@ -1,4 +1,4 @@
-"""From nothing to a report: a dataset, stock nnU-Net, a region-wise trainer, and what each of them found."""
+"""From nothing to a report: a dataset, stock nnU-Net, the trainer for small lesions, and what each of them found."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHAPE = (48, 48, 48)
 def demo_benchmark(
     folder: Path,
     msd: Path | None = None,
-    trainers: tuple[str, ...] = ("nnUNetTrainer", "RWTrainer"),
+    trainers: tuple[str, ...] = ("nnUNetTrainer", "RWTrainer_SmallLesions"),
     epochs: int = 6,
     iterations: int = 50,
     device: str = "cpu",

@@ -43,9 +43,9 @@ def test_real_dataset_once_and_again(run, tmp_path):
     assert header[:3] == ["label", "trainer", "Dice"]
     assert [row[:2] for row in rows] == [
         ["1", "nnUNetTrainer"],
-        ["1", "RWTrainer"],
+        ["1", "RWTrainer_SmallLesions"],
         ["2", "nnUNetTrainer"],
-        ["2", "RWTrainer"],
+        ["2", "RWTrainer_SmallLesions"],
     ]
     # The row against what it was made from: two validation cases.
     (found,) = read_results(out).tasks
@@ -67,13 +67,13 @@ def test_real_dataset_once_and_again(run, tmp_path):
 def test_synthetic_dataset(run, tmp_path):
     out = tmp_path / "out"
     write_synthetic_dataset(out / SYNTHETIC_TASK, num_cases=5, shape=(32, 32, 32))
-    jobs, (_, _, *rows) = run("--trainers", "RWTrainer_IWDiceCE")
+    jobs, (_, _, *rows) = run("--trainers", "RWTrainer")
     assert jobs == [
         f"prepare/{SYNTHETIC_TASK}",
-        f"train/{SYNTHETIC_TASK}/RWTrainer_IWDiceCE/seed0/fold0",
-        f"evaluate/{SYNTHETIC_TASK}/RWTrainer_IWDiceCE/seed0",
+        f"train/{SYNTHETIC_TASK}/RWTrainer/seed0/fold0",
+        f"evaluate/{SYNTHETIC_TASK}/RWTrainer/seed0",
     ]
-    assert [row[1] for row in rows] == ["RWTrainer_IWDiceCE"]
+    assert [row[1] for row in rows] == ["RWTrainer"]
 
 
 def test_names_follow_nnunet(tmp_path):

@@ -47,6 +47,12 @@ class RWTrainer_IWDiceCE(RWTrainer):
     paper = SHIROKIKH
 
 
+class RWTrainer_SmallLesions(RWTrainer_IWDiceCE):
+    """For many small lesions: `RWTrainer_IWDiceCE`, and patches drawn around lesions, each alike."""
+
+    oversample_by = "lesion"
+
+
 class RWTrainer_IWDiceCE_RRW(RWTrainer):
     """`RWTrainer_IWDiceCE` plus rectified region-wise maps."""
 

@@ -129,7 +129,7 @@ def _figures(
         small_share=sum(size.lesion_share for size in small),
         small_voxel_share=sum(size.voxel_share for size in small),
         small_stock_gradient=by_trainer["nnUNetTrainer"],
-        small_weighted_gradient=by_trainer["RWTrainer_IWDiceCE"],
+        small_weighted_gradient=by_trainer["RWTrainer_SmallLesions"],
         largest_lesion_share=float(np.nanmean([label.largest_lesion_share for label in labels])),
         border_share=float(lesions.border_voxels.sum() / lesions.voxels.sum()),
     )

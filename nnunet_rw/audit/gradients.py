@@ -9,14 +9,15 @@ is that of the whole lesion, wherever a patch cuts it. The share of a size class
 over all patches, divided by the same sum over all lesions; the lesions' share is their sum divided by that of all
 labelled voxels, background included. Regions have their own heads, and so their own lesions, background and g.
 
-Patches are drawn as nnU-Net draws a batch of two, unaugmented: one anywhere, one around a random voxel of a random
-class that the case has. Maps are those of the whole case, as trainers store them.
+Patches are drawn as the trainer draws a batch of two, unaugmented: one anywhere, one around foreground. That is a
+random voxel of a random class that the case has, as nnU-Net has it, or of a random lesion. Maps are those of the whole
+case, as trainers store them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,22 +25,33 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 from nnunet_rw.audit.lesions import NUM_SIZE_CLASSES, Lesions
 from nnunet_rw.audit.trainer_losses import trainer_loss
+from nnunet_rw.catalogue import trainer_classes
+from nnunet_rw.dataloading import OVERSAMPLE_BY
 from nnunet_rw.layout import lesion_table_tensor
 from nnunet_rw.losses import CompoundLoss, LossInputs
 from nnunet_rw.losses.inputs import LESION_TABLE
 from nnunet_rw.maps._checks import as_labels
 from nnunet_rw.maps.kinds import INTERIOR_DISTANCE, LESION_IDS, LabelScheme, LesionTable, compute_distances
+from nnunet_rw.trainer import RWTrainer
 
 # By trainer, with what its loss is; the recommended ones are among them.
 AUDITED = {
     "nnUNetTrainer": "nnU-Net's Dice + cross-entropy",
     "RWTrainer_IWCE": "cross-entropy, the paper's inverse volumes",
     "RWTrainer_IWDiceCE": "Dice + cross-entropy, milder inverse volumes",
+    "RWTrainer_SmallLesions": "the same, patches around lesions drawn alike",
     "RWTrainer_RRW": "region-wise maps alone: only to compare",
     "RWTrainer": "nnU-Net's + region-wise maps",
 }
 # Without plans: nnU-Net's usual sizes on a large GPU.
 DEFAULT_PATCH = {2: (512, 512), 3: (128, 128, 128)}
+
+
+class AuditedLoss(NamedTuple):
+    """A trainer's loss, and how its foreground patches are drawn: an element of `OVERSAMPLE_BY`."""
+
+    loss: CompoundLoss
+    oversample_by: str
 
 
 class GradientAudit:
@@ -76,12 +88,19 @@ class GradientAudit:
         table = LesionTable(channels=lesions.label, voxels=lesions.voxels, num_voxels=scheme.num_labelled(self.labels))
         self.table = lesion_table_tensor(table)[None]
 
-    def sums(self, losses: Sequence[CompoundLoss], pairs: int, rng: np.random.Generator) -> np.ndarray:
+    def sums(self, audited: Sequence[AuditedLoss], pairs: int, rng: np.random.Generator) -> np.ndarray:
         """float64 (losses, 1 + size classes): of the background, then of the lesions of each size class."""
+        losses = [each.loss for each in audited]
+        drawn = {
+            way: [index for index, each in enumerate(audited) if each.oversample_by == way] for way in OVERSAMPLE_BY
+        }
         total = np.zeros((len(losses), 1 + NUM_SIZE_CLASSES))
         for _ in range(pairs):
-            for start in (self._anywhere(rng), self._around_foreground(rng)):
-                total += self._sums_of_patch(losses, start)
+            total += self._sums_of_patch(losses, self._anywhere(rng))
+            for way, chosen in drawn.items():
+                if chosen:
+                    start = self._around_lesion(rng) if way == "lesion" else self._around_foreground(rng)
+                    total[chosen] += self._sums_of_patch([losses[index] for index in chosen], start)
         return total
 
     def _anywhere(self, rng: np.random.Generator) -> tuple[int, ...]:
@@ -93,8 +112,16 @@ class GradientAudit:
         present = np.unique(self.lesions.label)
         if len(present) == 0:
             return self._anywhere(rng)
-        voxels = np.flatnonzero(np.isin(self.labels, self.scheme.foreground[rng.choice(present)]))
-        voxel = np.unravel_index(rng.choice(voxels), self.labels.shape)
+        return self._around(np.isin(self.labels, self.scheme.foreground[rng.choice(present)]), rng)
+
+    def _around_lesion(self, rng: np.random.Generator) -> tuple[int, ...]:
+        if len(self.lesions.label) == 0:
+            return self._anywhere(rng)
+        return self._around((self.ids == 1 + rng.integers(len(self.lesions.label))).any(0), rng)
+
+    def _around(self, voxels: np.ndarray, rng: np.random.Generator) -> tuple[int, ...]:
+        """A patch around one of the voxels, inside the case."""
+        voxel = np.unravel_index(rng.choice(np.flatnonzero(voxels)), self.labels.shape)
         sizes = zip(voxel, self.patch, self.labels.shape, strict=True)
         return tuple(int(np.clip(at - part // 2, 0, whole - part)) for at, part, whole in sizes)
 
@@ -130,6 +157,13 @@ class GradientAudit:
         return np.stack(channels).astype(np.float32)
 
 
-def audited_losses(labels: LabelManager, batch_dice: bool) -> list[CompoundLoss]:
+def audited_losses(labels: LabelManager, batch_dice: bool) -> list[AuditedLoss]:
     """The losses of `AUDITED`, in their order."""
-    return [trainer_loss(trainer, labels, batch_dice) for trainer in AUDITED]
+    trainers = trainer_classes()
+    return [
+        AuditedLoss(
+            trainer_loss(trainer, labels, batch_dice),
+            trainers[trainer].oversample_by if trainer in trainers else RWTrainer.oversample_by,
+        )
+        for trainer in AUDITED
+    ]

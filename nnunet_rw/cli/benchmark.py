@@ -32,7 +32,9 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
     command = add_command(commands, "demo", _demo, "dataset, training and comparison, in minutes on a CPU")
     command.add_argument("-o", metavar="FOLDER", type=Path, default=Path("demo_output"), help="default: %(default)s")
     command.add_argument("--msd", metavar="FOLDER", type=Path, help="a real dataset in MSD layout")
-    command.add_argument("--trainers", nargs="+", default=["nnUNetTrainer", "RWTrainer"], metavar="TRAINER")
+    command.add_argument(
+        "--trainers", nargs="+", default=["nnUNetTrainer", "RWTrainer_SmallLesions"], metavar="TRAINER"
+    )
     command.add_argument("--epochs", type=positive, default=6, help="default: %(default)s")
     command.add_argument("--iterations", type=positive, default=50, help="an epoch; default: %(default)s")
     command.add_argument("--device", choices=("cpu", "cuda"), default="cpu")

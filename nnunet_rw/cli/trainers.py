@@ -57,11 +57,15 @@ def _env(options: argparse.Namespace) -> None:
 
 
 def _trainers(options: argparse.Namespace) -> None:
-    from nnunet_rw.catalogue import trainer_rows
+    from nnunet_rw.catalogue import RECOMMENDED, trainer_rows
     from nnunet_rw.report.table import text_table
 
     rows = [(row.name, row.loss, row.maps, row.paper) for row in trainer_rows()]
     print(text_table(("trainer", "loss", "maps", "paper"), rows))
+    print("\nStart with")
+    for trainer, dataset in RECOMMENDED.items():
+        print(f"  {trainer} for {dataset}")
+    print("and compare with nnUNetTrainer. nnunet-rw audit looks at a dataset and recommends one of them.")
     print("\nnnunet stands for nnU-Net's own loss, IW for inverse lesion-volume weights. Add _20epochs or")
     print("_20epochs_50iterations to any name, nnUNetTrainer included, for a training of that length.")
 

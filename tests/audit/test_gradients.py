@@ -41,7 +41,8 @@ def test_shares_by_hand(two_lesions):
     assert shares["RWTrainer_IWCE"] == pytest.approx([0.5, 0.5, 0, 0])
     assert of_lesions["RWTrainer_IWCE"] == pytest.approx((2 * 512 / 3) / (2 * 512 / 3 + 503))
     # w is as V^-0.5: 1 against 8 / sqrt(8).
-    assert shares["RWTrainer_IWDiceCE"] == pytest.approx([1 / (1 + np.sqrt(8)), np.sqrt(8) / (1 + np.sqrt(8)), 0, 0])
+    for trainer in ("RWTrainer_IWDiceCE", "RWTrainer_SmallLesions"):  # the patch is the whole image
+        assert shares[trainer] == pytest.approx([1 / (1 + np.sqrt(8)), np.sqrt(8) / (1 + np.sqrt(8)), 0, 0])
     # Every lesion voxel is 1 mm from the background, so D / max D = 1.
     for trainer in ("RWTrainer_RRW", "RWTrainer"):
         assert shares[trainer] == pytest.approx([1 / 9, 8 / 9, 0, 0])
@@ -70,6 +71,16 @@ def test_one_patch_of_two_is_around_a_lesion():
     for seed in range(5):
         row = sums_of(labels, LabelScheme.classes(2), BINARY, patch_size=(4, 4, 4), seed=seed)["nnUNetTrainer"]
         assert row[1] > 0
+
+
+def test_lesions_are_drawn_alike_where_the_trainer_does():
+    labels = np.zeros((32, 32, 32), np.int16)
+    labels[31, 0, 31] = 1
+    labels[4:16, 4:16, 4:16] = 1
+    sums = sums_of(labels, LabelScheme.classes(2), BINARY, patch_size=(4, 4, 4), pairs=20)
+    # A random voxel is one of the large lesion's, 1728 to 1.
+    assert sums["RWTrainer_IWDiceCE"][1] == 0
+    assert sums["RWTrainer_SmallLesions"][1] > 0
 
 
 def test_same_seed_same_patches(blobs):

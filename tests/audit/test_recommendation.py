@@ -20,7 +20,7 @@ COMPACT = replace(MANY_SMALL, small_per_case=0.005, small_share=0.002, largest_l
 
 def test_many_small_lesions():
     found = recommend(MANY_SMALL)
-    assert found.trainer == "RWTrainer_IWDiceCE"
+    assert found.trainer == "RWTrainer_SmallLesions"
     for figure in ("91%", "below 100 mm3", "33 a case", "9.8%", "10.3%", "42.6%", "false positives"):
         assert figure in found.reason
 
@@ -54,7 +54,7 @@ def test_nothing_speaks_for_another_loss(figures):
 
 def test_small_lesions_go_before_compactness():
     figures = replace(COMPACT, small_per_case=1.0, small_share=1 / 3, small_stock_gradient=1 / 6)
-    assert recommend(figures).trainer == "RWTrainer_IWDiceCE"
+    assert recommend(figures).trainer == "RWTrainer_SmallLesions"
 
 
 def test_rectified_maps_alone_are_never_recommended():

@@ -25,6 +25,14 @@ def test_trainers_lists_every_class_of_the_folder_and_the_base(succeeds):
     assert sorted(names) == sorted({"RWTrainer", *defined_trainers()})
 
 
+def test_recommended_trainers_are_there_and_may_be_recommended_by_an_audit(succeeds):
+    from nnunet_rw.audit.recommendation import RULES
+
+    assert set(catalogue.RECOMMENDED) <= set(catalogue.trainer_classes())
+    assert {rule.trainer for rule in RULES} == {*catalogue.RECOMMENDED, "nnUNetTrainer"}
+    assert "  RWTrainer_SmallLesions for many small lesions\n" in succeeds("trainers")
+
+
 def test_trainers_table_tells_loss_maps_and_paper():
     rows = {row.name: row for row in catalogue.trainer_rows()}
     assert (rows["RWTrainer"].loss, rows["RWTrainer"].maps) == ("nnunet + rrw", "interior_distance")
@@ -33,6 +41,7 @@ def test_trainers_table_tells_loss_maps_and_paper():
     assert rows["RWTrainer_Boundary"].loss == "rebalance_region * nnunet + rebalance_boundary * boundary"
     assert rows["RWTrainer_Boundary"].maps == "signed_distance"
     assert rows["RWTrainer_ActiveContour"].maps == "none"
+    assert rows["RWTrainer_SmallLesions"].loss == f"{rows['RWTrainer_IWDiceCE'].loss}; lesions drawn alike"
     assert all(re.search(r"\b(19|20)\d\d\b", row.paper) and row.summary for row in rows.values())
 
 
