@@ -150,7 +150,12 @@ def _specification(options: argparse.Namespace) -> Specification | None:
             raise ValueError(f"No benchmark in {options.o}. Give --tasks and --trainers, or a YAML file.")
         return specification_of(given, "benchmark")
     # What is given on the command line goes before what the file says.
-    return specification_of(_merged(read_specification(path).model_dump(), given), "benchmark")
+    merged = _merged(read_specification(path).model_dump(), given)
+    # What it says of trainers and tasks that are now left out.
+    names = {Path(task).name for task in merged["tasks"]}
+    merged["splits"] = {task: splits for task, splits in merged["splits"].items() if task in names}
+    merged["seeds_of"] = {name: seeds for name, seeds in merged["seeds_of"].items() if name in merged["trainers"]}
+    return specification_of(merged, "benchmark")
 
 
 def _merged(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

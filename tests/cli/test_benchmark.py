@@ -52,6 +52,18 @@ def test_the_command_line_goes_before_the_file(hippocampus, succeeds, tmp_path):
     assert "fold0" not in text
 
 
+def test_a_file_may_say_more_of_trainers_and_tasks_than_are_asked_for(hippocampus, succeeds, tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "tasks: [Task11_MSLesion]\nsplits: {Task11_MSLesion: none.json}\ntrainers: [nnUNetTrainer, RWTrainer]\n"
+        "seeds_of: {nnUNetTrainer: 2, RWTrainer: 3}\nfolds: [0]\ndevice: cpu\n"
+    )
+    options = ("-o", tmp_path / "out", "--tasks", DATASET, "--trainers", "nnUNetTrainer", "--dry-run")
+    text = succeeds("benchmark", file, *options)
+    assert f"train/{DATASET}/nnUNetTrainer/seed1/fold0" in text
+    assert "RWTrainer" not in text
+
+
 def test_what_is_left_out(hippocampus, succeeds, tmp_path, monkeypatch):
     seen = []
 
