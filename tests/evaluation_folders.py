@@ -7,7 +7,6 @@ CASE_COLUMNS = [
     "case label status dice jaccard ppv sensitivity specificity hd_mm hd95_mm assd_mm nsd volume_reference_mm3",
     "volume_prediction_mm3 n_lesions n_hit n_predicted n_false_positive",
 ]
-# Of reference and predicted lesions; either kind has one more.
 LESION_COLUMNS = "case label lesion voxels volume_mm3 z_mm y_mm x_mm hit matched dice iou kind"
 SETTINGS = {"connectivity": 26, "min_volume_mm3": 0.0, "tolerance_mm": 1.0, "image_diagonal_mm": 100.0}
 
@@ -19,7 +18,7 @@ def write_evaluation(folder, cases, lesions=(), predicted=(), name="nnUNetTraine
     ----------
     cases : dict of case, or (case, label), to dict of columns
         Label "1" where none is given; columns that are not given are empty cells.
-    lesions, predicted : sequences of (case, volume_mm3, hit, matched[, kind[, label[, score]]])
+    lesions, predicted : sequences of (case, volume_mm3, hit, matched[, kind[, label]])
         Of 2 mm3 a voxel, numbered in the order given.
     name, more : of summary.json
     settings : dict, over SETTINGS
@@ -30,16 +29,16 @@ def write_evaluation(folder, cases, lesions=(), predicted=(), name="nnUNetTraine
         case, label = key if isinstance(key, tuple) else (key, "1")
         rows.append({"case": case, "label": label, "status": "both", **columns})
     _write(folder / "cases.csv", " ".join(CASE_COLUMNS).split(), rows)
-    for table, rows, score in (("lesions", lesions, "candidate_score"), ("predicted_lesions", predicted, "score")):
-        _write(folder / f"{table}.csv", [*LESION_COLUMNS.split(), score], _lesion_rows(rows, score))
+    _write(folder / "lesions.csv", LESION_COLUMNS.split(), _lesion_rows(lesions))
+    _write(folder / "predicted_lesions.csv", [*LESION_COLUMNS.split(), "score"], _lesion_rows(predicted))
     summary = {"name": name, "settings": {**SETTINGS, **(settings or {})}, **more}
     (folder / "summary.json").write_text(json.dumps(summary))
     return folder
 
 
-def _lesion_rows(lesions, score_column):
+def _lesion_rows(lesions):
     for number, (case, volume_mm3, hit, matched, *rest) in enumerate(lesions, start=1):
-        kind, label, score = (*rest, *("matched", "1", "")[len(rest) :])
+        kind, label = (*rest, *("matched", "1")[len(rest) :])
         yield {
             "case": case,
             "label": label,
@@ -49,7 +48,6 @@ def _lesion_rows(lesions, score_column):
             "hit": hit,
             "matched": matched,
             "kind": kind,
-            score_column: score,
         }
 
 

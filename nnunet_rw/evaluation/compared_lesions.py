@@ -10,14 +10,9 @@ from itertools import pairwise
 import numpy as np
 from scipy.stats import rankdata
 
-from nnunet_rw.evaluation.comparison_rows import FrocRow, MatchedSizeRow, RankingRow, SizeRow
+from nnunet_rw.evaluation.comparison_rows import FrocRow, RankingRow, SizeRow
 from nnunet_rw.evaluation.evaluation_folder import Evaluation, LesionRows
-from nnunet_rw.evaluation.froc import (
-    average_recall,
-    false_positives_at,
-    recall_at_matched_false_positives,
-    threshold_at,
-)
+from nnunet_rw.evaluation.froc import average_recall, recall_at_matched_false_positives
 from nnunet_rw.evaluation.lesions import ROUNDING
 from nnunet_rw.evaluation.statistics import bca_interval, cluster_bootstrap, wilson_interval
 
@@ -32,11 +27,14 @@ def compare_by_size(
     resamples: int = 10_000,
 ) -> tuple[SizeRow, ...]:
     """A row per label, challenger and size class, and one of all sizes (0 to inf) where the classes are several."""
+    classes = list(pairwise(edges_mm3))
+    if (0, math.inf) not in classes:
+        classes.append((0, math.inf))
     return tuple(
         _compare_size(baseline, challenger, label, low, high, seed, resamples)
         for label in baseline.labels
         for challenger in challengers
-        for low, high in _classes(edges_mm3)
+        for low, high in classes
     )
 
 
@@ -62,61 +60,6 @@ def compare_froc(baseline: Evaluation, challengers: Sequence[Evaluation]) -> tup
                 )
             )
     return tuple(rows)
-
-
-def compare_sizes_at_matched_false_positives(
-    baseline: Evaluation,
-    challengers: Sequence[Evaluation],
-    edges_mm3: Sequence[float],
-    seed: int = 0,
-    resamples: int = 10_000,
-) -> tuple[MatchedSizeRow, ...]:
-    """`compare_by_size` at the baseline's false positives: rows where both have a FROC curve and candidates' scores."""
-    rows = []
-    for label in baseline.labels:
-        for challenger in challengers:
-            if not (scored(baseline, label) and scored(challenger, label)):
-                continue
-            allowed = false_positives_at(baseline.froc[label])
-            found = [found_with_at_most(evaluation, label, allowed) for evaluation in (baseline, challenger)]
-            for low, high in _classes(edges_mm3):
-                chosen = _counted(baseline.lesions, "hit", label, low, high)
-                cases = baseline.lesions.case[chosen]
-                recall = cluster_bootstrap(cases, found[0][chosen], found[1][chosen], resamples, seed=seed)
-                rows.append(
-                    MatchedSizeRow(
-                        label=label,
-                        baseline=baseline.name,
-                        challenger=challenger.name,
-                        size_from_mm3=float(low),
-                        size_to_mm3=float(high),
-                        lesions=recall.lesions,
-                        cases=recall.cases,
-                        false_positives=allowed,
-                        baseline_recall=recall.baseline,
-                        challenger_recall=recall.challenger,
-                        difference=recall.difference,
-                        low=recall.interval.low,
-                        high=recall.interval.high,
-                    )
-                )
-    return tuple(rows)
-
-
-def scored(evaluation: Evaluation, label: str) -> bool:
-    """Whether an evaluation tells at which threshold each lesion of a label is found, and the false positives there.
-
-    Without a lesion that any candidate touches it cannot be told from one that was made without candidates.
-    """
-    scores = evaluation.lesions.candidate_score[evaluation.lesions.label == label]
-    return label in evaluation.froc and bool(np.isfinite(scores).any())
-
-
-def found_with_at_most(evaluation: Evaluation, label: str, false_positives: float) -> np.ndarray:
-    """(L,) booleans: lesions found at the lowest threshold with at most so many false positives a case."""
-    lesions = evaluation.lesions
-    threshold = threshold_at(evaluation.froc[label], false_positives)
-    return (lesions.label == label) & (lesions.candidate_score >= threshold)
 
 
 def rank_by_rule(
@@ -147,12 +90,6 @@ def rank_by_rule(
                 if row.lesions
             ]
     return tuple(rows)
-
-
-def _classes(edges_mm3: Sequence[float]) -> list[tuple[float, float]]:
-    """Size classes, and all sizes."""
-    classes = list(pairwise(edges_mm3))
-    return classes if (0, math.inf) in classes else [*classes, (0, math.inf)]
 
 
 def _compare_size(

@@ -149,38 +149,6 @@ class FrocRow:
 
 
 @dataclass(frozen=True)
-class MatchedSizeRow:
-    """Recall of one size class at equal false positives of all sizes: what a trainer gains beyond boldness.
-
-    Attributes
-    ----------
-    size_from_mm3, size_to_mm3 : float
-        From, inclusive, to, exclusive.
-    lesions, cases : int
-    false_positives : float
-        A case: what the baseline has at a probability of 0.5.
-    baseline_recall, challenger_recall : float
-        Any overlap, of each at the threshold of its own that leaves at most so many.
-    difference, low, high : float
-        With a BCa interval of 95 % by resampling cases; the thresholds stay.
-    """
-
-    label: str
-    baseline: str
-    challenger: str
-    size_from_mm3: float
-    size_to_mm3: float
-    lesions: int
-    cases: int
-    false_positives: float
-    baseline_recall: float
-    challenger_recall: float
-    difference: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
 class Family:
     """The tests that are adjusted together: every metric of every challenger and label."""
 
@@ -210,4 +178,3 @@ class Comparison:
     rankings: tuple[RankingRow, ...]
     notes: tuple[str, ...]
     froc: tuple[FrocRow, ...] = ()
-    matched_sizes: tuple[MatchedSizeRow, ...] = ()

@@ -19,8 +19,6 @@ _VOLUMES = ("volume_reference_mm3", "volume_prediction_mm3")
 # The columns of numbers that are read; `evaluation_tables` writes more.
 CASE_NUMBERS = (*_SCORES, *_VOLUMES, "n_lesions", "n_hit", "n_predicted", "n_false_positive")
 LESION_NUMBERS = ("lesion", "voxels", "volume_mm3", "dice", "hit", "matched")
-# Not of every evaluation: NaN where it is not there.
-CANDIDATE_SCORE = "candidate_score"
 # Reference lesions below the minimum volume, and predicted lesions that touch these alone.
 _NOT_COUNTED = ("ignored", "neutral")
 
@@ -37,9 +35,6 @@ class LesionRows:
         With the one-to-one partner; 0 without one, NaN where not counted.
     hit, matched : (L,) float
         1 or 0, found by any overlap or one-to-one; NaN where ignored or neutral, neither right nor wrong.
-    candidate_score : (L,) float
-        Of a reference lesion: the highest threshold of the FROC curve at which it is found. NaN where it never is, of
-        predicted lesions, and in an evaluation without probabilities.
     """
 
     case: np.ndarray
@@ -50,7 +45,6 @@ class LesionRows:
     dice: np.ndarray
     hit: np.ndarray
     matched: np.ndarray
-    candidate_score: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -146,14 +140,14 @@ def _read_summary(path: Path) -> dict[str, Any]:
 
 
 def _read_lesions(path: Path, known: Container[tuple[str, str]]) -> LesionRows:
-    texts, numbers = _read_table(path, ("case", "label", "kind"), LESION_NUMBERS, (CANDIDATE_SCORE,))
+    texts, numbers = _read_table(path, ("case", "label", "kind"), LESION_NUMBERS)
     for key in zip(*texts[:2], strict=True):
         if key not in known:
             raise ValueError(
                 f"{path} lists case '{key[0]}', label '{key[1]}', cases.csv does not. {_advice(path.parent)}"
             )
     case, label, kind = (np.array(values, dtype=str) for values in texts)
-    for found in numbers[-3:-1]:
+    for found in numbers[-2:]:
         found[np.isin(kind, _NOT_COUNTED)] = math.nan
     order = np.lexsort((numbers[0], label, case))
     return LesionRows(case[order], label[order], *(values[order] for values in numbers))
@@ -174,9 +168,9 @@ def _read_froc(path: Path, columns: Mapping[str, Mapping[str, np.ndarray]]) -> d
 
 
 def _read_table(
-    path: Path, text_columns: Sequence[str], number_columns: Sequence[str], optional_numbers: Sequence[str] = ()
+    path: Path, text_columns: Sequence[str], number_columns: Sequence[str]
 ) -> tuple[list[list[str]], list[np.ndarray]]:
-    """The columns, in the order asked for; an empty cell is NaN, and so is every cell of a column that is not there."""
+    """The columns, in the order asked for; an empty cell is NaN."""
     if not path.is_file():
         raise FileNotFoundError(f"No {path}. {_advice(path.parent)}")
     with open(path, newline="", encoding="utf-8") as file:
@@ -186,8 +180,7 @@ def _read_table(
             raise ValueError(f"{path} has no column '{absent[0]}'. {_advice(path.parent)}")
         rows = list(reader)
     texts = [[row[name] or "" for row in rows] for name in text_columns]
-    numbers = (*number_columns, *optional_numbers)
-    return texts, [np.array([_number(row.get(name), name, path) for row in rows], dtype=float) for name in numbers]
+    return texts, [np.array([_number(row[name], name, path) for row in rows], dtype=float) for name in number_columns]
 
 
 def _number(text: str | None, column: str, path: Path) -> float:

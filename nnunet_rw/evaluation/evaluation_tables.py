@@ -9,8 +9,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from nnunet_rw.evaluation.case_evaluation import CaseEvaluation, ClassEvaluation
 from nnunet_rw.evaluation.froc import FrocCurve
 from nnunet_rw.evaluation.matches import Lesions
@@ -49,8 +47,6 @@ LESION_COLUMNS = (
     "iou",
     "kind",
 )
-# Of the candidates of the FROC curve: the highest score of those that touch the lesion, empty where none does.
-REFERENCE_COLUMNS = (*LESION_COLUMNS, "candidate_score")
 PREDICTED_COLUMNS = (*LESION_COLUMNS, "score")
 FROC_COLUMNS = ("label", "threshold", "false_positives_per_case", "recall")
 
@@ -61,14 +57,8 @@ def write_tables(folder: Path, cases: Sequence[CaseEvaluation], curves: dict[str
     _write(folder / "cases.csv", CASE_COLUMNS, (_case_row(case, found) for case, found in rows))
     _write(
         folder / "lesions.csv",
-        REFERENCE_COLUMNS,
-        (
-            [*row, score]
-            for case, found in rows
-            for row, score in zip(
-                _lesion_rows(case, found, found.matches.reference), _candidate_scores(found), strict=True
-            )
-        ),
+        LESION_COLUMNS,
+        (row for case, found in rows for row in _lesion_rows(case, found, found.matches.reference)),
     )
     _write(
         folder / "predicted_lesions.csv",
@@ -126,11 +116,6 @@ def _lesion_rows(case: CaseEvaluation, found: ClassEvaluation, lesions: Lesions)
             lesions.iou[index],
             lesions.kind[index],
         ]
-
-
-def _candidate_scores(found: ClassEvaluation) -> Iterable[float]:
-    lesions = (found.candidates or found.matches).reference
-    return np.where(lesions.hit, lesions.score, math.nan) if found.candidates else np.full(len(lesions), math.nan)
 
 
 def _write(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

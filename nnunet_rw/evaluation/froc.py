@@ -151,13 +151,6 @@ def false_positives_at(curve: FrocCurve, threshold: float = 0.5) -> float:
     return float(curve.false_positives[np.searchsorted(-curve.thresholds, -threshold, side="right") - 1])
 
 
-def threshold_at(curve: FrocCurve, false_positives: float) -> float:
-    """The lowest threshold with at most so many false positives a case."""
-    if not false_positives >= 0:
-        raise ValueError(f"Expected false positives of at least 0 a case, but got {false_positives}.")
-    return float(curve.thresholds[np.searchsorted(curve.false_positives, false_positives, side="right") - 1])
-
-
 def recall_at_matched_false_positives(
     curve_a: FrocCurve, curve_b: FrocCurve, false_positives: float | None = None
 ) -> MatchedRecall:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from nnunet_rw.evaluation.compared_metrics import METRICS
-from nnunet_rw.evaluation.comparison_rows import Comparison, FrocRow, MatchedSizeRow, MetricRow, RankingRow, SizeRow
+from nnunet_rw.evaluation.comparison_rows import Comparison, FrocRow, MetricRow, RankingRow, SizeRow
 from nnunet_rw.report.table import text_table
 
 _NOTHING = "-"
@@ -33,9 +33,6 @@ def comparison_tables(comparison: Comparison) -> list[Table]:
         ],
         "Recall at the baseline's false positives per case, each at its own probability; mean at 1/8 to 8": [
             _froc_cells(row) for row in comparison.froc
-        ],
-        "Lesions by size at the baseline's false positives per case": [
-            _matched_size_cells(row) for row in comparison.matched_sizes
         ],
         "Place by lesion-wise F1 (recall, FP per case), by rule, connectivity and minimum size": _ranking_cells(
             comparison.rankings, 1 + len(comparison.challengers)
@@ -95,10 +92,12 @@ def _metric_cells(row: MetricRow) -> dict[str, str]:
 
 
 def _size_cells(row: SizeRow) -> dict[str, str]:
+    every = (row.size_from_mm3, row.size_to_mm3) == (0, math.inf)
+    end = "and more" if math.isinf(row.size_to_mm3) else f"to {row.size_to_mm3:g}"
     return {
         "label": row.label,
         "trainer": row.challenger,
-        "size in mm3": _size_class(row),
+        "size in mm3": "all" if every else f"{row.size_from_mm3:g} {end}",
         "lesions": str(row.lesions),
         "cases": str(row.cases),
         "baseline recall": _rounded(row.baseline_recall, 3),
@@ -110,27 +109,6 @@ def _size_cells(row: SizeRow) -> dict[str, str]:
             row.false_positives_difference, row.false_positives_low, row.false_positives_high, 2
         ),
     }
-
-
-def _matched_size_cells(row: MatchedSizeRow) -> dict[str, str]:
-    return {
-        "label": row.label,
-        "trainer": row.challenger,
-        "size in mm3": _size_class(row),
-        "lesions": str(row.lesions),
-        "cases": str(row.cases),
-        "FP per case": _rounded(row.false_positives, 2),
-        "baseline recall": _rounded(row.baseline_recall, 3),
-        "trainer recall": _rounded(row.challenger_recall, 3),
-        "difference": _with_interval(row.difference, row.low, row.high, 3),
-    }
-
-
-def _size_class(row: SizeRow | MatchedSizeRow) -> str:
-    if (row.size_from_mm3, row.size_to_mm3) == (0, math.inf):
-        return "all"
-    end = "and more" if math.isinf(row.size_to_mm3) else f"to {row.size_to_mm3:g}"
-    return f"{row.size_from_mm3:g} {end}"
 
 
 def _froc_cells(row: FrocRow) -> dict[str, str]:

@@ -137,10 +137,10 @@ def test_lesions_by_hand(written):
     folder = written()
     # A's centroid is z = 1, y = 1, x = 2.5; that of its partner x = 4.5. They share 2 of 6 voxels.
     assert (folder / "lesions.csv").read_text().splitlines()[1:] == [
-        "both,1,1,4,6,3,1,1.25,1,1,0.5,0.3333333333,matched,",
-        "both,1,2,1,1.5,9,4,3.5,0,0,0,0,missed,",
-        "missed,1,1,4,6,3,1,1.25,0,0,0,0,missed,",
-        "missed,1,2,1,1.5,9,4,3.5,0,0,0,0,missed,",
+        "both,1,1,4,6,3,1,1.25,1,1,0.5,0.3333333333,matched",
+        "both,1,2,1,1.5,9,4,3.5,0,0,0,0,missed",
+        "missed,1,1,4,6,3,1,1.25,0,0,0,0,missed",
+        "missed,1,2,1,1.5,9,4,3.5,0,0,0,0,missed",
     ]
     assert (folder / "predicted_lesions.csv").read_text().splitlines()[1:] == [
         "both,1,1,4,6,3,1,2.25,1,1,0.5,0.3333333333,matched,",
@@ -201,7 +201,6 @@ def test_scores_and_froc_by_hand(written):
     folder = written(cases, FAST, probabilities={"both": both, "nothing": np.zeros((2, *SHAPE))})
     scores = [row["score"] for row in read_rows(folder / "predicted_lesions.csv")]
     assert scores == ["0.75", "0.625"]
-    assert [row["candidate_score"] for row in read_rows(folder / "lesions.csv")] == ["0.75", "0.25"]
     # One of two lesions from 0.75, a false positive in two cases from 0.625, the other lesion from 0.25.
     assert (folder / "froc.csv").read_text().splitlines() == [
         "label,threshold,false_positives_per_case,recall",
