@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from functools import partial
 
 from benchmarks.child import CHECKOUT
+from benchmarks.evidence.tables import (
+    answer_table,
+    boundary_table,
+    found_table,
+    noise_table,
+    segmented_table,
+)
 from benchmarks.scaling import scaling_table
 from benchmarks.tables import Table
 from benchmarks.targets import targets_table
+from nnunet_rw.catalogue import RECOMMENDED
 
-DOCUMENTS = (CHECKOUT / "docs" / "performance.md", CHECKOUT / "docs" / "scaling.md")
+DOCUMENTS = (
+    CHECKOUT / "README.md",
+    *(CHECKOUT / "docs" / f"{name}.md" for name in ("evidence", "performance", "scaling")),
+)
 _PLACE = re.compile(r"(?P<begin><!-- table: (?P<name>\w+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
 _SECONDS, _RATIO, _TIMES, _SHARE = ".3f", ".2f", ".0f", ".0%"
 _BOUNDS = {
@@ -149,7 +162,16 @@ TABLES = {
         },
     ),
 }
-COMPUTED = {"targets": targets_table, "scaling": scaling_table}
+_LESIONS, _HIPPOCAMPUS = "evidence_ms_lesions", "evidence_hippocampus"
+COMPUTED: dict[str, Callable[[], str]] = {
+    "targets": targets_table,
+    "scaling": scaling_table,
+    "evidence_answer": partial(answer_table, _LESIONS, tuple(RECOMMENDED)),
+    "evidence_found": partial(found_table, _LESIONS),
+    "evidence_segmented": partial(segmented_table, _LESIONS),
+    "evidence_noise": partial(noise_table, _LESIONS),
+    "evidence_hippocampus": partial(boundary_table, _HIPPOCAMPUS),
+}
 
 
 def updated(text: str) -> str:

@@ -1,0 +1,205 @@
+"""The evidence: figures of made-up benchmarks by hand, and trials that train."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from evaluation_folders import write_evaluation
+
+from benchmarks.evidence import collect, tables, thresholds
+from benchmarks.evidence.thresholds import OperatingPoint
+from nnunet_rw.benchmark.results import TaskResults
+from nnunet_rw.benchmark.specification import read_specification
+from nnunet_rw.evaluation.evaluation_folder import read_evaluation
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+EVIDENCE = CHECKOUT / "benchmarks" / "evidence"
+# Of 2 mm3 a voxel: 5 and 20 voxels are small, 21 are not.
+VOLUMES_MM3 = (("a", 10), ("a", 42), ("b", 40), ("b", 42))
+
+
+def write(folder, dice, hits, false=(1, 1)):
+    """An evaluation of two cases with two lesions each.
+
+    Parameters
+    ----------
+    dice : of each case
+    hits : of each lesion at a probability of 0.5
+    false : predicted lesions that touch none, of each case
+    """
+    lesions = [
+        (case, volume, hit, hit, "matched" if hit else "missed")
+        for (case, volume), hit in zip(VOLUMES_MM3, hits, strict=True)
+    ]
+    predicted = [(case, volume, 1, 1) for (case, volume), hit in zip(VOLUMES_MM3, hits, strict=True) if hit]
+    predicted += [(case, 2, 0, 0) for case, number in zip("ab", false, strict=True) for _ in range(number)]
+    cases = {
+        case: {"dice": dice[place], "hd95_mm": 3, "nsd": 0.5, "n_lesions": 2, "n_false_positive": false[place]}
+        for place, case in enumerate("ab")
+    }
+    write_evaluation(folder, cases, lesions, predicted)
+    rows = ["label,threshold,false_positives_per_case,recall", "1,inf,0,0", "1,0.8,0,0.25", "1,0.4,2,1"]
+    (folder / "froc.csv").write_text("\n".join([*rows, ""]))
+    return read_evaluation(folder)
+
+
+@pytest.fixture
+def task(tmp_path, monkeypatch):
+    """Two seeds of the baseline, with 1 and 1.5 false positives a case, and one of another trainer."""
+    points = {
+        "first": OperatingPoint(0.5, 1, np.array([0, 1, 0, 1], bool), np.array([0.4, 0.6])),
+        "second": OperatingPoint(0.6, 1, np.array([0, 1, 0, 0], bool), np.array([0.4, 0.8])),
+        "other": OperatingPoint(0.8, 1.25, np.array([1, 1, 1, 0], bool), np.array([0.5, 0.9])),
+    }
+    asked = set()
+
+    def operating_point(folder, label, price):
+        asked.add((label, price))
+        return points[folder.name]
+
+    monkeypatch.setattr(collect, "operating_point", operating_point)
+    baseline = {
+        0: write(tmp_path / "first", (0.4, 0.6), (0, 1, 0, 1)),
+        1: write(tmp_path / "second", (0.5, 0.7), (0, 1, 0, 1), false=(2, 1)),
+    }
+    other = {0: write(tmp_path / "other", (0.5, 0.8), (1, 1, 1, 0))}
+    yield TaskResults("Task", "Dataset", "", (), {"nnUNetTrainer": baseline, "RWTrainer_X": other}, None)
+    assert asked <= {(1, 1.25)}
+
+
+class TestRows:
+    def test_figures_are_means_over_seeds(self, task):
+        baseline, other = collect.trainer_rows(task, "1")
+        assert (baseline["trainer"], baseline["seeds"], other["seeds"]) == ("nnUNetTrainer", 2, 1)
+        assert (baseline["cases"], baseline["lesions"], baseline["small_lesions"]) == (2, 4, 2)
+        assert baseline["price"] == baseline["false_positives"] == 1.25
+        assert baseline["dice"] == pytest.approx(0.55)
+        assert baseline["dice_seeds"] == pytest.approx([0.5, 0.6])
+        assert (baseline["recall"], baseline["small_recall"], other["small_recall"]) == (0.5, 0, 1)
+        # Recall 1/2; two right and two false of four predicted, two and three of five.
+        assert baseline["lesion_f1_seeds"] == pytest.approx([0.5, 2 * 0.5 * 0.4 / 0.9])
+        # Nothing was recorded of the trainings.
+        assert baseline["seconds_per_epoch"] is None
+
+    def test_matched_is_at_the_baselines_false_positives(self, task):
+        baseline, other = collect.trainer_rows(task, "1")
+        assert baseline["matched_recall_seeds"] == [0.5, 0.25]
+        assert (baseline["matched_small_recall"], other["matched_small_recall"]) == (0, 1)
+        assert (other["matched_recall"], other["matched_threshold"]) == (0.75, 0.8)
+        assert other["matched_recall_gain"] == pytest.approx(0.75 - 0.375)
+        assert other["matched_recall_gain_low"] <= other["matched_recall_gain"] <= other["matched_recall_gain_high"]
+        assert other["matched_dice_gain"] == pytest.approx(0.7 - 0.55)
+        assert [(row["from_voxels"], row["lesions"], row["recall"]) for row in other["matched_recall_by_size"]] == [
+            (1, 1, 1),
+            (11, 1, 1),
+            (21, 2, 0.5),
+        ]
+
+    def test_gains_and_noise(self, task):
+        baseline, other = collect.trainer_rows(task, "1")
+        assert other["dice_gain"] == pytest.approx(0.1)
+        assert "dice_gain" not in baseline
+        assert other["dice_noise"] == baseline["dice_noise"] == pytest.approx(0.1)
+        assert other["matched_recall_noise"] == pytest.approx(0.25)
+
+    def test_without_lesions_there_is_nothing_to_match(self, task):
+        for row in collect.trainer_rows(task, "1", of_lesions=False):
+            assert not [key for key in row if key.startswith("matched")]
+            assert row["dice"]
+
+
+class TestTables:
+    @pytest.fixture
+    def rows(self, task, monkeypatch):
+        rows = collect.trainer_rows(task, "1")
+        for row in rows:
+            row["seconds_per_epoch"] = 10.0 if row["trainer"] == "nnUNetTrainer" else 12.0
+        monkeypatch.setattr(tables, "read_rows", lambda result: rows)
+        return rows
+
+    def test_found(self, rows):
+        lines = tables.found_table("some").splitlines()
+        assert lines[2] == "| `nnUNetTrainer` | 2 | 0.55 | 1.00 | 0.0 |  | 37.5 |  | 55.0 |  |"
+        assert lines[3].startswith("| `RWTrainer_X` | 1 | 0.8 | 1.25 | 100.0 | +100.0 [")
+
+    def test_who_always_has_more_false_positives_comes_last(self, rows):
+        dearer = {**rows[1], "trainer": "RWTrainer_Y", "matched_false_positives": 1.5, "matched_small_recall_gain": 2.0}
+        rows.insert(1, dearer)
+        assert [line.split("`")[1] for line in tables.found_table("some").splitlines()[2:]] == [
+            "nnUNetTrainer",
+            "RWTrainer_X",
+            "RWTrainer_Y",
+        ]
+
+    def test_segmented(self, rows):
+        assert tables.segmented_table("some").splitlines()[2].endswith("| 10 |")
+
+    def test_answer(self, rows):
+        lines = tables.answer_table("some", ["RWTrainer_X"]).splitlines()
+        assert lines[2].startswith("| `nnUNetTrainer` | 0 % |")
+        assert lines[3] == "| `RWTrainer_X` | 100 % | 66.7 | 65.0 | 1 | 1.20 |"
+
+    def test_noise(self, rows):
+        assert "| Dice | 55.0 | 50.0, 60.0 | 10.0 |" in tables.noise_table("some").splitlines()
+
+
+class TestThresholds:
+    @pytest.fixture
+    def evaluation(self, tmp_path):
+        """A large lesion of 0.9 and a small one of 0.3, and three false ones of 0.2, 0.45 and 0.7."""
+        reference, probability = np.zeros((4, 6, 20), np.uint8), np.zeros((2, 4, 6, 20), np.float32)
+        reference[1, 1, 1:3] = reference[:, 3:, 1:5] = 1
+        for value, box in (
+            (0.3, np.s_[1, 1, 1:3]),
+            (0.9, np.s_[:, 3:, 1:5]),
+            (0.2, np.s_[0, 0, 8]),
+            (0.45, np.s_[0, 0, 12]),
+            (0.7, np.s_[0, 0, 16]),
+        ):
+            probability[1][box] = value
+        names = {"prediction_file": "case.nii.gz", "reference_file": "reference.nii.gz"}
+        for name in names.values():
+            sitk.WriteImage(sitk.GetImageFromArray(reference), tmp_path / name)
+        np.savez(tmp_path / "case.npz", probabilities=probability)
+        cases = [{key: str(tmp_path / name) for key, name in names.items()}]
+        return write_evaluation(tmp_path / "evaluation", {"case": {}}, metric_per_case=cases)
+
+    @pytest.mark.parametrize(
+        ("allowed", "threshold", "false", "small"),
+        # None below 0.7, one down to 0.45, two down to 0.2.
+        [(0, 0.7, 0, 0), (1, 0.45, 1, 0), (2, 0.2, 2, 1), (9, 0.1, 3, 1)],
+    )
+    def test_the_lowest_with_so_many_false_positives(self, evaluation, allowed, threshold, false, small):
+        point = thresholds.operating_point(evaluation, 1, allowed)
+        assert point.threshold == pytest.approx(threshold, abs=0.026)
+        assert (point.false_positives, point.found.tolist()) == (false, [True, bool(small)])
+        # The large lesion has 48 voxels, the small one 2.
+        found = 50 if small else 48
+        assert point.dice == pytest.approx([2 * found / (50 + found + false)])
+
+
+@pytest.mark.parametrize("path", sorted(EVIDENCE.glob("*.yaml")), ids=lambda path: path.name)
+def test_specifications_name_trainers_and_splits_that_are_there(path, monkeypatch):
+    from nnunet_rw.benchmark.trainers import find_trainers
+    from nnunet_rw.catalogue import trainers_folder
+
+    monkeypatch.setenv("nnUNet_extTrainer", f"{trainers_folder()}:{EVIDENCE / 'trials'}")
+    specification = read_specification(path)
+    assert list(find_trainers(specification)) == list(specification.trainers)
+    for splits in specification.splits.values():
+        assert (CHECKOUT / splits).is_file()
+
+
+def test_trials_build_their_losses():
+    from benchmarks.evidence.trials import rw_trials
+    from nnunet_rw.losses import build
+    from nnunet_rw.trainer import STOCK_TERM, RWTrainer
+
+    trials = [trial for name, trial in vars(rw_trials).items() if name.startswith("RWTrial_")]
+    assert trials
+    for trial in trials:
+        assert issubclass(trial, RWTrainer)
+        assert trial.__doc__
+        formulas = [build(term.loss, **term.options).formula() for term in trial.loss_terms if term.loss != STOCK_TERM]
+        assert all(formulas)
