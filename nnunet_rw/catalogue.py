@@ -22,11 +22,8 @@ VARIABLE = "nnUNet_extTrainer"
 FAMILIES = ("rw_region_wise", "rw_inverse_volume", "rw_lesion_wise", "rw_hausdorff", "rw_overlap", "rw_cross_entropy")
 
 
-# Where to start, by what a dataset has; docs/evidence.md says why, `nnunet-rw audit` tells what it has.
-RECOMMENDED = {
-    "RWTrainer_SmallLesions": "many small lesions",
-    "RWTrainer": "one compact structure whose boundary matters",
-}
+# What to take beside nnU-Net's own, by what a dataset has: docs/evidence.md says why, `nnunet-rw audit` looks at one.
+RECOMMENDED = {"RWTrainer_SmallLesions": "many small lesions"}
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Which trainer to try first, and why: rules over the audited figures.
 
-The first rule that applies is taken. They follow what has been measured so far: inverse-volume weights find more small
-lesions and raise false positives; region-wise maps help where the boundary of one compact structure is what matters.
-`RWTrainer_RRW` is never recommended: alone its loss does not leave the background (docs/rrw_alone.md).
+The first rule that applies is taken. They follow what has been measured (docs/evidence.md): weights by lesion size,
+with lesions drawn alike, find more small lesions at equal false positives. Of a compact structure no trainer was shown
+to be better than nnU-Net's own.
 """
 
 from __future__ import annotations
@@ -21,10 +21,6 @@ MIN_SMALL_SHARE = 1 / 3
 # And large lesions drown them: their share of the lesions' gradient under nnUNetTrainer is at most so much of their
 # share of the lesions. Where all lesions are small, there is nothing to be weighed against.
 MAX_GRADIENT_OF_SHARE = 0.5
-# A class is one structure if its largest component holds nearly all of it.
-MIN_LARGEST_LESION_SHARE = 0.95
-# Below, so few voxels lie on the boundary that overlap hardly depends on it.
-MIN_BORDER_SHARE = 0.2
 
 
 @dataclass(frozen=True)
@@ -82,20 +78,13 @@ RULES = (
         "compare.",
     ),
     Rule(
-        "RWTrainer",
-        lambda found: found.largest_lesion_share >= MIN_LARGEST_LESION_SHARE and found.border_share >= MIN_BORDER_SHARE,
-        "each label is one compact structure (its largest lesion holds {largest_lesion_share:.0%} of a case's voxels "
-        "of it), and {border_share:.0%} of the foreground's voxels lie on the boundary: where a voxel lies is what "
-        "region-wise maps tell the loss.",
-    ),
-    Rule(
         "nnUNetTrainer",
         lambda found: True,
         "{small_share:.0%} of the lesions are below {small_mm3:g} mm3 ({small_per_case:.3g} a case) and get "
         "{small_stock_gradient:.1%} of the lesions' gradient, the largest holds {largest_lesion_share:.0%} of a case's "
-        "voxels of its label, and {border_share:.0%} of the foreground's voxels lie on the boundary: neither many "
-        "small lesions that large ones drown nor one compact structure with much boundary, so nothing speaks for "
-        "another loss yet.",
+        "voxels of its label, and {border_share:.0%} of the foreground's voxels lie on the boundary: not many small "
+        "lesions that large ones drown, so nothing speaks for another loss. Where it is the boundary that matters, "
+        "RWTrainer may be worth a comparison.",
     ),
 )
 

@@ -133,7 +133,7 @@ class Specification(_Strict):
     evaluation: EvaluationOptions = EvaluationOptions()
 
     @property
-    def small_options(self) -> dict[str, int] | None:
+    def small_options(self) -> dict[str, Any] | None:
         """For `nnunet_rw.small_plans`; None where the plans are others."""
         match = _SMALL.fullmatch(self.plans)
         if match is None:

@@ -62,10 +62,9 @@ def _trainers(options: argparse.Namespace) -> None:
 
     rows = [(row.name, row.loss, row.maps, row.paper) for row in trainer_rows()]
     print(text_table(("trainer", "loss", "maps", "paper"), rows))
-    print("\nStart with")
+    print()
     for trainer, dataset in RECOMMENDED.items():
-        print(f"  {trainer} for {dataset}")
-    print("and compare with nnUNetTrainer. nnunet-rw audit looks at a dataset and recommends one of them.")
+        print(f"Recommended for {dataset}: {trainer}. nnunet-rw audit looks whether a dataset has them.")
     print("\nnnunet stands for nnU-Net's own loss, IW for inverse lesion-volume weights. Add _20epochs or")
     print("_20epochs_50iterations to any name, nnUNetTrainer included, for a training of that length.")
 

@@ -47,7 +47,7 @@ def test_what_is_found(audit):
     assert stock.by_size[0] < mild.by_size[0] < paper.by_size[0]
     assert all(0 < shares.of_lesions < 1 for shares in audit.gradients)
     # The one lesion is 125 of 126 voxels, the small one is in one case of two.
-    assert audit.recommendation.trainer == "RWTrainer"
+    assert audit.recommendation.trainer == "nnUNetTrainer"
 
 
 def test_files(audit, tmp_path):
@@ -58,7 +58,7 @@ def test_files(audit, tmp_path):
     assert content["labels"][0]["gini"] is None
     assert content["sizes"][-1]["high_mm3"] is None
     assert content["gradients"][0]["trainer"] == "nnUNetTrainer"
-    assert content["recommendation"]["trainer"] == "RWTrainer"
+    assert content["recommendation"]["trainer"] == "nnUNetTrainer"
     with open(paths[1], newline="") as file:
         header, *rows = csv.reader(file)
     assert tuple(header) == COLUMNS

@@ -30,7 +30,7 @@ def test_recommended_trainers_are_there_and_may_be_recommended_by_an_audit(succe
 
     assert set(catalogue.RECOMMENDED) <= set(catalogue.trainer_classes())
     assert {rule.trainer for rule in RULES} == {*catalogue.RECOMMENDED, "nnUNetTrainer"}
-    assert "  RWTrainer_SmallLesions for many small lesions\n" in succeeds("trainers")
+    assert "Recommended for many small lesions: RWTrainer_SmallLesions" in succeeds("trainers")
 
 
 def test_trainers_table_tells_loss_maps_and_paper():
