@@ -11,7 +11,7 @@ from benchmarks.evidence.tables import (
     answer_table,
     boundary_table,
     found_table,
-    noise_table,
+    seeds_table,
     segmented_table,
 )
 from benchmarks.scaling import scaling_table
@@ -168,7 +168,7 @@ COMPUTED: dict[str, Callable[[], str]] = {
     "evidence_answer": partial(answer_table, _LESIONS, ("RWTrainer_SmallLesions", "RWTrainer")),
     "evidence_found": partial(found_table, _LESIONS),
     "evidence_segmented": partial(segmented_table, _LESIONS),
-    "evidence_noise": partial(noise_table, _LESIONS),
+    "evidence_seeds": partial(seeds_table, _LESIONS),
     "evidence_hippocampus": partial(boundary_table, _HIPPOCAMPUS),
 }
 

@@ -140,8 +140,12 @@ class TestTables:
         assert lines[2].startswith("| `nnUNetTrainer` | 0 % |")
         assert lines[3] == "| `RWTrainer_X` | 100 % | 66.7 | 65.0 | 1 | 1.20 |"
 
-    def test_noise(self, rows):
-        assert "| Dice | 55.0 | 50.0, 60.0 | 10.0 |" in tables.noise_table("some").splitlines()
+    def test_seeds(self, rows):
+        assert "| Dice | 50.0, 60.0 | 10.0 |" in tables.seeds_table("some").splitlines()
+        rows[1] |= {"seeds": 2, **{key: [0.25, 0.5] for key in rows[1] if key.endswith("_seeds")}}
+        header, _, *lines = tables.seeds_table("some").splitlines()
+        assert header == "| figure | `nnUNetTrainer` | noise | `RWTrainer_X` |"
+        assert "| Dice | 50.0, 60.0 | 10.0 | 25.0, 50.0 |" in lines
 
 
 class TestThresholds:

@@ -116,9 +116,10 @@ def boundary_table(result: str) -> str:
     return markdown_table(header, rows)
 
 
-def noise_table(result: str) -> str:
-    """Largest difference between two seeds of the baseline."""
-    (baseline, *_) = read_rows(result)
+def seeds_table(result: str) -> str:
+    """Figures of every seed, of the trainers that have several; of the baseline the largest difference is the noise."""
+    baseline, *others = read_rows(result)
+    repeated = [row for row in others if row["seeds"] > 1]
     figures = {
         "small lesions found at equal false positives": ("matched_small_recall", _points),
         "all found at equal false positives": ("matched_recall", _points),
@@ -129,12 +130,13 @@ def noise_table(result: str) -> str:
         "HD95, mm": ("hd95_mm", _plain),
         "lesion Dice": ("lesion_dice", _points),
     }
-    rows = [
-        [name, form(baseline[key]), ", ".join(form(value) for value in baseline[f"{key}_seeds"]), form(noise)]
-        for name, (key, form) in figures.items()
-        if (noise := baseline[f"{key}_noise"]) is not None
-    ]
-    return markdown_table(["figure", "mean", "seeds", "noise"], rows)
+    rows = []
+    for name, (key, form) in figures.items():
+        of_each = [", ".join(form(value) for value in row[f"{key}_seeds"]) for row in (baseline, *repeated)]
+        noise = baseline[f"{key}_noise"]
+        rows.append([name, of_each[0], "" if noise is None else form(noise), *of_each[1:]])
+    header = ["figure", f"`{baseline['trainer']}`", "noise", *(f"`{row['trainer']}`" for row in repeated)]
+    return markdown_table(header, rows)
 
 
 def _segmented_cells(row: Row) -> list[str]:
