@@ -140,6 +140,11 @@ class TestTables:
         assert lines[2].startswith("| `nnUNetTrainer` | 0 % |")
         assert lines[3] == "| `RWTrainer_X` | 100 % | 66.7 | 65.0 | 1 | 1.20 |"
 
+    def test_boundary(self, rows):
+        first, second = tables.boundary_table("some").splitlines()[2:]
+        assert first == "| 1 | `nnUNetTrainer` | 2 | 55.0 |  | 3.00 |  | 50.0 |  | 10 |"
+        assert second.startswith("| 1 | `RWTrainer_X` | 1 | 65.0 | +10.0 [")
+
     def test_seeds(self, rows):
         assert "| Dice | 50.0, 60.0 | 10.0 |" in tables.seeds_table("some").splitlines()
         rows[1] |= {"seeds": 2, **{key: [0.25, 0.5] for key in rows[1] if key.endswith("_seeds")}}

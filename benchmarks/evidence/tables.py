@@ -96,19 +96,19 @@ def answer_table(result: str, trainers: Sequence[str]) -> str:
 
 
 def boundary_table(result: str) -> str:
-    """Overlap and distances of every label and trainer, with the noise of the baseline's seeds."""
-    header = ["label", "trainer", "seeds", "Dice", "gain", "noise", "HD95, mm", "gain", "noise", "s per epoch"]
+    """Overlap and distances of every label and trainer."""
+    header = ["label", "trainer", "seeds", "Dice", "gain", "HD95, mm", "gain", "NSD", "gain", "s per epoch"]
     rows = [
         [
             row["label"],
             f"`{row['trainer']}`",
             str(row["seeds"]),
-            f"{100 * row['dice']:.2f}",
-            _gain(row, "dice", 100, 2),
-            "" if row["dice_noise"] is None else f"{100 * row['dice_noise']:.2f}",
+            _points(row["dice"]),
+            _gain(row, "dice", 100, 1),
             _plain(row["hd95_mm"]),
             _gain(row, "hd95_mm", 1, 2),
-            "" if row["hd95_mm_noise"] is None else _plain(row["hd95_mm_noise"]),
+            _points(row["nsd"]),
+            _gain(row, "nsd", 100, 1),
             f"{row['seconds_per_epoch']:.0f}",
         ]
         for row in read_rows(result)
