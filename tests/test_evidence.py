@@ -187,6 +187,17 @@ class TestThresholds:
         found = 50 if small else 48
         assert point.dice == pytest.approx([2 * found / (50 + found + false)])
 
+    def test_false_positives_that_grow_together_do_not_count_as_few(self, evaluation):
+        path = evaluation.parent / "case.npz"
+        probability = np.load(path)["probabilities"]
+        # One from 0.9 on, two from 0.7 on, and from 0.6 on one again.
+        probability[1, 0, 0, 8:17] = 0.6
+        probability[1, 0, 0, [8, 16]] = 0.9, 0.7
+        np.savez(path, probabilities=probability)
+        point = thresholds.operating_point(evaluation, 1, 1)
+        assert point.threshold == pytest.approx(0.7, abs=0.026)
+        assert (point.false_positives, point.found.tolist()) == (1, [True, False])
+
 
 @pytest.mark.parametrize("path", sorted(EVIDENCE.glob("*.yaml")), ids=lambda path: path.name)
 def test_specifications_name_trainers_and_splits_that_are_there(path, monkeypatch):

@@ -6,10 +6,8 @@ has one that touches all lesions.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +18,8 @@ from nnunet_rw.evaluation.lesions import match_lesions
 from nnunet_rw.evaluation.overlap import overlap
 from nnunet_rw.evaluation.reading import read_labels, read_probabilities
 
-# Below, lesions and false positives grow together, and fewer of them mean no fewer mistakes.
-THRESHOLDS = tuple(float(value) for value in np.round([*np.arange(0.1, 0.98, 0.025), 0.99, 0.999], 3))
+# Falling.
+THRESHOLDS = tuple(float(value) for value in np.round([0.999, 0.99, *np.arange(0.975, 0.09, -0.025)], 3))
 
 Case = tuple[np.ndarray, np.ndarray, Sequence[float]]
 
@@ -49,7 +47,10 @@ class OperatingPoint:
 
 
 def operating_point(evaluation: Path, label: int, false_positives: float) -> OperatingPoint:
-    """At the lowest of `THRESHOLDS` with at most so many false positives a case; the highest where all have more.
+    """At the lowest of `THRESHOLDS` down to which a training has at most so many false positives a case.
+
+    It is the highest where even that has more. Below one that has more none is taken: where false positives grow
+    together fewer of them mean no fewer mistakes.
 
     Parameters
     ----------
@@ -60,18 +61,13 @@ def operating_point(evaluation: Path, label: int, false_positives: float) -> Ope
     """
     rows = load_json(str(evaluation / "summary.json"))["metric_per_case"]
     cases = [_case(row, label) for row in sorted(rows, key=lambda row: Path(row["prediction_file"]).name)]
-
-    @lru_cache(None)
-    def point(threshold: float) -> OperatingPoint:
-        return _point(cases, threshold)
-
-    place = bisect_left(
-        THRESHOLDS,
-        True,
-        hi=len(THRESHOLDS) - 1,
-        key=lambda threshold: point(threshold).false_positives <= false_positives,
-    )
-    return point(THRESHOLDS[place])
+    chosen = _point(cases, THRESHOLDS[0])
+    for threshold in THRESHOLDS[1:]:
+        point = _point(cases, threshold)
+        if point.false_positives > false_positives:
+            break
+        chosen = point
+    return chosen
 
 
 def _point(cases: Sequence[Case], threshold: float) -> OperatingPoint:

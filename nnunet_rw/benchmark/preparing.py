@@ -72,7 +72,7 @@ def is_prepared(specification: Specification, task: Task) -> bool:
 
 def is_preprocessed(specification: Specification, task: Task) -> bool:
     """Whether the arrays of the plans' configuration are there, of every case of nnUNet_raw."""
-    plans = specification.plans if specification.small_options is None else _STOCK_PLANS
+    plans = _preprocessed_plans(specification)
     try:
         data = open_preprocessed(task.dataset, specification.configuration, plans)
         raw = nnunet_folder("nnUNet_raw") / task.dataset
@@ -84,6 +84,11 @@ def is_preprocessed(specification: Specification, task: Task) -> bool:
         return False
 
 
+def _preprocessed_plans(specification: Specification) -> str:
+    """Small plans use the arrays of nnU-Net's own."""
+    return specification.plans if specification.small_options is None else _STOCK_PLANS
+
+
 def _ensure_dataset(workspace: Workspace, task: Task, processes: int) -> None:
     if (nnunet_folder("nnUNet_raw") / task.dataset / "dataset.json").is_file():
         return
@@ -93,7 +98,7 @@ def _ensure_dataset(workspace: Workspace, task: Task, processes: int) -> None:
 
 
 def _preprocess(specification: Specification, task: Task, preprocessed: Path, processes: int) -> None:
-    plans = specification.plans if specification.small_options is None else _STOCK_PLANS
+    plans = _preprocessed_plans(specification)
     if plans not in _PLANNERS:
         raise FileNotFoundError(
             f"No preprocessed data of {plans} in {preprocessed}. Plan and preprocess with them first, or choose among "
