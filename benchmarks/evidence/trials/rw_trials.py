@@ -23,6 +23,12 @@ class RWTrial_Power1(RWTrainer):
     loss_terms = weighted(power=1.0)
 
 
+class RWTrial_Power1Cap(RWTrainer):
+    """Weights to the power 1, none above 100 before they are normalised."""
+
+    loss_terms = weighted(power=1.0, w_max=100.0)
+
+
 class RWTrial_Case(RWTrainer):
     """Lesions counted in the whole volume."""
 
