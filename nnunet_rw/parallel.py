@@ -65,3 +65,11 @@ def in_processes(
                 progress.update()
         finally:
             executor.shutdown(cancel_futures=True)
+
+
+def list_in_processes(
+    function: Callable[..., Result], tasks: Sequence[tuple[Any, ...]], description: str, processes: int | None = None
+) -> list[Result]:
+    """All results of `in_processes`, in the order of the tasks."""
+    done = dict(in_processes(function, tasks, description, processes))
+    return [done[index] for index in range(len(tasks))]

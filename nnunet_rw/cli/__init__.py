@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
 
 from nnunet_rw import __version__
-from nnunet_rw.cli import audit, benchmark, data, evaluation, stability, trainers
+from nnunet_rw.cli import audit, benchmark, data, evaluation, predictions, stability, trainers
 
 _EPILOG = """\
 a first training:
@@ -60,6 +60,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"nnunet-rw {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for group in (trainers, data, audit, stability, benchmark, evaluation):
+    for group in (trainers, data, audit, stability, benchmark, evaluation, predictions):
         group.register(commands)
     return parser

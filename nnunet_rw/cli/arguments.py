@@ -23,6 +23,26 @@ def add_configuration(command: argparse.ArgumentParser) -> None:
     add_plans(command)
 
 
+def add_trained_model(command: argparse.ArgumentParser, several: bool = False) -> None:
+    """Named as nnU-Net does; -tr takes several where they are wanted."""
+    command.add_argument("-d", metavar="DATASET", help="id or name")
+    command.add_argument("-c", metavar="CONFIGURATION", default="3d_fullres", help="default: %(default)s")
+    command.add_argument("-tr", metavar="TRAINER", nargs="+" if several else None, default=[] if several else None)
+    command.add_argument("--plans", metavar="PLANS", default="nnUNetPlans", help="default: %(default)s")
+    command.add_argument("-f", metavar="FOLD", nargs="+", default=[], help="default: every fold that was validated")
+
+
+def add_lesions(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--connectivity", type=int, choices=(6, 18, 26), default=26, help="default: %(default)s")
+    command.add_argument(
+        "--min-volume", metavar="MM3", type=float, default=0.0, help="of reference lesions; default: 0"
+    )
+
+
+def add_processes(command: argparse.ArgumentParser) -> None:
+    command.add_argument("-np", metavar="N", type=positive, help="processes; default: nnU-Net's, at most all cores")
+
+
 def add_kinds(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--kind",

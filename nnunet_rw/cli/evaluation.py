@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnunet_rw.cli.arguments import add_command, positive
+from nnunet_rw.cli.arguments import add_command, add_lesions, add_processes, add_trained_model, positive
 from nnunet_rw.evaluation.compared_metrics import DEFAULT_METRICS, METRICS
 from nnunet_rw.evaluation.recall import DEFAULT_EDGES_MM3
 
@@ -22,12 +22,6 @@ Of the validation cases of a trained model, pooled over its folds:
   nnunet-rw evaluate -d DATASET -c CONFIGURATION -tr TRAINER [-f FOLD ...]
 """
 
-_ENSEMBLE = """\
-Average predictions that hold probabilities (nnUNetv2_predict --save_probabilities):
-  nnunet-rw ensemble -i PREDICTIONS PREDICTIONS [...] -o FOLDER [--weights FILE]
-Learn the weights, and what is too small to keep, on validation cases (nnUNetv2_train --npz):
-  nnunet-rw ensemble --fit -d DATASET -c CONFIGURATION -tr TRAINER TRAINER [...] -o FOLDER
-"""
 _COMPARE = """\
 Of folders that nnunet-rw evaluate wrote, the baseline first:
   nnunet-rw compare EVALUATION EVALUATION [EVALUATION ...]
@@ -60,7 +54,7 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
     command.description = _COMPARE
     command.formatter_class = argparse.RawDescriptionHelpFormatter
     command.add_argument("evaluations", metavar="EVALUATION", nargs="*", type=Path, help="folders, the baseline first")
-    _add_model(command, several=True)
+    add_trained_model(command, several=True)
     _add_settings(command)
     command.add_argument(
         "--also-connectivity",
@@ -93,18 +87,6 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
     command.add_argument("-o", metavar="FOLDER", type=Path, help="write CSV, JSON, Markdown and LaTeX as well")
     command.add_argument("--seed", type=int, default=0, help="of the bootstrap; default: %(default)s")
 
-    command = add_command(commands, "ensemble", _ensemble, "average several trained models; learn their weights")
-    command.description = _ENSEMBLE
-    command.formatter_class = argparse.RawDescriptionHelpFormatter
-    command.add_argument("-i", metavar="PREDICTIONS", nargs="+", type=Path, default=[], help="folders, one a model")
-    command.add_argument("-o", metavar="FOLDER", type=Path, required=True)
-    command.add_argument("--weights", metavar="FILE", type=Path, help="weights.json of --fit; default: equal")
-    command.add_argument("--min-component", metavar="MM3", type=float, help="remove less; default: by the weights")
-    command.add_argument("--save-probabilities", action="store_true", help="write the averaged ones too")
-    command.add_argument("--fit", action="store_true", help="learn weights, written to weights.json")
-    _add_model(command, several=True)
-    command.add_argument("-np", metavar="N", type=positive, help="processes; default: nnU-Net's, at most all cores")
-
 
 def _add_source(command: argparse.ArgumentParser) -> None:
     command.add_argument("-p", dest="predictions", metavar="PREDICTIONS", type=Path, help="folder")
@@ -112,28 +94,17 @@ def _add_source(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "-djfile", metavar="FILE", type=Path, help="dataset.json; default: that beside the predictions"
     )
-    _add_model(command)
+    add_trained_model(command)
     command.add_argument("--probabilities", action="store_true", help="read the .npz files: scores and FROC")
     command.add_argument("--images", metavar="FOLDER", type=Path, help="for volume x mean intensity")
     command.add_argument("--allow-missing", action="store_true", help="go on where cases have no prediction")
 
 
-def _add_model(command: argparse.ArgumentParser, several: bool = False) -> None:
-    command.add_argument("-d", metavar="DATASET", help="id or name")
-    command.add_argument("-c", metavar="CONFIGURATION", default="3d_fullres", help="default: %(default)s")
-    command.add_argument("-tr", metavar="TRAINER", nargs="+" if several else None, default=[] if several else None)
-    command.add_argument("--plans", metavar="PLANS", default="nnUNetPlans", help="default: %(default)s")
-    command.add_argument("-f", metavar="FOLD", nargs="+", default=[], help="default: every fold that was validated")
-
-
 def _add_settings(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--connectivity", type=int, choices=(6, 18, 26), default=26, help="default: %(default)s")
-    command.add_argument(
-        "--min-volume", metavar="MM3", type=float, default=0.0, help="of reference lesions; default: 0"
-    )
+    add_lesions(command)
     command.add_argument("--tolerance", metavar="MM", type=float, default=1.0, help="of NSD; default: %(default)s")
     command.add_argument("--fast", action="store_true", help="no distances")
-    command.add_argument("-np", metavar="N", type=positive, help="processes; default: nnU-Net's, at most all cores")
+    add_processes(command)
 
 
 def _settings(options: argparse.Namespace) -> EvaluationSettings:
@@ -194,30 +165,6 @@ def _overlay(options: argparse.Namespace) -> None:
     print(*(path for path in written if path.suffix == ".png"), sep="\n")
     if not options.no_nifti:
         print(folder / "overlays")
-
-
-def _ensemble(options: argparse.Namespace) -> None:
-    from nnunet_rw.ensemble.averaging import ensemble_folders
-    from nnunet_rw.ensemble.fit_report import write_fit
-    from nnunet_rw.ensemble.fitting import fit_ensemble
-    from nnunet_rw.ensemble.weights import read_weights
-    from nnunet_rw.evaluation.sources import cross_validation_source
-    from nnunet_rw.report.ensemble_text import report_text
-
-    if options.fit and options.d and len(options.tr) > 1 and not options.i:
-        model = options.d, options.c
-        sources = [cross_validation_source(*model, name, options.plans, options.f, True) for name in options.tr]
-        report = fit_ensemble(sources, processes=options.np)
-        write_fit(report, options.o)
-        print(f"{report_text(report)}\n\n{options.o}")
-    elif len(options.i) > 1 and not options.fit:
-        weights = read_weights(options.weights) if options.weights else None
-        written = ensemble_folders(
-            options.i, options.o, weights, options.min_component, options.save_probabilities, options.np
-        )
-        print(f"{len(written)} cases in {options.o}")
-    else:
-        raise ValueError("Give either -i with two or more folders, or --fit with -d DATASET and -tr TRAINER TRAINER.")
 
 
 def _evaluated(options: argparse.Namespace) -> tuple[list[Path], list[list[Path]]]:

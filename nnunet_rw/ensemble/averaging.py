@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import pickle
-import tempfile
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,14 +15,15 @@ from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunet_rw.ensemble.combination import combine, to_segmentation
-from nnunet_rw.ensemble.prediction_folders import cases_of_folders, dataset_and_plans, probabilities_of
+from nnunet_rw.ensemble.combination import combine
 from nnunet_rw.ensemble.small_components import remove_small_components
 from nnunet_rw.ensemble.weights import EnsembleWeights, channel_names
 from nnunet_rw.evaluation.labels import labels_of
 from nnunet_rw.evaluation.reading import is_two_dimensional
 from nnunet_rw.files import write_atomically
 from nnunet_rw.parallel import in_processes
+from nnunet_rw.predictions.folders import cases_of_folders, dataset_and_plans, probabilities_of
+from nnunet_rw.predictions.segmentations import to_segmentation, write_segmentation
 
 
 def ensemble_folders(
@@ -130,10 +130,7 @@ def _ensemble_case(
         # A case is known by its probabilities, so they follow its properties.
         write_atomically(path.parent / files[0].with_suffix(".pkl").name, pickle.dumps(properties))
         write_atomically(path.parent / files[0].name, buffer.getvalue())
-    with tempfile.TemporaryDirectory() as folder:
-        temporary = Path(folder) / path.name
-        reader.write_seg(segmentation, str(temporary), properties)
-        write_atomically(path, temporary.read_bytes())
+    write_segmentation(path, segmentation, reader, properties)
 
 
 def _volumes_mm3(

@@ -10,13 +10,14 @@ import numpy as np
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
 from nnunet_rw.ensemble.class_weights import ClassStatistics, class_statistics
-from nnunet_rw.ensemble.combination import combine, label_manager, to_segmentation
-from nnunet_rw.ensemble.folds import EnsembleCase
+from nnunet_rw.ensemble.combination import combine
 from nnunet_rw.ensemble.small_components import remove_small_components
 from nnunet_rw.evaluation.labels import Labels, labels_of
 from nnunet_rw.evaluation.lesions import match_lesions
 from nnunet_rw.evaluation.matches import LesionMatches
 from nnunet_rw.evaluation.reading import Case, read_case
+from nnunet_rw.predictions.folds import PairedCase
+from nnunet_rw.predictions.segmentations import label_manager, to_segmentation
 
 # Of each class, in the order of the dataset's foreground labels.
 ClassMatches = tuple[LesionMatches, ...]
@@ -38,7 +39,7 @@ class Candidate:
 
 
 def case_statistics(
-    case: EnsembleCase, reader: BaseReaderWriter, dataset_json: Mapping[str, Any]
+    case: PairedCase, reader: BaseReaderWriter, dataset_json: Mapping[str, Any]
 ) -> tuple[ClassStatistics, ...]:
     """Sums for the weights of each channel of the probabilities.
 
@@ -65,7 +66,7 @@ def case_statistics(
 
 
 def match_case(
-    case: EnsembleCase,
+    case: PairedCase,
     reader: BaseReaderWriter,
     dataset_json: dict[str, Any],
     candidates: Mapping[str, Candidate],
@@ -112,7 +113,7 @@ def match_case(
     }
 
 
-def _read(case: EnsembleCase, reader: BaseReaderWriter, labels: Labels) -> list[Case]:
+def _read(case: PairedCase, reader: BaseReaderWriter, labels: Labels) -> list[Case]:
     models = [read_case(files, reader, labels.known, labels.num_channels) for files in case.files]
     for files, model in zip(case.files, models, strict=True):
         if not np.array_equal(model.reference, models[0].reference):

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
-from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 
 def combine(
@@ -56,16 +54,6 @@ def combine(
     elif not regions:
         _normalise(total)
     return total
-
-
-def to_segmentation(probabilities: np.ndarray, manager: LabelManager) -> np.ndarray:
-    """nnU-Net's labels for probabilities (C, X, Y[, Z]): integers (X, Y[, Z]), regions painted in their order."""
-    return np.asarray(manager.convert_probabilities_to_segmentation(probabilities))
-
-
-def label_manager(dataset_json: dict[str, Any]) -> LabelManager:
-    """nnU-Net's default one."""
-    return LabelManager(dataset_json["labels"], dataset_json.get("regions_class_order"))
 
 
 def _per_channel(weights: np.ndarray, ndim: int) -> np.ndarray:

@@ -7,7 +7,7 @@ kept is decided by the cross-fitted figures of all cases, which favours the kept
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,14 +15,14 @@ import numpy as np
 from nnunet_rw.ensemble.case_fitting import Candidate, ClassMatches, case_statistics, match_case
 from nnunet_rw.ensemble.class_weights import ClassStatistics, fit_class_weights
 from nnunet_rw.ensemble.fit_report import FitReport
-from nnunet_rw.ensemble.folds import EnsembleCase, ensemble_cases
 from nnunet_rw.ensemble.gains import CLEANED, EQUAL, FITTED, CaseScores, dice_gain, gains
 from nnunet_rw.ensemble.scores import counted_scores
 from nnunet_rw.ensemble.small_components import choose_min_component_mm3, is_improved
 from nnunet_rw.ensemble.weights import EnsembleWeights, channel_names
 from nnunet_rw.evaluation.labels import labels_of
 from nnunet_rw.evaluation.sources import Source
-from nnunet_rw.parallel import in_processes
+from nnunet_rw.parallel import list_in_processes
+from nnunet_rw.predictions.folds import PairedCase, paired_cases
 
 # What fitted weights must gain over equal ones, in mean Dice over cases, to be kept.
 MIN_DICE_GAIN = 0.001
@@ -64,19 +64,23 @@ def fit_ensemble(
     Raises
     ------
     ValueError
-        See `nnunet_rw.ensemble.folds.ensemble_cases`; or a file cannot be evaluated.
+        Fewer than two models, or one without probabilities; see `nnunet_rw.predictions.folds.paired_cases`; or a file
+        cannot be evaluated.
     """
-    cases = ensemble_cases(sources, num_splits, seed)
+    if len(sources) < 2:
+        raise ValueError(f"Expected two or more models, but got {len(sources)}.")
+    cases = paired_cases(sources, num_splits, seed)
     models = tuple(source.name for source in sources)
     reader, dataset_json = sources[0].reader, sources[0].dataset_json
     labels = labels_of(dataset_json)
     classes, channels = tuple(str(label) for label in labels.foreground), channel_names(labels)
 
-    statistics = _of_all(case_statistics, [(case, reader, dataset_json) for case in cases], "Fitting", processes)
+    tasks: list[tuple[Any, ...]] = [(case, reader, dataset_json) for case in cases]
+    statistics = list_in_processes(case_statistics, tasks, "Fitting", processes)
     weights = {name: _fit_weights(_without(statistics, cases, name)) for name in _names(cases)}
     candidates = {EQUAL: Candidate(), **{name: Candidate(values) for name, values in weights.items()}}
-    tasks: list[tuple[Any, ...]] = [(case, reader, dataset_json, candidates, connectivity, True) for case in cases]
-    matches = _of_all(match_case, tasks, "Testing", processes)
+    tasks = [(case, reader, dataset_json, candidates, connectivity, True) for case in cases]
+    matches = list_in_processes(match_case, tasks, "Testing", processes)
     scores: dict[str, list[CaseScores]] = {
         model: [_scores(found[f"model {index}"]) for found in matches] for index, model in enumerate(models)
     }
@@ -94,7 +98,7 @@ def fit_ensemble(
     cleaning = {name: Candidate(weights[name] if chosen == FITTED else None, volumes[name]) for name in weights}
     tasks = [(case, reader, dataset_json, {CLEANED: cleaning[case.fold]}, connectivity) for case in cases]
     if any(any(found.values()) for found in volumes.values()):
-        matches = _of_all(match_case, tasks, "Removing", processes)
+        matches = list_in_processes(match_case, tasks, "Removing", processes)
         scores[CLEANED] = [_scores(found[CLEANED]) for found in matches]
     else:
         scores[CLEANED] = scores[chosen]
@@ -121,11 +125,11 @@ def fit_ensemble(
     )
 
 
-def _names(cases: Sequence[EnsembleCase]) -> list[str]:
+def _names(cases: Sequence[PairedCase]) -> list[str]:
     return [_NONE_LEFT_OUT, *sorted({case.fold for case in cases})]
 
 
-def _without(values: Sequence[Any], cases: Sequence[EnsembleCase], left_out: str) -> list[Any]:
+def _without(values: Sequence[Any], cases: Sequence[PairedCase], left_out: str) -> list[Any]:
     """What belongs to cases of other folds: the one place that decides what a fit may see."""
     return [value for value, case in zip(values, cases, strict=True) if case.fold != left_out]
 
@@ -154,10 +158,3 @@ def _kept(
 
 def _scores(matches: ClassMatches) -> CaseScores:
     return tuple(counted_scores(found) for found in matches)
-
-
-def _of_all(
-    function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], description: str, processes: int | None
-) -> list[Any]:
-    done = dict(in_processes(function, tasks, description, processes))
-    return [done[index] for index in range(len(tasks))]

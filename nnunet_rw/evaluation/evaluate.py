@@ -14,7 +14,7 @@ from nnunet_rw.evaluation.froc import froc_curve
 from nnunet_rw.evaluation.sources import Source
 from nnunet_rw.evaluation.summary import summarise
 from nnunet_rw.files import write_atomically
-from nnunet_rw.parallel import in_processes
+from nnunet_rw.parallel import list_in_processes
 
 
 def evaluate(source: Source, settings: EvaluationSettings, processes: int | None = None) -> list[CaseEvaluation]:
@@ -34,8 +34,7 @@ def evaluate(source: Source, settings: EvaluationSettings, processes: int | None
     """
     reader, labels = source.reader, source.labels
     tasks = [(files, reader, labels, settings) for files in source.cases]
-    done = dict(in_processes(evaluate_case, tasks, "Evaluating", processes))
-    return [done[index] for index in range(len(tasks))]
+    return list_in_processes(evaluate_case, tasks, "Evaluating", processes)
 
 
 def write_evaluation(

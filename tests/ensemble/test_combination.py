@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from nnunet_rw.ensemble.combination import combine, label_manager, to_segmentation
+from nnunet_rw.ensemble.combination import combine
+from nnunet_rw.predictions.segmentations import label_manager, to_segmentation
 
 # Two models, three classes, one voxel.
 FIRST = np.array([0.2, 0.5, 0.3]).reshape(3, 1, 1, 1)

@@ -10,10 +10,10 @@ from nnunet_rw.ensemble.case_fitting import Candidate, case_statistics, match_ca
 from nnunet_rw.ensemble.class_weights import fit_class_weights
 from nnunet_rw.ensemble.fit_report import write_fit
 from nnunet_rw.ensemble.fitting import fit_ensemble
-from nnunet_rw.ensemble.folds import ensemble_cases
 from nnunet_rw.ensemble.gains import CLEANED, EQUAL, FITTED, MEAN
 from nnunet_rw.ensemble.scores import counted_scores
 from nnunet_rw.ensemble.weights import read_weights
+from nnunet_rw.predictions.folds import paired_cases
 from nnunet_rw.report.ensemble_text import report_text
 
 FOLDS = {f"case_{number}": number % 3 for number in range(6)}
@@ -100,7 +100,7 @@ def test_labels_of_a_fold_change_nothing_that_is_applied_to_it(specialists, tmp_
 def test_what_is_fitted_without_a_fold_is_applied_to_it(specialists):
     report = fit_ensemble(specialists)
     reader, content = specialists[0].reader, specialists[0].dataset_json
-    cases = ensemble_cases(specialists)
+    cases = paired_cases(specialists)
     statistics = {case.case: case_statistics(case, reader, content) for case in cases}
     for position, case in enumerate(cases):
         others = [statistics[other.case] for other in cases if other.fold != case.fold]

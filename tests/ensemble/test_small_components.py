@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from nnunet_rw.ensemble.combination import label_manager
 from nnunet_rw.ensemble.scores import counted_scores
 from nnunet_rw.ensemble.small_components import choose_min_component_mm3, is_improved, remove_small_components
 from nnunet_rw.evaluation.lesions import match_lesions
 from nnunet_rw.evaluation.overlap import overlap
+from nnunet_rw.predictions.segmentations import label_manager
 
 SPACING_MM = (3.0, 2.0, 1.0)  # a voxel has 6 mm3
 

@@ -13,7 +13,7 @@ _NAMED = 3
 
 
 @dataclass(frozen=True)
-class EnsembleCase:
+class PairedCase:
     """One case.
 
     Attributes
@@ -22,7 +22,7 @@ class EnsembleCase:
     fold : str
         What is fitted for this case is fitted on the cases of other folds alone.
     files : tuple of CaseFiles
-        One a model, with probabilities.
+        One a model.
     """
 
     case: str
@@ -30,7 +30,7 @@ class EnsembleCase:
     files: tuple[CaseFiles, ...]
 
 
-def ensemble_cases(sources: Sequence[Source], num_splits: int = 5, seed: int = 0) -> list[EnsembleCase]:
+def paired_cases(sources: Sequence[Source], num_splits: int = 5, seed: int = 0) -> list[PairedCase]:
     """Pair the cases of several models and tell their folds.
 
     The folds are those of the cross-validation. Where only one was trained its cases are split at random, by the seed
@@ -39,25 +39,25 @@ def ensemble_cases(sources: Sequence[Source], num_splits: int = 5, seed: int = 0
     Parameters
     ----------
     sources : sequence of Source
-        Two or more, from `nnunet_rw.evaluation.sources.cross_validation_source` with probabilities.
+        One or more, from `nnunet_rw.evaluation.sources.cross_validation_source`.
     num_splits : int
         Of a single fold; at most its cases.
     seed : int
 
     Returns
     -------
-    list of EnsembleCase
+    list of PairedCase
         Sorted by case.
 
     Raises
     ------
     ValueError
-        Fewer than two models or cases, a model twice, no probabilities, different labels, cases or folds, or cases that
-        a model was trained on.
+        No model or one twice, fewer than two cases, different labels, cases or folds, or cases that a model was trained
+        on.
     """
     names = [source.name for source in sources]
-    if len(sources) < 2 or len(set(names)) < len(names):
-        raise ValueError(f"Expected two or more models, each once, but got {', '.join(names) or 'none'}.")
+    if not sources or len(set(names)) < len(names):
+        raise ValueError(f"Expected every model once, but got {', '.join(names) or 'none'}.")
     by_case = [{files.case: files for files in source.cases} for source in sources]
     for source, cases in zip(sources, by_case, strict=True):
         _check(source, cases, sources[0], by_case[0])
@@ -74,7 +74,7 @@ def ensemble_cases(sources: Sequence[Source], num_splits: int = 5, seed: int = 0
         raise ValueError(f"Expected two or more cases to fit and test on, but got {len(folds)}.")
     if len(set(folds.values())) == 1:
         folds = _split(list(folds), num_splits, seed)
-    return [EnsembleCase(case, folds[case], tuple(cases[case] for cases in by_case)) for case in sorted(folds)]
+    return [PairedCase(case, folds[case], tuple(cases[case] for cases in by_case)) for case in sorted(folds)]
 
 
 def _check(source: Source, cases: dict[str, CaseFiles], first: Source, first_cases: dict[str, CaseFiles]) -> None:
@@ -85,8 +85,6 @@ def _check(source: Source, cases: dict[str, CaseFiles], first: Source, first_cas
         raise ValueError(
             f"Expected every case of {source.name} in one fold, but got some in several. Name them with -f."
         )
-    if any(files.probabilities is None for files in cases.values()):
-        raise ValueError(f"Expected the probabilities of {source.name}, but got predictions without them.")
     if any(_fold(files) == "fold_all" for files in cases.values()):
         raise ValueError(
             f"Expected cases that {source.name} was not trained on, but its fold_all was. Name other folds with -f."

@@ -1,10 +1,9 @@
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from nnunet_rw.ensemble.folds import ensemble_cases
 from nnunet_rw.evaluation.sources import CaseFiles, Source
+from nnunet_rw.predictions.folds import paired_cases
 
 LABELS = {"labels": {"background": 0, "lesion": 1}}
 
@@ -19,20 +18,20 @@ def source(name, folds, dataset_json=LABELS):
 
 
 def test_folds_of_the_cross_validation():
-    cases = ensemble_cases([source("a", {0: "xy", 1: "z"}), source("b", {1: "z", 0: "yx"})])
+    cases = paired_cases([source("a", {0: "xy", 1: "z"}), source("b", {1: "z", 0: "yx"})])
     assert [(case.case, case.fold) for case in cases] == [("x", "fold_0"), ("y", "fold_0"), ("z", "fold_1")]
     assert [files.prediction.parts[2] for files in cases[2].files] == ["a", "b"]
 
 
 def test_a_single_fold_is_split_evenly():
-    cases = ensemble_cases([source("a", {0: "abcdefg"}), source("b", {0: "gfedcba"})], num_splits=3)
+    cases = paired_cases([source("a", {0: "abcdefg"}), source("b", {0: "gfedcba"})], num_splits=3)
     sizes = sorted([case.fold for case in cases].count(f"split_{number}") for number in range(3))
     assert sizes == [2, 2, 3]
 
 
 def test_the_split_depends_on_names_and_seed_alone():
     def folds(order, seed=0):
-        cases = ensemble_cases([source("a", {0: order}), source("b", {0: order})], seed=seed)
+        cases = paired_cases([source("a", {0: order}), source("b", {0: order})], seed=seed)
         return {case.case: case.fold for case in cases}
 
     assert folds("abcdefgh") == folds("hgfedcba")
@@ -40,14 +39,14 @@ def test_the_split_depends_on_names_and_seed_alone():
 
 
 def test_no_more_splits_than_cases():
-    cases = ensemble_cases([source("a", {0: "xy"}), source("b", {0: "xy"})])
+    cases = paired_cases([source("a", {0: "xy"}), source("b", {0: "xy"})])
     assert {case.fold for case in cases} == {"split_0", "split_1"}
 
 
 @pytest.mark.parametrize(
     ("second", "message"),
     [
-        (source("a", {0: "xy"}), "two or more models, each once, but got a, a"),
+        (source("a", {0: "xy"}), "every model once, but got a, a"),
         (source("b", {0: "xz"}), "a has 2 and b 2; y, z only in one"),
         (source("b", {1: "xy"}), "case 'x' in the same fold of all models, but got fold_0 and fold_1"),
         (source("b", {0: "xy", 1: "y"}), "every case of b in one fold"),
@@ -57,26 +56,23 @@ def test_no_more_splits_than_cases():
 )
 def test_refuses(second, message):
     with pytest.raises(ValueError, match=message):
-        ensemble_cases([source("a", {0: "xy"}), second])
+        paired_cases([source("a", {0: "xy"}), second])
 
 
 def test_one_model():
-    with pytest.raises(ValueError, match="two or more models, each once, but got a"):
-        ensemble_cases([source("a", {0: "xy"})])
+    assert [case.fold for case in paired_cases([source("a", {0: "x", 1: "y"})])] == ["fold_0", "fold_1"]
+
+
+def test_no_model():
+    with pytest.raises(ValueError, match="every model once, but got none"):
+        paired_cases([])
 
 
 def test_one_case():
     with pytest.raises(ValueError, match="two or more cases to fit and test on, but got 1"):
-        ensemble_cases([source("a", {0: "x"}), source("b", {0: "x"})])
+        paired_cases([source("a", {0: "x"}), source("b", {0: "x"})])
 
 
 def test_one_split():
     with pytest.raises(ValueError, match="two or more splits, but got 1"):
-        ensemble_cases([source("a", {0: "xy"}), source("b", {0: "xy"})], num_splits=1)
-
-
-def test_without_probabilities():
-    second = source("b", {0: "xy"})
-    second = replace(second, cases=[replace(files, probabilities=None) for files in second.cases])
-    with pytest.raises(ValueError, match="Expected the probabilities of b"):
-        ensemble_cases([source("a", {0: "xy"}), second])
+        paired_cases([source("a", {0: "xy"}), source("b", {0: "xy"})], num_splits=1)

@@ -1,0 +1,114 @@
+"""Commands that make predictions of predictions."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from nnunet_rw.cli.arguments import add_command, add_lesions, add_processes, add_trained_model
+
+_ENSEMBLE = """\
+Average predictions that hold probabilities (nnUNetv2_predict --save_probabilities):
+  nnunet-rw ensemble -i PREDICTIONS PREDICTIONS [...] -o FOLDER [--weights FILE]
+Learn the weights, and what is too small to keep, on validation cases (nnUNetv2_train --npz):
+  nnunet-rw ensemble --fit -d DATASET -c CONFIGURATION -tr TRAINER TRAINER [...] -o FOLDER
+"""
+_THRESHOLD = """\
+Choose, on validation cases (nnUNetv2_train --npz), the lowest that keeps within so many false positives a case:
+  nnunet-rw threshold --fit -d DATASET -c CONFIGURATION -tr TRAINER --like nnUNetTrainer -o FOLDER
+Segment predictions with it (nnUNetv2_predict --save_probabilities):
+  nnunet-rw threshold -i PREDICTIONS --chosen FOLDER/threshold.json -o SEGMENTATIONS
+"""
+
+
+def register(commands) -> None:  # type: ignore[no-untyped-def]
+    """Add the commands to the parser."""
+    command = add_command(commands, "ensemble", _ensemble, "average several trained models; learn their weights")
+    command.description = _ENSEMBLE
+    command.formatter_class = argparse.RawDescriptionHelpFormatter
+    command.add_argument("-i", metavar="PREDICTIONS", nargs="+", type=Path, default=[], help="folders, one a model")
+    command.add_argument("-o", metavar="FOLDER", type=Path, required=True)
+    command.add_argument("--weights", metavar="FILE", type=Path, help="weights.json of --fit; default: equal")
+    command.add_argument("--min-component", metavar="MM3", type=float, help="remove less; default: by the weights")
+    command.add_argument("--save-probabilities", action="store_true", help="write the averaged ones too")
+    command.add_argument("--fit", action="store_true", help="learn weights, written to weights.json")
+    add_trained_model(command, several=True)
+    add_processes(command)
+
+    command = add_command(
+        commands, "threshold", _threshold, "segment with so many false positives as another trainer has"
+    )
+    command.description = _THRESHOLD
+    command.formatter_class = argparse.RawDescriptionHelpFormatter
+    command.add_argument("-o", metavar="FOLDER", type=Path, required=True)
+    command.add_argument("--fit", action="store_true", help="choose; write threshold.json and operating_points.csv")
+    add_trained_model(command)
+    command.add_argument("--like", metavar="TRAINER", help="no more false positives than it has, in the same cases")
+    command.add_argument("--false-positives", metavar="N", type=float, help="a case; instead of another trainer's")
+    add_lesions(command)
+    command.add_argument("-i", dest="predictions", metavar="PREDICTIONS", type=Path, help="folder, with probabilities")
+    command.add_argument("--chosen", metavar="FILE", type=Path, help="threshold.json of --fit")
+    command.add_argument("--at", metavar="P", type=float, help="a threshold of your own instead")
+    command.add_argument("--label", help="of several; default: the only one")
+    add_processes(command)
+
+
+def _ensemble(options: argparse.Namespace) -> None:
+    from nnunet_rw.ensemble.averaging import ensemble_folders
+    from nnunet_rw.ensemble.fit_report import write_fit
+    from nnunet_rw.ensemble.fitting import fit_ensemble
+    from nnunet_rw.ensemble.weights import read_weights
+    from nnunet_rw.evaluation.sources import cross_validation_source
+    from nnunet_rw.report.ensemble_text import report_text
+
+    if options.fit and options.d and len(options.tr) > 1 and not options.i:
+        model = options.d, options.c
+        sources = [cross_validation_source(*model, name, options.plans, options.f, True) for name in options.tr]
+        report = fit_ensemble(sources, processes=options.np)
+        write_fit(report, options.o)
+        print(f"{report_text(report)}\n\n{options.o}")
+    elif len(options.i) > 1 and not options.fit:
+        weights = read_weights(options.weights) if options.weights else None
+        written = ensemble_folders(
+            options.i, options.o, weights, options.min_component, options.save_probabilities, options.np
+        )
+        print(f"{len(written)} cases in {options.o}")
+    else:
+        raise ValueError("Give either -i with two or more folders, or --fit with -d DATASET and -tr TRAINER TRAINER.")
+
+
+def _threshold(options: argparse.Namespace) -> None:
+    from nnunet_rw.evaluation.sources import cross_validation_source
+    from nnunet_rw.report.threshold_text import threshold_text
+    from nnunet_rw.threshold.applying import apply_threshold
+    from nnunet_rw.threshold.fit_files import Threshold, read_threshold, write_threshold
+    from nnunet_rw.threshold.fitting import fit_threshold
+
+    is_fit = options.fit and options.d and options.tr and not options.predictions
+    is_applied = options.predictions and not options.fit and (options.at is None) != (options.chosen is None)
+    if is_fit and (options.like is None) != (options.false_positives is None):
+        model, folds = (options.d, options.c), options.f
+        source = cross_validation_source(*model, options.tr, options.plans, folds, probabilities=True)
+        like = options.like and cross_validation_source(*model, options.like, options.plans, folds)
+        fit = fit_threshold(
+            source,
+            like or None,
+            options.false_positives,
+            options.label,
+            options.connectivity,
+            options.min_volume,
+            processes=options.np,
+        )
+        written = write_threshold(fit, options.o)
+        print(threshold_text(fit), "", *written, sep="\n")
+        if fit.is_within:
+            print(f"\nApply it: nnunet-rw threshold -i PREDICTIONS --chosen {written[-1]} -o SEGMENTATIONS")
+    elif is_applied:
+        chosen = read_threshold(options.chosen) if options.chosen else Threshold(options.label, options.at)
+        segmented = apply_threshold(options.predictions, options.o, chosen.threshold, chosen.label, options.np)
+        print(f"{len(segmented)} cases in {options.o}")
+    else:
+        raise ValueError(
+            "Give either --fit with -d DATASET, -tr TRAINER and one of --like and --false-positives, or -i PREDICTIONS "
+            "with one of --chosen and --at."
+        )

@@ -1,0 +1,114 @@
+"""The choice of a threshold for the terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from nnunet_rw.evaluation.lesions import ROUNDING
+from nnunet_rw.evaluation.recall import DEFAULT_EDGES_MM3
+from nnunet_rw.evaluation.thresholds import THRESHOLDS
+from nnunet_rw.report.table import text_table
+from nnunet_rw.threshold.cases import Segmented
+from nnunet_rw.threshold.fit_files import summary
+from nnunet_rw.threshold.fitting import ThresholdFit
+
+_LISTED = (0.99, *(round(0.1 * tenth, 1) for tenth in range(9, 0, -1)))
+_LEGEND = """\
+Lesions found: of the reference's, by any overlap, all and by size. F1 is that of lesions, Dice a mean over cases.
+"Cases left out" are segmented at the threshold that was chosen without their fold: expect this of new cases."""
+
+
+def threshold_text(fit: ThresholdFit) -> str:
+    """What is found at several thresholds, which one is chosen, and what it does in cases left out of the choice."""
+    sizes = _sizes(fit)
+    header = ("threshold", "false positives a case", "found", *sizes, "F1", "Dice", "")
+    parts = [
+        f"{fit.model}, label {fit.label}: {len(fit.cases)} cases in {len(fit.thresholds_without)} folds, "
+        f"{sum(len(case.curve.highest) for case in fit.cases)} lesions",
+        text_table(header, _point_rows(fit, sizes)),
+        _choice(fit),
+        _LEGEND,
+    ]
+    if fit.is_within:
+        header = ("in cases left out", "false positives a case", "found", *sizes, "Dice")
+        parts.insert(2, text_table(header, _outcomes(fit, sizes)))
+    return "\n\n".join(parts)
+
+
+def _sizes(fit: ThresholdFit) -> dict[str, np.ndarray]:
+    """Booleans of all lesions by the name of their size; classes without a lesion are left out."""
+    # Ten voxels of 1.47 mm3 are 14.7 mm3 to the user, but a little less in floating point.
+    volume_mm3 = np.concatenate([case.curve.volume_mm3 for case in fit.cases]) * (1 + ROUNDING)
+    classes = {
+        f"from {low:g} mm3" if math.isinf(high) else f"{low:g} to {high:g} mm3": (volume_mm3 >= low)
+        & (volume_mm3 < high)
+        for low, high in pairwise(DEFAULT_EDGES_MM3)
+    }
+    return {name: chosen for name, chosen in classes.items() if chosen.any()}
+
+
+def _point_rows(fit: ThresholdFit, sizes: dict[str, np.ndarray]) -> list[list[str]]:
+    points = fit.points
+    found = np.concatenate([case.curve.found for case in fit.cases], axis=1)
+    rows = []
+    for position, threshold in enumerate(THRESHOLDS):
+        if threshold in _LISTED or threshold == fit.threshold:
+            rows.append(
+                [
+                    f"{threshold:g}",
+                    f"{points.false_positives[position]:.2f}",
+                    _number(points.recall[position]),
+                    *(_number(found[position][chosen].mean()) for chosen in sizes.values()),
+                    _number(points.f1[position]),
+                    _number(points.dice[position]),
+                    "<- chosen" if threshold == fit.threshold and fit.is_within else "",
+                ]
+            )
+    return rows
+
+
+def _outcomes(fit: ThresholdFit, sizes: dict[str, np.ndarray]) -> list[list[str]]:
+    baselines = [case.baseline for case in fit.cases if case.baseline]
+    rows = [_outcome(fit.baseline or "", baselines, sizes)] if baselines else []
+    return [*rows, _outcome(fit.model, fit.left_out, sizes)]
+
+
+def _outcome(name: str, segmented: Sequence[Segmented], sizes: dict[str, np.ndarray]) -> list[str]:
+    figures = summary(segmented)
+    found = np.concatenate([item.found for item in segmented])
+    return [
+        name,
+        f"{figures['false_positives_per_case']:.2f}",
+        _number(figures["recall"]),
+        *(_number(found[chosen].mean()) for chosen in sizes.values()),
+        _number(figures["dice"]),
+    ]
+
+
+def _choice(fit: ThresholdFit) -> str:
+    allowed = f"{fit.false_positives:.2f} false positives a case"
+    source = f", what {fit.baseline} has" if fit.baseline else ""
+    if not fit.is_within:
+        return (
+            f"No threshold: even at {fit.threshold:g} there are more than {allowed}{source}. Nothing to apply was "
+            "written."
+        )
+    others = fit.thresholds_without.values()
+    lines = [
+        f"Threshold {fit.threshold:g} ({min(others):g} to {max(others):g} without a fold): at most {allowed}{source}."
+    ]
+    if fit.recall and not math.isnan(fit.recall.difference):
+        low, high = fit.recall.interval
+        lines.append(
+            f"In cases left out {fit.recall.difference:+.3f} of the lesions found ({low:+.3f} to {high:+.3f}, 95 %, "
+            "resampling cases)."
+        )
+    return "\n".join(lines)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None or math.isnan(value) else f"{value:.3f}"

@@ -1,0 +1,166 @@
+"""The threshold at which a trainer has no more false positives than it may, chosen and tested on cross-validation.
+
+A trainer that finds more lesions at nnU-Net's own 0.5 often marks more of everything. Whoever can bear only so many
+false positives a case, or as many as the baseline has, takes the lowest threshold that keeps within them. What is
+reported for a case comes from a threshold that was chosen without its fold; what is kept for use is chosen on all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nnunet_rw.evaluation.intervals import RecallDifference, cluster_bootstrap
+from nnunet_rw.evaluation.labels import Label, Labels
+from nnunet_rw.evaluation.sources import Source
+from nnunet_rw.evaluation.thresholds import THRESHOLDS, OperatingPoints, operating_points
+from nnunet_rw.parallel import list_in_processes
+from nnunet_rw.predictions.folds import paired_cases
+from nnunet_rw.threshold.cases import ComparedCase, Segmented, compare_case
+
+
+@dataclass(frozen=True)
+class ThresholdFit:
+    """A threshold, and what it does.
+
+    Attributes
+    ----------
+    model : str
+    baseline : str or None
+    label : str
+    cases : tuple of ComparedCase
+    false_positives : float
+        A case, that the model may have.
+    threshold : float
+        Chosen on all cases.
+    thresholds_without : dict of str to float
+        By the fold left out, and applied to it. How they differ tells how sure the threshold is.
+    points : OperatingPoints
+        Of all cases.
+    left_out : tuple of Segmented
+        Of each case, at the threshold chosen without its fold.
+    recall : RecallDifference or None
+        Of `left_out` to the baseline, resampling cases.
+    """
+
+    model: str
+    baseline: str | None
+    label: str
+    cases: tuple[ComparedCase, ...]
+    false_positives: float
+    threshold: float
+    thresholds_without: dict[str, float]
+    points: OperatingPoints
+    left_out: tuple[Segmented, ...]
+    recall: RecallDifference | None
+
+    @property
+    def is_within(self) -> bool:
+        """Whether the chosen threshold keeps within the false positives; the highest may not."""
+        return bool(self.points.false_positives[THRESHOLDS.index(self.threshold)] <= self.false_positives)
+
+
+def fit_threshold(
+    source: Source,
+    baseline: Source | None = None,
+    false_positives: float | None = None,
+    label: str | None = None,
+    connectivity: int = 26,
+    min_volume_mm3: float = 0.0,
+    num_splits: int = 5,
+    seed: int = 0,
+    processes: int | None = None,
+) -> ThresholdFit:
+    """Choose the lowest threshold that keeps within some false positives a case.
+
+    Parameters
+    ----------
+    source : Source
+        From `nnunet_rw.evaluation.sources.cross_validation_source` with probabilities.
+    baseline : Source, optional
+        Of the same cases. Its segmentations' false positives are those that the model may have, and its lesions are
+        compared.
+    false_positives : float, optional
+        A case; instead of the baseline's.
+    label : str, optional
+        As evaluations name it, "1" or "(1, 2)". Default: the only one.
+    connectivity, min_volume_mm3
+        See `nnunet_rw.evaluation.lesions.match_lesions`.
+    num_splits : int
+        Where a single fold is there its cases are split into so many.
+    seed : int
+        Of that split and of the interval.
+    processes : int, optional
+        Default: nnU-Net's number, at most all processors.
+
+    Raises
+    ------
+    ValueError
+        Neither a baseline nor false positives, a label that is not there or not named among several; see
+        `nnunet_rw.predictions.folds.paired_cases`; or a file cannot be evaluated.
+    """
+    if baseline is None and false_positives is None:
+        raise ValueError("Expected a baseline or a number of false positives a case, but got neither.")
+    if false_positives is not None and not 0 <= false_positives < np.inf:
+        raise ValueError(f"Expected false positives from 0 a case, but got {false_positives}.")
+    labels = source.labels
+    chosen = named_label(labels, label)
+    pairs = paired_cases([source] if baseline is None else [source, baseline], num_splits, seed)
+    reader = source.reader
+    tasks = [(pair, reader, labels, chosen, connectivity, min_volume_mm3) for pair in pairs]
+    cases = list_in_processes(compare_case, tasks, "Thresholding", processes)
+    without = {
+        fold: _position([case for case in cases if case.fold != fold], false_positives)
+        for fold in sorted({case.fold for case in cases})
+    }
+    left_out = tuple(case.at(without[case.fold]) for case in cases)
+    return ThresholdFit(
+        model=source.name,
+        baseline=None if baseline is None else baseline.name,
+        label=str(chosen),
+        cases=tuple(cases),
+        false_positives=_allowed(cases, false_positives),
+        threshold=THRESHOLDS[_position(cases, false_positives)],
+        thresholds_without={fold: THRESHOLDS[position] for fold, position in without.items()},
+        points=operating_points([case.curve for case in cases]),
+        left_out=left_out,
+        recall=_recall(cases, left_out, seed),
+    )
+
+
+def named_label(labels: Labels, name: str | None) -> Label:
+    """The foreground label of this name; the only one where none is given.
+
+    Raises
+    ------
+    ValueError
+        There is none, or there are several.
+    """
+    by_name = {str(label): label for label in labels.foreground}
+    if name is None and len(by_name) > 1:
+        raise ValueError(f"The dataset has several labels. Give --label with one of {', '.join(by_name)}.")
+    if name is not None and name not in by_name:
+        raise ValueError(f"Expected a label out of {', '.join(by_name)}, but got {name}.")
+    return labels.foreground[0] if name is None else by_name[name]
+
+
+def _allowed(cases: Sequence[ComparedCase], false_positives: float | None) -> float:
+    if false_positives is not None:
+        return false_positives
+    return float(np.mean([case.baseline.false_positives for case in cases if case.baseline]))
+
+
+def _position(cases: Sequence[ComparedCase], false_positives: float | None) -> int:
+    """Of the threshold among `THRESHOLDS`: the one place that decides what a choice may see."""
+    return operating_points([case.curve for case in cases]).within(_allowed(cases, false_positives))
+
+
+def _recall(cases: Sequence[ComparedCase], left_out: Sequence[Segmented], seed: int) -> RecallDifference | None:
+    baselines = [case.baseline for case in cases if case.baseline]
+    if not baselines:
+        return None
+    names = [case.case for case in cases for _ in case.curve.highest]
+    hits = [np.concatenate([item.found for item in segmented]) for segmented in (baselines, left_out)]
+    return cluster_bootstrap(np.array(names), hits[0], hits[1], seed=seed)

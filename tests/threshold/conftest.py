@@ -1,0 +1,5 @@
+"""The fixtures of models that were never trained."""
+
+from trained_models import dataset_json, model, predictions, region_json
+
+__all__ = ["dataset_json", "model", "predictions", "region_json"]
