@@ -29,7 +29,7 @@ def benchmark_results(folder, trainers=TRAINERS, seeds=2, froc=True, compared=Tr
     """Everything finished but the last trainer's training of the last seed and fold on the second task.
 
     The first task has two labels, each one large object a case. The second has lesions of 6, 40 and 400 mm3 in every
-    case but the last, and FROC curves with `froc`. Trainers beyond the three have the baseline's values.
+    case but the last, and curves of probabilities with `froc`. Trainers beyond the three have the baseline's values.
 
     Parameters
     ----------
@@ -149,6 +149,8 @@ def _write_evaluation(folder, task, trainer, seed, froc):
     if froc:
         lines = ["label,threshold,false_positives_per_case,recall", *FROC.get(trainer, FROC["nnUNetTrainer"])]
         (path / "froc.csv").write_text("\n".join(lines) + "\n")
+        lines = ["label,threshold,false_positives_per_case,recall,precision,f1,dice", *POINTS[trainer != "RWTrainer"]]
+        (path / "operating_points.csv").write_text("\n".join(lines) + "\n")
     return path
 
 
@@ -177,6 +179,11 @@ FROC = {
     "RWTrainer": ("1,inf,0,0", "1,0.9,0,0.5", "1,0.4,0.0833333333,0.75", "1,0.2,8,1"),
     "RWTrainer_IWDiceCE": ("1,inf,0,0", "1,0.6,0.5,0.5", "1,0.5,2,0.75", "1,0.2,8,1"),
 }
+# At 0.4 the second trainer has the baseline's false positives, at none another.
+POINTS = (
+    ("1,0.9,0,0.5,1,0.667,0.5", "1,0.4,0.0833333333,0.75,0.9,0.818,0.6", "1,0.2,8,1,0.2,0.333,0.4"),
+    ("1,0.9,1,0.5,0.5,0.5,0.5", "1,0.2,8,1,0.2,0.333,0.4"),
+)
 
 
 def _found(trainer, number):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
@@ -16,6 +18,7 @@ from nnunet_rw.evaluation.overlap import Overlap, overlap
 from nnunet_rw.evaluation.reading import Case, read_case
 from nnunet_rw.evaluation.sources import CaseFiles
 from nnunet_rw.evaluation.surface import SurfaceMetrics, surface_metrics
+from nnunet_rw.evaluation.thresholds import ThresholdedCase, threshold_case
 from nnunet_rw.evaluation.volume import VolumeBias, total_lesion_intensity, volume_bias
 from nnunet_rw.maps._checks import diagonal
 
@@ -52,6 +55,8 @@ class ClassEvaluation:
         As nnU-Net writes it: "1" or "(1, 2)".
     candidates : LesionMatches or None
         Of the components at a low probability, for FROC.
+    thresholded : ThresholdedCase or None
+        Segmented anew at many probabilities.
     intensity : (float, float) or None
         Volume x mean intensity of reference and prediction.
     """
@@ -62,6 +67,7 @@ class ClassEvaluation:
     volume: VolumeBias
     matches: LesionMatches
     candidates: LesionMatches | None
+    thresholded: ThresholdedCase | None
     intensity: tuple[float, float] | None
 
 
@@ -107,17 +113,18 @@ def _evaluate_class(
 ) -> ClassEvaluation:
     reference, prediction = (_mask(labels, label, known) for labels in (case.reference, case.prediction))
     spacing = case.spacing_mm
-    match = partial(
-        match_lesions,
-        spacing_mm=spacing,
-        connectivity=settings.connectivity,
-        min_volume_mm3=settings.min_volume_mm3,
-        known=known,
-    )
+    of_lesions: dict[str, Any] = {
+        "spacing_mm": spacing,
+        "connectivity": settings.connectivity,
+        "min_volume_mm3": settings.min_volume_mm3,
+        "known": known,
+    }
+    match: Callable[..., LesionMatches] = partial(match_lesions, **of_lesions)
     score = None if case.probabilities is None else case.probabilities[channel].astype(np.float32)
-    found = None
+    found = thresholded = None
     if score is not None:
         found = match(reference, candidates(score, CANDIDATE_THRESHOLD), score=score)
+        thresholded = threshold_case(reference, score, **of_lesions)
     intensity = None
     if case.image is not None:
         intensity = (
@@ -131,6 +138,7 @@ def _evaluate_class(
         volume=volume_bias(reference, prediction, spacing),
         matches=match(reference, prediction, score=score),
         candidates=found,
+        thresholded=thresholded,
         intensity=intensity,
     )
 

@@ -10,9 +10,8 @@ from itertools import pairwise
 import numpy as np
 from scipy.stats import rankdata
 
-from nnunet_rw.evaluation.comparison_rows import FrocRow, RankingRow, SizeRow
+from nnunet_rw.evaluation.comparison_rows import MatchedRow, RankingRow, SizeRow
 from nnunet_rw.evaluation.evaluation_folder import Evaluation, LesionRows
-from nnunet_rw.evaluation.froc import average_recall, recall_at_matched_false_positives
 from nnunet_rw.evaluation.lesions import ROUNDING
 from nnunet_rw.evaluation.statistics import bca_interval, cluster_bootstrap, wilson_interval
 
@@ -38,28 +37,14 @@ def compare_by_size(
     )
 
 
-def compare_froc(baseline: Evaluation, challengers: Sequence[Evaluation]) -> tuple[FrocRow, ...]:
-    """Recall at the baseline's false positives: a row per label and challenger with a FROC curve in both."""
-    rows = []
-    for label in baseline.labels:
-        for challenger in challengers:
-            if label not in baseline.froc or label not in challenger.froc:
-                continue
-            first, second = baseline.froc[label], challenger.froc[label]
-            matched = recall_at_matched_false_positives(second, first)
-            rows.append(
-                FrocRow(
-                    label=label,
-                    baseline=baseline.name,
-                    challenger=challenger.name,
-                    false_positives=matched.false_positives,
-                    baseline_recall=matched.recall_b,
-                    challenger_recall=matched.recall_a,
-                    baseline_average=average_recall(first),
-                    challenger_average=average_recall(second),
-                )
-            )
-    return tuple(rows)
+def compare_at_equal_false_positives(baseline: Evaluation, challengers: Sequence[Evaluation]) -> tuple[MatchedRow, ...]:
+    """Does a challenger find more at the same price? A row per label and challenger that has probabilities."""
+    return tuple(
+        _match(baseline, challenger, label)
+        for label in baseline.labels
+        for challenger in challengers
+        if label in challenger.operating_points
+    )
 
 
 def rank_by_rule(
@@ -124,6 +109,26 @@ def _compare_size(
         false_positives_difference=float((false[1] - false[0]).mean()),
         false_positives_low=cost.low,
         false_positives_high=cost.high,
+    )
+
+
+def _match(baseline: Evaluation, challenger: Evaluation, label: str) -> MatchedRow:
+    price = float(_false_positives(baseline, label, 0, math.inf).mean())
+    found = baseline.lesions.hit[_counted(baseline.lesions, "hit", label, 0, math.inf)]
+    dice = baseline.columns[label]["dice"]
+    defined = dice[~np.isnan(dice)]
+    points = challenger.operating_points[label]
+    position = points.within(price)
+    columns = (points.thresholds, points.false_positives, points.recall, points.dice)
+    is_within = points.false_positives[position] <= price
+    return MatchedRow(
+        label,
+        baseline.name,
+        challenger.name,
+        price,
+        float(found.mean()) if len(found) else math.nan,
+        float(defined.mean()) if len(defined) else math.nan,
+        *(float(column[position]) if is_within else math.nan for column in columns),
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_rw.evaluation.comparable import check_comparable
-from nnunet_rw.evaluation.compared_lesions import compare_by_size, compare_froc, rank_by_rule
+from nnunet_rw.evaluation.compared_lesions import compare_at_equal_false_positives, compare_by_size, rank_by_rule
 from nnunet_rw.evaluation.compared_metrics import DEFAULT_METRICS, METRICS, paired_values
 from nnunet_rw.evaluation.comparison_rows import (
     BETTER,
@@ -88,7 +88,7 @@ def compare_evaluations(
         sizes=compare_by_size(baseline, challengers, edges_mm3, seed, resamples),
         rankings=rank_by_rule([baseline, *challengers], edges_mm3[:-1], others),
         notes=_notes(baseline, rows, seeds, bool(others)),
-        froc=compare_froc(baseline, challengers),
+        matched=compare_at_equal_false_positives(baseline, challengers),
     )
 
 

@@ -125,17 +125,20 @@ class RankingRow:
 
 
 @dataclass(frozen=True)
-class FrocRow:
-    """Recall by probability, any overlap, of evaluations with probabilities.
+class MatchedRow:
+    """What a challenger with probabilities finds, any overlap, with no more false positives than the baseline has.
 
     Attributes
     ----------
     false_positives : float
-        A case: what the baseline has at a probability of 0.5.
-    baseline_recall, challenger_recall : float
-        Of each at the threshold of its own that leaves at most so many.
-    baseline_average, challenger_average : float
-        Mean recall at 1/8 to 8 false positives a case.
+        A case, of the baseline as it was segmented.
+    baseline_recall, baseline_dice : float
+        As it was segmented.
+    threshold : float
+        Of the challenger's own, the lowest that keeps within these false positives, see
+        `nnunet_rw.evaluation.thresholds.OperatingPoints.within`. NaN where none does, as all that follows.
+    challenger_false_positives, challenger_recall, challenger_dice : float
+        At this threshold.
     """
 
     label: str
@@ -143,9 +146,11 @@ class FrocRow:
     challenger: str
     false_positives: float
     baseline_recall: float
+    baseline_dice: float
+    threshold: float
+    challenger_false_positives: float
     challenger_recall: float
-    baseline_average: float
-    challenger_average: float
+    challenger_dice: float
 
 
 @dataclass(frozen=True)
@@ -177,4 +182,4 @@ class Comparison:
     sizes: tuple[SizeRow, ...]
     rankings: tuple[RankingRow, ...]
     notes: tuple[str, ...]
-    froc: tuple[FrocRow, ...] = ()
+    matched: tuple[MatchedRow, ...] = ()

@@ -13,8 +13,11 @@ from nnunet_rw.evaluation.evaluation_tables import write_tables
 from nnunet_rw.evaluation.froc import froc_curve
 from nnunet_rw.evaluation.sources import Source
 from nnunet_rw.evaluation.summary import summarise
+from nnunet_rw.evaluation.thresholds import operating_points
 from nnunet_rw.files import write_atomically
 from nnunet_rw.parallel import list_in_processes
+
+_OF_PROBABILITIES = ("froc.csv", "operating_points.csv")
 
 
 def evaluate(source: Source, settings: EvaluationSettings, processes: int | None = None) -> list[CaseEvaluation]:
@@ -40,7 +43,9 @@ def evaluate(source: Source, settings: EvaluationSettings, processes: int | None
 def write_evaluation(
     source: Source, settings: EvaluationSettings, folder: str | Path, processes: int | None = None
 ) -> dict[str, Any]:
-    """Evaluate and write cases.csv, lesions.csv, predicted_lesions.csv, froc.csv (with probabilities) and summary.json.
+    """Evaluate and write cases.csv, lesions.csv, predicted_lesions.csv and summary.json.
+
+    With probabilities froc.csv and operating_points.csv as well.
 
     Parameters
     ----------
@@ -62,16 +67,18 @@ def write_evaluated(
 ) -> dict[str, Any]:
     """`write_evaluation` of cases that `evaluate` returned."""
     folder = Path(folder)
-    curves = {}
+    curves, points = {}, {}
     for position, found in enumerate(cases[0].classes):
-        matches = [case.classes[position].candidates for case in cases]
-        if all(match is not None for match in matches):
-            curves[found.label] = froc_curve([match for match in matches if match is not None])
+        of_cases = [case.classes[position] for case in cases]
+        candidates = [item.candidates for item in of_cases if item.candidates is not None]
+        thresholded = [item.thresholded for item in of_cases if item.thresholded is not None]
+        if len(candidates) == len(thresholded) == len(cases):
+            curves[found.label], points[found.label] = froc_curve(candidates), operating_points(thresholded)
     summary = summarise(source, settings, cases, curves)
     # No summary stands beside tables of another evaluation, even if this one is interrupted.
-    for name in ("summary.json", "froc.csv"):
+    for name in ("summary.json", *_OF_PROBABILITIES):
         (folder / name).unlink(missing_ok=True)
-    write_tables(folder, cases, curves)
+    write_tables(folder, cases, curves, points)
     write_atomically(folder / "summary.json", (json.dumps(summary, indent=2, sort_keys=True) + "\n").encode())
     return summary
 
@@ -92,9 +99,9 @@ def is_current(source: Source, settings: EvaluationSettings, folder: Path) -> bo
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
         cases = {Path(case["prediction_file"]) for case in summary["metric_per_case"]}
-        with_froc = all((folder / "froc.csv").is_file() for files in source.cases if files.probabilities)
+        asked = _OF_PROBABILITIES if any(files.probabilities for files in source.cases) else ()
         return (
-            with_froc
+            all((folder / name).is_file() for name in asked)
             and cases == {files.prediction for files in source.cases}
             and all(summary["settings"].get(name) == value for name, value in asdict(settings).items())
             and path.stat().st_mtime

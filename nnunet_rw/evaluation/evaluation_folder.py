@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_rw.evaluation.froc import FrocCurve
+from nnunet_rw.evaluation.thresholds import OperatingPoints
 
 _SCORES = ("dice", "jaccard", "ppv", "sensitivity", "specificity", "hd_mm", "hd95_mm", "assd_mm", "nsd")
 _VOLUMES = ("volume_reference_mm3", "volume_prediction_mm3")
@@ -65,7 +66,8 @@ class Evaluation:
         In the order of `cases`; NaN where undefined, inf where one of two masks is empty.
     lesions, predicted : LesionRows
     froc : dict of label to FrocCurve
-        Empty where the evaluation was made without probabilities.
+    operating_points : dict of label to OperatingPoints
+        Both empty where the evaluation was made without probabilities.
     """
 
     folder: Path
@@ -77,6 +79,7 @@ class Evaluation:
     lesions: LesionRows
     predicted: LesionRows
     froc: dict[str, FrocCurve] = field(default_factory=dict)
+    operating_points: dict[str, OperatingPoints] = field(default_factory=dict)
 
     def diagonals_mm(self) -> np.ndarray:
         """(N,) diagonals of the images, from one number for all or a number per case; NaN where none is told."""
@@ -124,6 +127,7 @@ def read_evaluation(folder: str | Path) -> Evaluation:
         lesions=_read_lesions(folder / "lesions.csv", rows),
         predicted=_read_lesions(folder / "predicted_lesions.csv", rows),
         froc=_read_froc(folder / "froc.csv", columns),
+        operating_points=_read_operating_points(folder / "operating_points.csv"),
     )
 
 
@@ -165,6 +169,16 @@ def _read_froc(path: Path, columns: Mapping[str, Mapping[str, np.ndarray]]) -> d
             thresholds, false_positives, recall = (column[chosen] for column in points)
             curves[name] = FrocCurve(thresholds, false_positives, recall, len(lesions), int(lesions.sum()))
     return curves
+
+
+def _read_operating_points(path: Path) -> dict[str, OperatingPoints]:
+    if not path.is_file():
+        return {}
+    names = ("threshold", "false_positives_per_case", "recall", "precision", "dice")
+    (label,), columns = _read_table(path, ("label",), names)
+    return {
+        name: OperatingPoints(*(column[np.array(label) == name] for column in columns)) for name in dict.fromkeys(label)
+    }
 
 
 def _read_table(

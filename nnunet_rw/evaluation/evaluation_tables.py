@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nnunet_rw.evaluation.case_evaluation import CaseEvaluation, ClassEvaluation
 from nnunet_rw.evaluation.froc import FrocCurve
 from nnunet_rw.evaluation.matches import Lesions
+from nnunet_rw.evaluation.thresholds import OperatingPoints
 from nnunet_rw.files import write_atomically
 
 _OVERLAP = ("dice", "jaccard", "ppv", "sensitivity", "specificity")
@@ -49,10 +50,16 @@ LESION_COLUMNS = (
 )
 PREDICTED_COLUMNS = (*LESION_COLUMNS, "score")
 FROC_COLUMNS = ("label", "threshold", "false_positives_per_case", "recall")
+OPERATING_COLUMNS = (*FROC_COLUMNS, "precision", "f1", "dice")
 
 
-def write_tables(folder: Path, cases: Sequence[CaseEvaluation], curves: dict[str, FrocCurve]) -> None:
-    """Write cases.csv, lesions.csv, predicted_lesions.csv and, with curves, froc.csv."""
+def write_tables(
+    folder: Path,
+    cases: Sequence[CaseEvaluation],
+    curves: Mapping[str, FrocCurve],
+    points: Mapping[str, OperatingPoints],
+) -> None:
+    """Write cases.csv, lesions.csv, predicted_lesions.csv; froc.csv with curves, operating_points.csv with points."""
     rows = [(case, found) for case in cases for found in case.classes]
     _write(folder / "cases.csv", CASE_COLUMNS, (_case_row(case, found) for case, found in rows))
     _write(
@@ -72,12 +79,26 @@ def write_tables(folder: Path, cases: Sequence[CaseEvaluation], curves: dict[str
         ),
     )
     if curves:
-        points = (
+        rows_of_curves = (
             (label, *point)
             for label, curve in curves.items()
             for point in zip(curve.thresholds, curve.false_positives, curve.recall, strict=True)
         )
-        _write(folder / "froc.csv", FROC_COLUMNS, points)
+        _write(folder / "froc.csv", FROC_COLUMNS, rows_of_curves)
+    if points:
+        write_operating_points(folder / "operating_points.csv", points)
+
+
+def write_operating_points(path: Path, points: Mapping[str, OperatingPoints]) -> None:
+    """Write a row per label and threshold."""
+    rows = (
+        (label, *row)
+        for label, found in points.items()
+        for row in zip(
+            found.thresholds, found.false_positives, found.recall, found.precision, found.f1, found.dice, strict=True
+        )
+    )
+    _write(path, OPERATING_COLUMNS, rows)
 
 
 def _case_row(case: CaseEvaluation, found: ClassEvaluation) -> list[Any]:

@@ -70,15 +70,6 @@ class FrocCurve:
     num_lesions: int
 
 
-@dataclass(frozen=True)
-class MatchedRecall:
-    """Recall of two curves where both have at most so many false positives a case."""
-
-    false_positives: float
-    recall_a: float
-    recall_b: float
-
-
 def froc_curve(cases: Sequence[LesionMatches]) -> FrocCurve:
     """FROC curve under "any overlap", pooled over cases.
 
@@ -149,34 +140,6 @@ def average_recall_up_to(curve: FrocCurve, most: float = 5.0) -> float:
 def false_positives_at(curve: FrocCurve, threshold: float = 0.5) -> float:
     """False positives a case of the predicted lesions with a score of at least ``threshold``."""
     return float(curve.false_positives[np.searchsorted(-curve.thresholds, -threshold, side="right") - 1])
-
-
-def recall_at_matched_false_positives(
-    curve_a: FrocCurve, curve_b: FrocCurve, false_positives: float | None = None
-) -> MatchedRecall:
-    """Does A find more than B at the same price?
-
-    Parameters
-    ----------
-    curve_a, curve_b : FrocCurve
-        Over the same cases.
-    false_positives : float, optional
-        A case, for both. Default: what B has at a score of 0.5, so that A is held to the baseline's price.
-
-    Raises
-    ------
-    ValueError
-        If the curves are of other cases or lesions, or the false positives are below 0.
-    """
-    sizes = [(curve.num_cases, curve.num_lesions) for curve in (curve_a, curve_b)]
-    if sizes[0] != sizes[1]:
-        raise ValueError(
-            f"Expected curves over the same cases, but got {sizes[0][1]} lesions in {sizes[0][0]} cases and "
-            f"{sizes[1][1]} in {sizes[1][0]}."
-        )
-    allowed = false_positives_at(curve_b) if false_positives is None else float(false_positives)
-    (recall_a,), (recall_b,) = recall_at(curve_a, [allowed]), recall_at(curve_b, [allowed])
-    return MatchedRecall(allowed, float(recall_a), float(recall_b))
 
 
 def _count_from(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from nnunet_rw.evaluation.comparison_rows import Comparison, FrocRow, MetricRow, RankingRow, SizeRow
+from nnunet_rw.evaluation.comparison_rows import Comparison, MatchedRow, MetricRow, RankingRow, SizeRow
 from nnunet_rw.files import write_atomically
 from nnunet_rw.report.comparison_tables import comparison_tables, legend
 
@@ -31,15 +31,15 @@ def write_comparison(comparison: Comparison, folder: str | Path) -> list[Path]:
     Returns
     -------
     list of Path
-        comparison.csv, recall_by_size.csv, ranking.csv, comparison.json, comparison.md, comparison.tex, and froc.csv
-        where both have probabilities. In CSV an empty cell stands for NaN; in JSON null stands for NaN, and for the
-        end of a size class that has none.
+        comparison.csv, recall_by_size.csv, ranking.csv, comparison.json, comparison.md, comparison.tex, and
+        equal_false_positives.csv where a challenger has probabilities. In CSV an empty cell stands for NaN; in JSON
+        null stands for NaN, and for the end of a size class that has none.
     """
     contents = {
         "comparison.csv": _csv_text(comparison.metrics, MetricRow),
         "recall_by_size.csv": _csv_text(comparison.sizes, SizeRow),
         "ranking.csv": _csv_text(comparison.rankings, RankingRow),
-        **({"froc.csv": _csv_text(comparison.froc, FrocRow)} if comparison.froc else {}),
+        **({"equal_false_positives.csv": _csv_text(comparison.matched, MatchedRow)} if comparison.matched else {}),
         "comparison.json": json.dumps(_plain(asdict(comparison)), indent=2) + "\n",
         "comparison.md": markdown_text(comparison),
         "comparison.tex": latex_text(comparison),

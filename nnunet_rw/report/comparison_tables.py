@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from nnunet_rw.evaluation.compared_metrics import METRICS
-from nnunet_rw.evaluation.comparison_rows import Comparison, FrocRow, MetricRow, RankingRow, SizeRow
+from nnunet_rw.evaluation.comparison_rows import Comparison, MatchedRow, MetricRow, RankingRow, SizeRow
 from nnunet_rw.report.table import text_table
 
 _NOTHING = "-"
@@ -31,8 +31,8 @@ def comparison_tables(comparison: Comparison) -> list[Table]:
         "Lesions by size: recall by any overlap, and false positives (FP) per case": [
             _size_cells(row) for row in comparison.sizes
         ],
-        "Recall at the baseline's false positives per case, each at its own probability; mean at 1/8 to 8": [
-            _froc_cells(row) for row in comparison.froc
+        "Recall with no more false positives than the baseline, at a threshold of the trainer's own": [
+            _matched_cells(row) for row in comparison.matched
         ],
         "Place by lesion-wise F1 (recall, FP per case), by rule, connectivity and minimum size": _ranking_cells(
             comparison.rankings, 1 + len(comparison.challengers)
@@ -111,15 +111,17 @@ def _size_cells(row: SizeRow) -> dict[str, str]:
     }
 
 
-def _froc_cells(row: FrocRow) -> dict[str, str]:
+def _matched_cells(row: MatchedRow) -> dict[str, str]:
     return {
         "label": row.label,
         "trainer": row.challenger,
-        "FP per case": _rounded(row.false_positives, 2),
+        "threshold": "none" if math.isnan(row.threshold) else f"{row.threshold:g}",
+        "baseline FP": _rounded(row.false_positives, 2),
+        "trainer FP": _rounded(row.challenger_false_positives, 2),
         "baseline recall": _rounded(row.baseline_recall, 3),
         "trainer recall": _rounded(row.challenger_recall, 3),
-        "baseline mean": _rounded(row.baseline_average, 3),
-        "trainer mean": _rounded(row.challenger_average, 3),
+        "baseline Dice": _rounded(row.baseline_dice, 3),
+        "trainer Dice": _rounded(row.challenger_dice, 3),
     }
 
 

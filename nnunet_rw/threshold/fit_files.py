@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from nnunet_rw.evaluation.evaluation_tables import write_operating_points
 from nnunet_rw.files import write_atomically
 from nnunet_rw.threshold.cases import Segmented
 from nnunet_rw.threshold.fitting import ThresholdFit
-
-POINT_COLUMNS = ("threshold", "false_positives_per_case", "recall", "precision", "f1", "dice")
 
 
 @dataclass(frozen=True)
@@ -35,16 +31,9 @@ def write_threshold(fit: ThresholdFit, folder: str | Path) -> list[Path]:
     earlier one removed.
     """
     folder = Path(folder)
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(POINT_COLUMNS)
-    points = fit.points
-    columns = (points.thresholds, points.false_positives, points.recall, points.precision, points.f1, points.dice)
-    for row in zip(*columns, strict=True):
-        writer.writerow(["" if math.isnan(value) else f"{value:.10g}" for value in row])
     paths = [folder / "operating_points.csv", folder / "threshold.json"]
     paths[1].unlink(missing_ok=True)
-    write_atomically(paths[0], text.getvalue().encode())
+    write_operating_points(paths[0], {fit.label: fit.points})
     if not fit.is_within:
         return paths[:1]
     write_atomically(paths[1], (json.dumps(_as_json(fit), indent=2) + "\n").encode())

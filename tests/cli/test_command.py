@@ -72,6 +72,7 @@ COMMANDS = (
     "overlay",
     "compare",
     "ensemble",
+    "threshold",
 )
 
 

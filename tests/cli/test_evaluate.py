@@ -132,7 +132,7 @@ def test_probabilities_and_images(succeeds, fails, options, folders, tmp_path):
     # All lesions are candidates, none is false.
     assert text.splitlines()[8].split()[-1] == "1.00"
     folder = folders[0] / "evaluation"
-    assert sorted(path.name for path in folder.iterdir()) == sorted([*TABLES, "froc.csv"])
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*TABLES, "froc.csv", "operating_points.csv"])
     assert (folder / "cases.csv").read_text().splitlines()[1].endswith(",15,18")
 
 

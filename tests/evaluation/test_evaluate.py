@@ -216,6 +216,22 @@ def test_scores_and_froc_by_hand(written):
     assert froc["average_recall_0_to_5"] == pytest.approx((0.5 * 0.5 + 4.5) / 5)
 
 
+def test_operating_points_by_hand(written):
+    both = probabilities_of((0.75, np.s_[1, 1, 3:7]), (0.625, np.s_[3, 0, 0:2]), (0.25, np.s_[3, 4, 7]))
+    cases = {"both": (REFERENCE, PREDICTION), "nothing": (EMPTY, EMPTY)}
+    folder = written(cases, FAST, probabilities={"both": both, "nothing": np.zeros((2, *SHAPE))})
+    rows = {row["threshold"]: row for row in read_rows(folder / "operating_points.csv")}
+    names = ("label", "false_positives_per_case", "recall", "precision", "f1")
+    assert [rows["0.7"][name] for name in names] == ["1", "0", "0.5", "1", "0.6666666667"]
+    assert [rows["0.6"][name] for name in names] == ["1", "0.5", "0.5", "0.5", "0.5"]
+    assert [rows["0.225"][name] for name in names] == ["1", "0.5", "1", "0.6666666667", "0.8"]
+    points = read_evaluation(folder).operating_points["1"]
+    assert points.thresholds[points.within(0.25)] == 0.625  # a probability of 0.625 is not above
+    # Dice of the segmentation itself: the second case has none.
+    segmented = read_rows(folder / "cases.csv")[0]
+    assert float(rows["0.5"]["dice"]) == pytest.approx(float(segmented["dice"]))
+
+
 def test_froc_without_a_lesion_has_no_recall(written):
     probabilities = {"a": probabilities_of((0.75, np.s_[0, 0, 0]))}
     folder = written({"a": (EMPTY, EMPTY)}, FAST, probabilities=probabilities)
@@ -442,9 +458,10 @@ def test_other_numbers_of_the_classes_change_nothing(tmp_path):
 def test_evaluation_replaces_an_earlier_one(written):
     probabilities = {"a": probabilities_of((0.75, np.s_[0, 0, 0]))}
     folder = written({"a": (REFERENCE, PREDICTION)}, FAST, probabilities=probabilities)
-    assert (folder / "froc.csv").is_file()
+    names = ("froc.csv", "operating_points.csv")
+    assert all((folder / name).is_file() for name in names)
     written({"a": (REFERENCE, PREDICTION)}, FAST)
-    assert not (folder / "froc.csv").exists()
+    assert not any((folder / name).exists() for name in names)
 
 
 def test_failed_evaluation_leaves_an_earlier_one_as_it_is(written, tmp_path):

@@ -9,7 +9,6 @@ from nnunet_rw.evaluation.froc import (
     false_positives_at,
     froc_curve,
     recall_at,
-    recall_at_matched_false_positives,
 )
 from nnunet_rw.evaluation.lesions import match_lesions
 
@@ -54,19 +53,6 @@ def test_false_positives_at_a_threshold(curve):
     # At least 0.6: 0.8 and 0.6 of two cases.
     assert [false_positives_at(curve, threshold) for threshold in (0.6, 0.61, 0.5, 0, 2)] == [1, 0.5, 1, 1.5, 0]
     assert false_positives_at(curve) == 1
-
-
-def test_recall_at_the_price_of_the_other(curve):
-    # The other has 0.5 false positives a case above 0.5, and one of three lesions at that price; at 2 both of two more.
-    other = froc_curve(
-        [case("##..##..##...", "##..##..##.##", 0.9, 0.3, 0.2, 0.7), case("....", "....")],
-    )
-    matched = recall_at_matched_false_positives(curve, other)
-    assert (matched.false_positives, matched.recall_a, matched.recall_b) == (0.5, 1 / 3, 1)
-    matched = recall_at_matched_false_positives(curve, other, 0.25)
-    assert (matched.false_positives, matched.recall_a, matched.recall_b) == (0.25, 1 / 3, 1 / 3)
-    with pytest.raises(ValueError, match="got 3 lesions in 2 cases and 1 in 1"):
-        recall_at_matched_false_positives(curve, froc_curve([case("#", "#", 0.5)]))
 
 
 def test_lesion_is_found_at_the_highest_score_that_touches_it():

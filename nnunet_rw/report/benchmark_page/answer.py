@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from nnunet_rw.benchmark.results import TaskResults
-from nnunet_rw.evaluation.comparison_rows import BETTER, NOT_SHOWN, WITHIN_NOISE, FrocRow, MetricRow, SizeRow
+from nnunet_rw.evaluation.comparison_rows import BETTER, NOT_SHOWN, WITHIN_NOISE, MatchedRow, MetricRow, SizeRow
 from nnunet_rw.report.benchmark_page.figure_sizes import size_rows
 from nnunet_rw.report.benchmark_tables.cells import rounded
 
@@ -43,7 +43,7 @@ def _answer(task: TaskResults, label: str) -> Answer:
     dice = {row.challenger: metrics.get((row.challenger, "dice")) for row in rows}
     row = max(rows, key=lambda row: (row.difference, _difference(dice[row.challenger])))
     recall = metrics.get((row.challenger, "lesion_recall"))
-    rated = [found for found in task.comparison.froc if (found.label, found.challenger) == (label, row.challenger)]
+    rated = [found for found in task.comparison.matched if (found.label, found.challenger) == (label, row.challenger)]
     details = [_intervals(row), *(_at_equal_price(found) for found in rated), _dice(dice[row.challenger])]
     return Answer(label, _sentence(row, recall, len(rows)), " ".join(details).strip())
 
@@ -90,11 +90,13 @@ def _intervals(row: SizeRow) -> str:
     return f"Differences with 95 % intervals over cases: recall {recall} points, false positives a case {cost}."
 
 
-def _at_equal_price(row: FrocRow) -> str:
+def _at_equal_price(row: MatchedRow) -> str:
+    price = f"the {_number(row.false_positives)} false positives a case that {row.baseline} has"
+    if math.isnan(row.threshold):
+        return f"At no threshold {row.challenger} keeps within {price}."
     return (
-        f"By probability, at the {_number(row.false_positives)} false positives a case that {row.baseline} has at a "
-        f"threshold of 0.5: {row.challenger} finds {_percent(row.challenger_recall)}, {row.baseline} "
-        f"{_percent(row.baseline_recall)}."
+        f"With no more than {price}, at a threshold of {row.threshold:g}, {row.challenger} finds "
+        f"{_percent(row.challenger_recall)} instead of {_percent(row.baseline_recall)}."
     )
 
 

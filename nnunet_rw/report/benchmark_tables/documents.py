@@ -20,7 +20,7 @@ from nnunet_rw.report.benchmark_tables.resources import resource_notes, resource
 from nnunet_rw.report.comparison_tables import comparison_tables, legend
 
 # Of the titles of `comparison_tables`, for the names of files.
-_COMPARISON_NAMES = {"Against": "differences", "Lesions": "sizes", "Recall": "froc", "Place": "places"}
+_COMPARISON_NAMES = {"Against": "differences", "Lesions": "sizes", "Recall": "equal_false_positives", "Place": "places"}
 # The leaderboard is too wide for a page: name, title and what is left out of either part.
 _PARTS = (
     ("leaderboard", "Overlap and distances", {*LESION_COLUMNS, SEED_RECALL}),

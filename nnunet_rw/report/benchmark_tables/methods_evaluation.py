@@ -9,6 +9,7 @@ from nnunet_rw.benchmark.results import BenchmarkResults
 from nnunet_rw.evaluation.comparison import ALPHA
 from nnunet_rw.evaluation.recall import DEFAULT_EDGES_MM3
 from nnunet_rw.evaluation.statistics import MAX_EXACT, MIN_PAIRS
+from nnunet_rw.evaluation.thresholds import THRESHOLDS
 
 
 def evaluation_text(results: BenchmarkResults) -> str:
@@ -40,7 +41,11 @@ def evaluation_text(results: BenchmarkResults) -> str:
     if with_froc:
         sentences.append(
             "FROC curves score each component of a foreground probability above 0.1 by its highest probability; their "
-            "average is the mean recall at 1/8, 1/4, 1/2, 1, 2, 4 and 8 false positives per case [@setio2017luna16]."
+            "average is the mean recall at 1/8, 1/4, 1/2, 1, 2, 4 and 8 false positives per case [@setio2017luna16]. "
+            "For recall at equal false positives the foreground probability was thresholded anew, at the lowest of "
+            f"{len(THRESHOLDS)} thresholds from {THRESHOLDS[-1]:g} to {THRESHOLDS[0]:g} down to which a trainer had no "
+            "more false positives per case than the baseline's segmentations; these thresholds were chosen on the "
+            "evaluated cases."
         )
     return " ".join(sentences)
 

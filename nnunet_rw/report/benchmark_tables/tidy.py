@@ -25,8 +25,8 @@ Rows = list[dict[str, Any]]
 def tidy_tables(results: BenchmarkResults, show_case_ids: bool = False) -> dict[str, Rows]:
     """Rows by the name of the table; tables without rows are left out.
 
-    leaderboard, seeds, differences, sizes, places, froc (recall at the baseline's false positives), froc_points,
-    resources, epochs, provenance, and with `show_case_ids` cases, the only one that names them.
+    leaderboard, seeds, differences, sizes, places, equal_false_positives, froc_points, resources, epochs, provenance,
+    and with `show_case_ids` cases, the only one that names them.
     """
     tasks = results.tasks
     tables = {
@@ -35,7 +35,7 @@ def tidy_tables(results: BenchmarkResults, show_case_ids: bool = False) -> dict[
         "differences": _comparison_rows(tasks, "metrics"),
         "sizes": _comparison_rows(tasks, "sizes"),
         "places": _comparison_rows(tasks, "rankings"),
-        "froc": _comparison_rows(tasks, "froc"),
+        "equal_false_positives": _comparison_rows(tasks, "matched"),
         "froc_points": [row for task in tasks for row in _froc_points(task)],
         "resources": [{"task": task.task, **_plain(found, Resources)} for task in tasks for found in resources(task)],
         "epochs": [row for task in tasks for row in _epochs(task)],

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 from itertools import pairwise
 
 import pytest
-from benchmark_results import CASES, HIPPOCAMPUS, LESIONS, benchmark_results
+from benchmark_results import CASES, HIPPOCAMPUS, LESIONS, TRAINERS, benchmark_results
 from PIL import Image
 from plotly.offline import get_plotlyjs
 
@@ -109,7 +109,13 @@ def test_answer(text):
     )
     assert f"{found}, at the price of 1.92 more false positives a case (2.00 instead of 0.08)." in words
     assert "RWTrainer found as many lesions as nnUNetTrainer, 12 of 12, with no difference shown in false" in words
-    assert "By probability, at the 0.08 false positives a case that nnUNetTrainer has at a threshold of 0.5" in words
+    assert "At no threshold RWTrainer_IWDiceCE keeps within the 0.08 false positives a case that nnUNetTrainer" in words
+
+
+def test_answer_at_equal_false_positives(tmp_path):
+    words = shown(html_report(benchmark_results(tmp_path, trainers=TRAINERS[:2])).replace(get_plotlyjs(), ""))
+    found = "With no more than the 0.08 false positives a case that nnUNetTrainer has, at a threshold of 0.4, RWTrainer"
+    assert f"{found} finds 75.0 % instead of 51.5 %." in words
 
 
 def test_answer_without_comparison(results):

@@ -44,9 +44,9 @@ def test_files(written):
     assert [path.name for path in written["md"]] == ["report.md"]
     names = [path.name for path in written["latex"]]
     assert names[-4:] == ["provenance.tex", "methods.tex", "references.bib", "report.tex"]
-    assert "Dataset011_MSLesion_froc.tex" in names
+    assert "Dataset011_MSLesion_equal_false_positives.tex" in names
     assert [path.stem for path in written["csv"]] == [
-        *("leaderboard", "seeds", "differences", "sizes", "places", "froc", "froc_points"),
+        *("leaderboard", "seeds", "differences", "sizes", "places", "equal_false_positives", "froc_points"),
         *("resources", "epochs", "provenance"),
     ]
     assert all(path.is_file() for paths in written.values() for path in paths)

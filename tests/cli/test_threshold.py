@@ -1,0 +1,48 @@
+"""`nnunet-rw threshold --fit`: a threshold chosen on the validation cases of a trained model, then applied."""
+
+import json
+
+import numpy as np
+import pytest
+from segmentation_files import EMPTY, REFERENCE, write_dataset, write_model, write_probabilities
+
+CASES = ("a", "b", "c", "d")
+
+
+@pytest.fixture
+def model(nnunet):
+    """RWTrainer, whose lesions have a probability of 0.6 and whose false positive has 0.5, in two folds."""
+    write_dataset(nnunet, dict.fromkeys(CASES, REFERENCE), [list(CASES[:2]), list(CASES[2:])])
+    false = np.zeros_like(REFERENCE)
+    false[0, -1, -1] = 1
+    assert not (REFERENCE & false).any()
+    for trainer, prediction in (("nnUNetTrainer", EMPTY), ("RWTrainer", REFERENCE)):
+        folds = {fold: dict.fromkeys(CASES[2 * fold : 2 * fold + 2], prediction) for fold in (0, 1)}
+        folder = write_model(nnunet, trainer, folds)
+    foreground = 0.6 * (REFERENCE > 0) + 0.5 * false
+    for fold, cases in folds.items():
+        for case in cases:
+            path = folder / f"fold_{fold}" / "validation" / f"{case}.npz"
+            write_probabilities(path, np.stack([1 - foreground, foreground]))
+    return folder
+
+
+@pytest.mark.parametrize("price", [("--like", "nnUNetTrainer"), ("--false-positives", 0)])
+def test_as_many_false_positives_as_another_trainer(succeeds, model, tmp_path, price):
+    command = "threshold", "--fit", "-d", 900, "-tr", "RWTrainer", *price, "-o", tmp_path / "fit", "-np", 1
+    text = succeeds(*command)
+    chosen = tmp_path / "fit" / "threshold.json"
+    assert text.startswith("RWTrainer, label 1: 4 cases in 2 folds")
+    assert "Threshold 0.5 (0.5 to 0.5 without a fold): at most 0.00 false positives a case" in text
+    assert text.endswith(f"\n\nApply it: nnunet-rw threshold -i PREDICTIONS --chosen {chosen} -o SEGMENTATIONS\n")
+    assert json.loads(chosen.read_text())["left_out"]["recall"] == 1
+    assert (
+        (tmp_path / "fit" / "operating_points.csv").read_text().startswith("label,threshold,false_positives_per_case")
+    )
+
+
+def test_a_model_without_probabilities(fails, model, tmp_path):
+    (model / "fold_0" / "validation" / "a.npz").unlink()
+    line = fails("threshold", "--fit", "-d", 900, "-tr", "RWTrainer", "--false-positives", 1, "-o", tmp_path / "fit")
+    assert "--npz" in line
+    assert not (tmp_path / "fit").exists()
