@@ -1,5 +1,6 @@
 """The evidence: figures of made-up benchmarks by hand, and trials that train."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from nnunet_rw.benchmark.specification import read_specification
 from nnunet_rw.evaluation.evaluation_folder import read_evaluation
 
 CHECKOUT = Path(__file__).resolve().parents[1]
+DATASET = {"labels": {"background": 0, "lesion": 1}, "file_ending": ".nii.gz"}
 EVIDENCE = CHECKOUT / "benchmarks" / "evidence"
 # Of 2 mm3 a voxel: 5 and 20 voxels are small, 21 are not.
 VOLUMES_MM3 = (("a", 10), ("a", 42), ("b", 40), ("b", 42))
@@ -44,19 +46,23 @@ def write(folder, dice, hits, false=(1, 1)):
     return read_evaluation(folder)
 
 
+def hits(*lesions):
+    return np.array(lesions, bool)
+
+
 @pytest.fixture
 def task(tmp_path, monkeypatch):
     """Two seeds of the baseline, with 1 and 1.5 false positives a case, and one of another trainer."""
     points = {
-        "first": OperatingPoint(0.5, 1, np.array([0, 1, 0, 1], bool), np.array([0.4, 0.6])),
-        "second": OperatingPoint(0.6, 1, np.array([0, 1, 0, 0], bool), np.array([0.4, 0.8])),
-        "other": OperatingPoint(0.8, 1.25, np.array([1, 1, 1, 0], bool), np.array([0.5, 0.9])),
+        "first": OperatingPoint(0.5, 1, hits(0, 1, 0, 1), np.array([0.4, 0.6]), 1.5, hits(0, 1, 0, 1)),
+        "second": OperatingPoint(0.6, 1, hits(0, 1, 0, 0), np.array([0.4, 0.8]), 1, hits(1, 1, 0, 0)),
+        "other": OperatingPoint(0.8, 1.25, hits(1, 1, 1, 0), np.array([0.5, 0.9]), 1.5, hits(1, 0, 1, 0)),
     }
     asked = set()
 
-    def operating_point(folder, label, price):
+    def operating_point(evaluation, label, price):
         asked.add((label, price))
-        return points[folder.name]
+        return points[evaluation.folder.name]
 
     monkeypatch.setattr(collect, "operating_point", operating_point)
     baseline = {
@@ -65,7 +71,7 @@ def task(tmp_path, monkeypatch):
     }
     other = {0: write(tmp_path / "other", (0.5, 0.8), (1, 1, 1, 0))}
     yield TaskResults("Task", "Dataset", "", (), {"nnUNetTrainer": baseline, "RWTrainer_X": other}, None)
-    assert asked <= {(1, 1.25)}
+    assert asked <= {("1", 1.25)}
 
 
 class TestRows:
@@ -90,6 +96,8 @@ class TestRows:
         assert other["matched_recall_gain"] == pytest.approx(0.75 - 0.375)
         assert other["matched_recall_gain_low"] <= other["matched_recall_gain"] <= other["matched_recall_gain_high"]
         assert other["matched_dice_gain"] == pytest.approx(0.7 - 0.55)
+        assert (baseline["left_out_small_recall_seeds"], other["left_out_small_recall"]) == ([0, 0.5], 1)
+        assert (baseline["left_out_false_positives"], other["left_out_false_positives"]) == (1.25, 1.5)
         assert [(row["from_voxels"], row["lesions"], row["recall"]) for row in other["matched_recall_by_size"]] == [
             (1, 1, 1),
             (11, 1, 1),
@@ -153,50 +161,37 @@ class TestTables:
         assert "| Dice | 50.0, 60.0 | 10.0 | 25.0, 50.0 |" in lines
 
 
-class TestThresholds:
+class TestOperatingPoint:
     @pytest.fixture
     def evaluation(self, tmp_path):
-        """A large lesion of 0.9 and a small one of 0.3, and three false ones of 0.2, 0.45 and 0.7."""
-        reference, probability = np.zeros((4, 6, 20), np.uint8), np.zeros((2, 4, 6, 20), np.float32)
-        reference[1, 1, 1:3] = reference[:, 3:, 1:5] = 1
-        for value, box in (
-            (0.3, np.s_[1, 1, 1:3]),
-            (0.9, np.s_[:, 3:, 1:5]),
-            (0.2, np.s_[0, 0, 8]),
-            (0.45, np.s_[0, 0, 12]),
-            (0.7, np.s_[0, 0, 16]),
-        ):
-            probability[1][box] = value
-        names = {"prediction_file": "case.nii.gz", "reference_file": "reference.nii.gz"}
-        for name in names.values():
-            sitk.WriteImage(sitk.GetImageFromArray(reference), tmp_path / name)
-        np.savez(tmp_path / "case.npz", probabilities=probability)
-        cases = [{key: str(tmp_path / name) for key, name in names.items()}]
-        return write_evaluation(tmp_path / "evaluation", {"case": {}}, metric_per_case=cases)
+        """Two cases of a lesion of 0.9 and one of 0.3, each with a false one, of 0.45 and of 0.7."""
+        validation = tmp_path / "model" / "fold_0" / "validation"
+        validation.mkdir(parents=True)
+        (tmp_path / "model" / "dataset.json").write_text(json.dumps(DATASET))
+        cases = []
+        for case, false in (("a", 0.45), ("b", 0.7)):
+            reference, probability = np.zeros((4, 6, 20), np.uint8), np.zeros((2, 4, 6, 20), np.float32)
+            reference[1, 1, 1:3] = reference[:, 3:, 1:5] = 1
+            for value, box in ((0.3, np.s_[1, 1, 1:3]), (0.9, np.s_[:, 3:, 1:5]), (false, np.s_[0, 0, 12])):
+                probability[1][box] = value
+            paths = {"reference_file": tmp_path / f"{case}.nii.gz", "prediction_file": validation / f"{case}.nii.gz"}
+            for path in paths.values():
+                sitk.WriteImage(sitk.GetImageFromArray(reference), path)
+            np.savez(validation / f"{case}.npz", probabilities=probability)
+            cases.append({key: str(path) for key, path in paths.items()})
+        folder = write_evaluation(tmp_path / "evaluation", {"a": {}, "b": {}}, metric_per_case=cases)
+        return read_evaluation(folder)
 
-    @pytest.mark.parametrize(
-        ("allowed", "threshold", "false", "small"),
-        # None below 0.7, one down to 0.45, two down to 0.2.
-        [(0, 0.7, 0, 0), (1, 0.45, 1, 0), (2, 0.2, 2, 1), (9, 0.1, 3, 1)],
-    )
-    def test_the_lowest_with_so_many_false_positives(self, evaluation, allowed, threshold, false, small):
-        point = thresholds.operating_point(evaluation, 1, allowed)
-        assert point.threshold == pytest.approx(threshold, abs=0.026)
-        assert (point.false_positives, point.found.tolist()) == (false, [True, bool(small)])
-        # The large lesion has 48 voxels, the small one 2.
-        found = 50 if small else 48
-        assert point.dice == pytest.approx([2 * found / (50 + found + false)])
-
-    def test_false_positives_that_grow_together_do_not_count_as_few(self, evaluation):
-        path = evaluation.parent / "case.npz"
-        probability = np.load(path)["probabilities"]
-        # One from 0.9 on, two from 0.7 on, and from 0.6 on one again.
-        probability[1, 0, 0, 8:17] = 0.6
-        probability[1, 0, 0, [8, 16]] = 0.9, 0.7
-        np.savez(path, probabilities=probability)
-        point = thresholds.operating_point(evaluation, 1, 1)
-        assert point.threshold == pytest.approx(0.7, abs=0.026)
-        assert (point.false_positives, point.found.tolist()) == (1, [True, False])
+    def test_at_the_lowest_threshold_within_the_price(self, evaluation):
+        point = thresholds.operating_point(evaluation, "1", 0)
+        assert (point.threshold, point.false_positives) == (0.7, 0)
+        assert point.found.tolist() == [True, False] * 2  # sorted by place: the large one's first voxel comes first
+        assert point.dice == pytest.approx([2 * 48 / (50 + 48)] * 2)
+        # The first case's false positive lets 0.45 be chosen for the second.
+        assert point.left_out_false_positives == 0.5
+        point = thresholds.operating_point(evaluation, "1", 1)
+        assert (point.threshold, point.false_positives) == (0.1, 1)
+        assert point.found.all()
 
 
 @pytest.mark.parametrize("path", sorted(EVIDENCE.glob("*.yaml")), ids=lambda path: path.name)

@@ -58,7 +58,7 @@ class Training:
     def matched(self) -> OperatingPoint:
         """Its segmentations with at most `price` false positives a case."""
         assert self.price is not None
-        return operating_point(self.evaluation.folder, int(self.label), self.price)
+        return operating_point(self.evaluation, self.label, self.price)
 
     def of_cases(self, metric: str) -> np.ndarray:
         """(N,) values; a distance to nothing is the image's diagonal."""
@@ -69,7 +69,10 @@ class Training:
 
     @cached_property
     def figures(self) -> dict[str, float]:
-        """All that a training is judged by: at a probability of 0.5, or at the price where it is called matched."""
+        """All that a training is judged by: at a probability of 0.5, or at the price where it is called matched.
+
+        What is called left out is at the price as well, at thresholds that other cases chose.
+        """
         rows, lesions, small = self.evaluation.lesions, self.lesions, self.small
         figures = {
             **{metric: float(np.nanmean(self.of_cases(metric))) for metric in OF_CASES},
@@ -87,6 +90,8 @@ class Training:
                 "matched_recall": _mean(self.matched.found[lesions]),
                 "matched_small_recall": _mean(self.matched.found[small]),
                 "matched_dice": float(np.nanmean(self.matched.dice)),
+                "left_out_false_positives": self.matched.left_out_false_positives,
+                "left_out_small_recall": _mean(self.matched.left_out_found[small]),
             }
         return figures
 

@@ -122,6 +122,8 @@ def seeds_table(result: str) -> str:
     repeated = [row for row in others if row["seeds"] > 1]
     figures = {
         "small lesions found at equal false positives": ("matched_small_recall", _points),
+        "the same, thresholds chosen on other cases": ("left_out_small_recall", _points),
+        "their false positives": ("left_out_false_positives", _plain),
         "all found at equal false positives": ("matched_recall", _points),
         "false positives": ("false_positives", _plain),
         "FROC average": ("froc_average", _points),
