@@ -8,6 +8,8 @@ from functools import partial
 
 from benchmarks.child import CHECKOUT
 from benchmarks.evidence.tables import (
+    OF_BOUNDARIES,
+    OF_LESIONS,
     answer_table,
     boundary_table,
     found_table,
@@ -168,8 +170,12 @@ COMPUTED: dict[str, Callable[[], str]] = {
     "evidence_answer": partial(answer_table, _LESIONS, ("RWTrainer_SmallLesions", "RWTrainer")),
     "evidence_found": partial(found_table, _LESIONS),
     "evidence_segmented": partial(segmented_table, _LESIONS),
-    "evidence_seeds": partial(seeds_table, _LESIONS),
+    "evidence_seeds": partial(seeds_table, _LESIONS, OF_LESIONS),
+    "evidence_other": partial(found_table, "evidence_ms_other"),
+    "evidence_other_seeds": partial(seeds_table, "evidence_ms_other", OF_LESIONS),
+    "evidence_long": partial(found_table, "evidence_ms_long"),
     "evidence_hippocampus": partial(boundary_table, _HIPPOCAMPUS),
+    "evidence_hippocampus_seeds": partial(seeds_table, _HIPPOCAMPUS, OF_BOUNDARIES),
 }
 
 

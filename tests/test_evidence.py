@@ -8,7 +8,7 @@ import pytest
 import SimpleITK as sitk
 from evaluation_folders import write_evaluation
 
-from benchmarks.evidence import collect, tables, thresholds
+from benchmarks.evidence import collect, figure, tables, thresholds
 from benchmarks.evidence.thresholds import OperatingPoint
 from nnunet_rw.benchmark.results import TaskResults
 from nnunet_rw.benchmark.specification import read_specification
@@ -154,11 +154,34 @@ class TestTables:
         assert second.startswith("| 1 | `RWTrainer_X` | 1 | 65.0 | +10.0 [")
 
     def test_seeds(self, rows):
-        assert "| Dice | 50.0, 60.0 | 10.0 |" in tables.seeds_table("some").splitlines()
+        assert "| Dice | 50.0, 60.0 | 10.0 |" in tables.seeds_table("some", tables.OF_LESIONS).splitlines()
         rows[1] |= {"seeds": 2, **{key: [0.25, 0.5] for key in rows[1] if key.endswith("_seeds")}}
-        header, _, *lines = tables.seeds_table("some").splitlines()
+        header, _, *lines = tables.seeds_table("some", tables.OF_LESIONS).splitlines()
         assert header == "| figure | `nnUNetTrainer` | noise | `RWTrainer_X` |"
         assert "| Dice | 50.0, 60.0 | 10.0 | 25.0, 50.0 |" in lines
+        assert "| the same, at thresholds that other cases chose | 0.0, 50.0 | 50.0 | 25.0, 50.0 |" in lines
+
+    def test_seeds_of_several_labels(self, rows):
+        rows += [{**row, "label": "2", "dice_seeds": [0.25] * row["seeds"]} for row in rows]
+        header, _, *lines = tables.seeds_table("some", tables.OF_BOUNDARIES).splitlines()
+        assert header == "| figure | `nnUNetTrainer` | noise |"
+        assert lines[:2] == ["| Dice, label 1 | 50.0, 60.0 | 10.0 |", "| Dice, label 2 | 25.0, 25.0 | 10.0 |"]
+
+
+def test_figure_of_gains_and_sizes(task, tmp_path, monkeypatch):
+    baseline, other = collect.trainer_rows(task, "1")
+    worse = {**other, "trainer": "RWTrial_Y", "dice_gain": -0.4, "matched_small_recall_gain": -0.05}
+    dearer = {**other, "trainer": "RWTrainer_Z", "matched_false_positives": 1.5}
+    drawn = []
+    monkeypatch.setattr(figure.plt, "close", drawn.append)
+    figure.draw([baseline, other, worse, dearer], "RWTrainer_X", tmp_path / "images" / "evidence.png")
+    assert (tmp_path / "images" / "evidence.png").stat().st_size > 10_000
+    gains, dice, sizes = drawn[0].axes
+    assert [label.get_text() for label in gains.get_yticklabels()] == ["Y (trial)", "X"]
+    assert [text.get_text() for text in dice.texts] == ["\u2190 -40"]
+    assert [line.get_label() for line in sizes.get_lines()] == ["nnUNetTrainer", "RWTrainer_X"]
+    assert sizes.get_lines()[1].get_ydata().tolist() == [100, 100, 50]
+    assert [label.get_text() for label in sizes.get_xticklabels()] == ["1-10\n(1)", "11-20\n(1)", "21+\n(2)"]
 
 
 class TestOperatingPoint:

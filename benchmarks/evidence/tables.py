@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from benchmarks.harness import read_rows
@@ -11,40 +12,28 @@ from benchmarks.tables import markdown_table
 Row = Mapping[str, Any]
 
 
+# Its header, and the cell of a row.
+Column = tuple[str, Callable[[Row], str]]
+
+
 def found_table(result: str) -> str:
     """What trainers find at the baseline's false positives, the best in small lesions first.
 
     Those that have more at every threshold come last.
     """
     baseline, *others = read_rows(result)
-    header = [
-        "trainer",
-        "seeds",
-        "threshold",
-        "false positives",
-        "small lesions found",
-        "gain",
-        "all found",
-        "gain",
-        "Dice",
-        "gain",
-    ]
-    rows = [
-        [
-            f"`{row['trainer']}`",
-            str(row["seeds"]),
-            f"{row['matched_threshold']:.3g}",
-            _plain(row["matched_false_positives"]),
-            _points(row["matched_small_recall"]),
-            _gain(row, "matched_small_recall", 100, 1),
-            _points(row["matched_recall"]),
-            _gain(row, "matched_recall", 100, 1),
-            _points(row["matched_dice"]),
-            _gain(row, "matched_dice", 100, 1),
-        ]
-        for row in (baseline, *sorted(others, key=lambda row: (is_dearer(row), -row["matched_small_recall_gain"])))
-    ]
-    return markdown_table(header, rows)
+    columns = (
+        _TRAINER,
+        _SEEDS,
+        ("threshold", lambda row: f"{row['matched_threshold']:.3g}"),
+        ("false positives", lambda row: _plain(row["matched_false_positives"])),
+        *_with_gain("small lesions found", "matched_small_recall"),
+        *_with_gain("all found", "matched_recall"),
+        *_with_gain("Dice", "matched_dice"),
+    )
+    return _table(
+        (baseline, *sorted(others, key=lambda row: (is_dearer(row), -row["matched_small_recall_gain"]))), columns
+    )
 
 
 def is_dearer(row: Row) -> bool:
@@ -54,119 +43,114 @@ def is_dearer(row: Row) -> bool:
 
 def segmented_table(result: str) -> str:
     """What trainers segment at a probability of 0.5, in the order of the rows."""
-    header = [
-        "trainer",
-        "false positives",
-        "small lesions found",
-        "lesion F1",
-        "FROC average",
-        "Dice",
-        "gain",
-        "HD95, mm",
-        "gain",
-        "lesion Dice",
-        "s per epoch",
-    ]
-    return markdown_table(header, [_segmented_cells(row) for row in read_rows(result)])
+    columns = (
+        _TRAINER,
+        ("false positives", lambda row: _plain(row["false_positives"])),
+        ("small lesions found", lambda row: _points(row["small_recall"])),
+        ("lesion F1", lambda row: _points(row["lesion_f1"])),
+        ("FROC average", lambda row: _points(row["froc_average"])),
+        *_with_gain("Dice", "dice"),
+        *_HD95,
+        ("lesion Dice", lambda row: _points(row["lesion_dice"])),
+        _SECONDS,
+    )
+    return _table(read_rows(result), columns)
 
 
 def answer_table(result: str, trainers: Sequence[str]) -> str:
     """The baseline and some trainers, in few columns."""
-    header = [
-        "trainer",
-        "small lesions found, at equal false positives",
-        "lesion F1",
-        "Dice",
-        "false positives a case",
-        "time",
-    ]
     baseline, *others = read_rows(result)
-    rows = [
-        [
-            f"`{row['trainer']}`",
-            f"{100 * row['matched_small_recall']:.0f} %",
-            _points(row["lesion_f1"]),
-            _points(row["dice"]),
-            f"{row['false_positives']:.0f}",
-            f"{row['seconds_per_epoch'] / baseline['seconds_per_epoch']:.2f}",
-        ]
-        for row in (baseline, *(row for name in trainers for row in others if row["trainer"] == name))
-    ]
-    return markdown_table(header, rows)
+    seconds = baseline["seconds_per_epoch"]
+    columns = (
+        _TRAINER,
+        ("small lesions found, at equal false positives", lambda row: f"{100 * row['matched_small_recall']:.0f} %"),
+        ("lesion F1", lambda row: _points(row["lesion_f1"])),
+        ("Dice", lambda row: _points(row["dice"])),
+        ("false positives a case", lambda row: f"{row['false_positives']:.0f}"),
+        ("time", lambda row: f"{row['seconds_per_epoch'] / seconds:.2f}"),
+    )
+    return _table((baseline, *(row for name in trainers for row in others if row["trainer"] == name)), columns)
 
 
 def boundary_table(result: str) -> str:
     """Overlap and distances of every label and trainer."""
-    header = ["label", "trainer", "seeds", "Dice", "gain", "HD95, mm", "gain", "NSD", "gain", "s per epoch"]
-    rows = [
-        [
-            row["label"],
-            f"`{row['trainer']}`",
-            str(row["seeds"]),
-            _points(row["dice"]),
-            _gain(row, "dice", 100, 1),
-            _plain(row["hd95_mm"]),
-            _gain(row, "hd95_mm", 1, 2),
-            _points(row["nsd"]),
-            _gain(row, "nsd", 100, 1),
-            f"{row['seconds_per_epoch']:.0f}",
-        ]
-        for row in read_rows(result)
+    columns = (
+        ("label", lambda row: row["label"]),
+        _TRAINER,
+        _SEEDS,
+        *_with_gain("Dice", "dice"),
+        *_HD95,
+        *_with_gain("NSD", "nsd"),
+        _SECONDS,
+    )
+    return _table(read_rows(result), columns)
+
+
+def seeds_table(result: str, figures: Mapping[str, tuple[str, Callable[[float | None], str]]]) -> str:
+    """Figures of every seed, of the trainers that have several; of the baseline the largest difference is the noise.
+
+    Parameters
+    ----------
+    result : str
+    figures : mapping of str to (key, form)
+        By their name in the table: `OF_LESIONS` or `OF_BOUNDARIES`.
+    """
+    rows = [row for row in read_rows(result) if row["seeds"] > 1 or "dice_gain" not in row]
+    labels = list(dict.fromkeys(row["label"] for row in rows))
+    cells = [
+        _seeds_cells(f"{name}, label {label}" if len(labels) > 1 else name, key, form, of_label)
+        for name, (key, form) in figures.items()
+        for label in labels
+        for of_label in [[row for row in rows if row["label"] == label]]
     ]
-    return markdown_table(header, rows)
+    baseline, *others = [f"`{name}`" for name in dict.fromkeys(row["trainer"] for row in rows)]
+    return markdown_table(["figure", baseline, "noise", *others], cells)
 
 
-def seeds_table(result: str) -> str:
-    """Figures of every seed, of the trainers that have several; of the baseline the largest difference is the noise."""
-    baseline, *others = read_rows(result)
-    repeated = [row for row in others if row["seeds"] > 1]
-    figures = {
-        "small lesions found at equal false positives": ("matched_small_recall", _points),
-        "the same, thresholds chosen on other cases": ("left_out_small_recall", _points),
-        "their false positives": ("left_out_false_positives", _plain),
-        "all found at equal false positives": ("matched_recall", _points),
-        "false positives": ("false_positives", _plain),
-        "FROC average": ("froc_average", _points),
-        "lesion F1": ("lesion_f1", _points),
-        "Dice": ("dice", _points),
-        "HD95, mm": ("hd95_mm", _plain),
-        "lesion Dice": ("lesion_dice", _points),
-    }
-    rows = []
-    for name, (key, form) in figures.items():
-        of_each = [", ".join(form(value) for value in row[f"{key}_seeds"]) for row in (baseline, *repeated)]
-        noise = baseline[f"{key}_noise"]
-        rows.append([name, of_each[0], "" if noise is None else form(noise), *of_each[1:]])
-    header = ["figure", f"`{baseline['trainer']}`", "noise", *(f"`{row['trainer']}`" for row in repeated)]
-    return markdown_table(header, rows)
+def _seeds_cells(name: str, key: str, form: Callable[[float | None], str], rows: Sequence[Row]) -> list[str]:
+    baseline, *others = [", ".join(form(value) for value in row[f"{key}_seeds"]) for row in rows]
+    noise = rows[0][f"{key}_noise"]
+    return [name, baseline, form(noise), *others]
 
 
-def _segmented_cells(row: Row) -> list[str]:
-    return [
-        f"`{row['trainer']}`",
-        _plain(row["false_positives"]),
-        _points(row["small_recall"]),
-        _points(row["lesion_f1"]),
-        _points(row["froc_average"]),
-        _points(row["dice"]),
-        _gain(row, "dice", 100, 1),
-        _plain(row["hd95_mm"]),
-        _gain(row, "hd95_mm", 1, 2),
-        _points(row["lesion_dice"]),
-        f"{row['seconds_per_epoch']:.0f}",
-    ]
+def _table(rows: Iterable[Row], columns: Sequence[Column]) -> str:
+    return markdown_table([header for header, _ in columns], [[cell(row) for _, cell in columns] for row in rows])
 
 
-def _gain(row: Row, figure: str, scale: float, decimals: int) -> str:
-    if f"{figure}_gain" not in row:
-        return ""
-    value, low, high = (row[f"{figure}_gain{end}"] for end in ("", "_low", "_high"))
-    return f"{scale * value:+.{decimals}f} [{scale * low:+.{decimals}f}, {scale * high:+.{decimals}f}]"
+def _with_gain(header: str, figure: str, scale: float = 100, decimals: int = 1) -> tuple[Column, Column]:
+    """The figure, and its difference to the baseline with an interval."""
+
+    def gain(row: Row) -> str:
+        if f"{figure}_gain" not in row:
+            return ""
+        value, low, high = (scale * row[f"{figure}_gain{end}"] for end in ("", "_low", "_high"))
+        return f"{value:+.{decimals}f} [{low:+.{decimals}f}, {high:+.{decimals}f}]"
+
+    return (header, lambda row: _number(row[figure], scale, decimals)), ("gain", gain)
 
 
-def _points(value: float | None) -> str:
-    return "" if value is None else f"{100 * value:.1f}"
+def _number(value: float | None, scale: float, decimals: int) -> str:
+    return "" if value is None else f"{scale * value:.{decimals}f}"
 
 
-def _plain(value: float) -> str:
-    return f"{value:.2f}"
+_points = partial(_number, scale=100, decimals=1)
+_plain = partial(_number, scale=1, decimals=2)
+
+
+_TRAINER: Column = ("trainer", lambda row: f"`{row['trainer']}`")
+_SEEDS: Column = ("seeds", lambda row: str(row["seeds"]))
+_HD95 = _with_gain("HD95, mm", "hd95_mm", 1, 2)
+_SECONDS: Column = ("s per epoch", lambda row: f"{row['seconds_per_epoch']:.0f}")
+OF_LESIONS = {
+    "small lesions found at equal false positives": ("matched_small_recall", _points),
+    "the same, at thresholds that other cases chose": ("left_out_small_recall", _points),
+    "their false positives": ("left_out_false_positives", _plain),
+    "all found at equal false positives": ("matched_recall", _points),
+    "false positives": ("false_positives", _plain),
+    "FROC average": ("froc_average", _points),
+    "lesion F1": ("lesion_f1", _points),
+    "Dice": ("dice", _points),
+    "HD95, mm": ("hd95_mm", _plain),
+    "lesion Dice": ("lesion_dice", _points),
+}
+OF_BOUNDARIES = {"Dice": ("dice", _points), "HD95, mm": ("hd95_mm", _plain), "NSD": ("nsd", _points)}

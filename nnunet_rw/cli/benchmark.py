@@ -151,10 +151,11 @@ def _specification(options: argparse.Namespace) -> Specification | None:
         return specification_of(given, "benchmark")
     # What is given on the command line goes before what the file says.
     merged = _merged(read_specification(path).model_dump(), given)
-    # What it says of trainers and tasks that are now left out.
+    # Not what it says of trainers and tasks that are now left out, nor its exceptions from the number of seeds.
     names = {Path(task).name for task in merged["tasks"]}
     merged["splits"] = {task: splits for task, splits in merged["splits"].items() if task in names}
-    merged["seeds_of"] = {name: seeds for name, seeds in merged["seeds_of"].items() if name in merged["trainers"]}
+    seeds_of = merged["seeds_of"] if options.seeds is None else {}
+    merged["seeds_of"] = {name: seeds for name, seeds in seeds_of.items() if name in merged["trainers"]}
     return specification_of(merged, "benchmark")
 
 

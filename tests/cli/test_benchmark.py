@@ -62,6 +62,8 @@ def test_a_file_may_say_more_of_trainers_and_tasks_than_are_asked_for(hippocampu
     text = succeeds("benchmark", file, *options)
     assert f"train/{DATASET}/nnUNetTrainer/seed1/fold0" in text
     assert "RWTrainer" not in text
+    # A number of seeds is that of all trainers.
+    assert "seed1" not in succeeds("benchmark", file, *options, "--seeds", 1)
 
 
 def test_what_is_left_out(hippocampus, succeeds, tmp_path, monkeypatch):
