@@ -29,6 +29,12 @@ class RWTrial_Power1Cap(RWTrainer):
     loss_terms = weighted(power=1.0, w_max=100.0)
 
 
+class RWTrial_Power1CapSampling(RWTrial_Power1Cap):
+    """And lesion-uniform patches."""
+
+    oversample_by = "lesion"
+
+
 class RWTrial_Case(RWTrainer):
     """Lesions counted in the whole volume."""
 
