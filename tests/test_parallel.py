@@ -10,7 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 import pytest
 
 from nnunet_rw import parallel
-from nnunet_rw.parallel import MIN_TASKS_FOR_WORKERS, default_processes, in_processes
+from nnunet_rw.parallel import MIN_TASKS_FOR_WORKERS, default_processes, in_processes, list_in_processes
 
 
 @pytest.fixture
@@ -26,6 +26,12 @@ def test_results_come_with_their_index(processes):
     tasks = [(base, 2) for base in range(12)]
     results = list(in_processes(math.pow, tasks, "Squares", processes))
     assert sorted(results) == [(index, index**2) for index in range(12)]
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_listed_results_are_in_order(processes):
+    tasks = [(base, 2) for base in range(12)]
+    assert list_in_processes(math.pow, tasks, "Squares", processes) == [base**2 for base in range(12)]
 
 
 def test_work_is_done_in_other_processes():

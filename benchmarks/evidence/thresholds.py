@@ -52,10 +52,10 @@ def operating_point(evaluation: Evaluation, label: str, false_positives: float) 
     false_positives : float
     """
     fit = fit_threshold(_source(evaluation), false_positives=false_positives, label=label, processes=1)
-    position = THRESHOLDS.index(fit.threshold)
+    position = 0 if fit.threshold is None else THRESHOLDS.index(fit.threshold)
     segmented = [case.at(position) for case in fit.cases]
     return OperatingPoint(
-        threshold=fit.threshold,
+        threshold=THRESHOLDS[position],
         false_positives=float(np.mean([item.false_positives for item in segmented])),
         found=np.concatenate([item.found for item in segmented]),
         dice=np.array([item.dice for item in segmented]),

@@ -57,6 +57,9 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
     add_trained_model(command, several=True)
     _add_settings(command)
     command.add_argument(
+        "--probabilities", action="store_true", help="of trained models: compare at equal false positives too"
+    )
+    command.add_argument(
         "--also-connectivity",
         metavar="N",
         type=int,
@@ -95,7 +98,7 @@ def _add_source(command: argparse.ArgumentParser) -> None:
         "-djfile", metavar="FILE", type=Path, help="dataset.json; default: that beside the predictions"
     )
     add_trained_model(command)
-    command.add_argument("--probabilities", action="store_true", help="read the .npz files: scores and FROC")
+    command.add_argument("--probabilities", action="store_true", help="read the .npz files: scores, FROC, thresholds")
     command.add_argument("--images", metavar="FOLDER", type=Path, help="for volume x mean intensity")
     command.add_argument("--allow-missing", action="store_true", help="go on where cases have no prediction")
 
@@ -177,7 +180,10 @@ def _evaluated(options: argparse.Namespace) -> tuple[list[Path], list[list[Path]
     if options.evaluations:
         return options.evaluations, []
     model, settings = (options.d, options.c), _settings(options)
-    sources = [cross_validation_source(*model, trainer, options.plans, options.f) for trainer in options.tr]
+    sources = [
+        cross_validation_source(*model, trainer, options.plans, options.f, options.probabilities)
+        for trainer in options.tr
+    ]
     folders = [ensure_evaluation(source, settings, options.np) for source in sources]
     others = [
         [

@@ -41,7 +41,7 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
     command.description = _THRESHOLD
     command.formatter_class = argparse.RawDescriptionHelpFormatter
     command.add_argument("-o", metavar="FOLDER", type=Path, required=True)
-    command.add_argument("--fit", action="store_true", help="choose; write threshold.json and operating_points.csv")
+    command.add_argument("--fit", action="store_true", help="choose; write threshold.json and thresholds.csv")
     add_trained_model(command)
     command.add_argument("--like", metavar="TRAINER", help="no more false positives than it has, in the same cases")
     command.add_argument("--false-positives", metavar="N", type=float, help="a case; instead of another trainer's")
@@ -84,15 +84,17 @@ def _threshold(options: argparse.Namespace) -> None:
     from nnunet_rw.threshold.fit_files import Threshold, read_threshold, write_threshold
     from nnunet_rw.threshold.fitting import fit_threshold
 
-    is_fit = options.fit and options.d and options.tr and not options.predictions
-    is_applied = options.predictions and not options.fit and (options.at is None) != (options.chosen is None)
+    of_a_fit = (options.d, options.tr, options.like, options.false_positives)
+    of_use = (options.predictions, options.at, options.chosen)
+    is_fit = options.fit and options.d and options.tr and of_use == (None, None, None)
+    is_applied = options.predictions and not options.fit and of_a_fit == (None, None, None, None)
     if is_fit and (options.like is None) != (options.false_positives is None):
         model, folds = (options.d, options.c), options.f
         source = cross_validation_source(*model, options.tr, options.plans, folds, probabilities=True)
-        like = options.like and cross_validation_source(*model, options.like, options.plans, folds)
+        like = cross_validation_source(*model, options.like, options.plans, folds) if options.like else None
         fit = fit_threshold(
             source,
-            like or None,
+            like,
             options.false_positives,
             options.label,
             options.connectivity,
@@ -101,14 +103,14 @@ def _threshold(options: argparse.Namespace) -> None:
         )
         written = write_threshold(fit, options.o)
         print(threshold_text(fit), "", *written, sep="\n")
-        if fit.is_within:
+        if fit.threshold is not None:
             print(f"\nApply it: nnunet-rw threshold -i PREDICTIONS --chosen {written[-1]} -o SEGMENTATIONS")
-    elif is_applied:
+    elif is_applied and (options.at is None) != (options.chosen is None) and not (options.chosen and options.label):
         chosen = read_threshold(options.chosen) if options.chosen else Threshold(options.label, options.at)
         segmented = apply_threshold(options.predictions, options.o, chosen.threshold, chosen.label, options.np)
         print(f"{len(segmented)} cases in {options.o}")
     else:
         raise ValueError(
             "Give either --fit with -d DATASET, -tr TRAINER and one of --like and --false-positives, or -i PREDICTIONS "
-            "with one of --chosen and --at."
+            "with one of --chosen and --at; a chosen one has its label."
         )

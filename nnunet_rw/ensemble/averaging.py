@@ -37,7 +37,7 @@ def ensemble_folders(
     """Average the probabilities of several models' predictions and write segmentations.
 
     With equal weights and nothing removed the result is that of nnUNetv2_ensemble. Beside the segmentations go the
-    dataset.json and plans.json of the first folder, and ensemble.json, which tells what was averaged, and how.
+    dataset.json and plans.json of the first folder and, last, ensemble.json, which tells what was averaged, and how.
 
     Parameters
     ----------
@@ -99,10 +99,13 @@ def ensemble_folders(
         "weights": "equal" if values is None else dict(zip(channels, values.T.tolist(), strict=True)),
         "min_component_mm3": volumes_mm3,
     }
-    for name, content in (("dataset", dataset_json), ("plans", plans), ("ensemble", record)):
+    # No segmentations stand beside the record of other weights, even if this one is interrupted.
+    (output / "ensemble.json").unlink(missing_ok=True)
+    for name, content in (("dataset", dataset_json), ("plans", plans)):
         write_atomically(output / f"{name}.json", (json.dumps(content, indent=4) + "\n").encode())
     for _ in in_processes(function, tasks, "Averaging", processes):
         pass
+    write_atomically(output / "ensemble.json", (json.dumps(record, indent=4) + "\n").encode())
     return written
 
 

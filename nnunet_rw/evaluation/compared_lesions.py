@@ -120,7 +120,6 @@ def _match(baseline: Evaluation, challenger: Evaluation, label: str) -> MatchedR
     points = challenger.operating_points[label]
     position = points.within(price)
     columns = (points.thresholds, points.false_positives, points.recall, points.dice)
-    is_within = points.false_positives[position] <= price
     return MatchedRow(
         label,
         baseline.name,
@@ -128,7 +127,7 @@ def _match(baseline: Evaluation, challenger: Evaluation, label: str) -> MatchedR
         price,
         float(found.mean()) if len(found) else math.nan,
         float(defined.mean()) if len(defined) else math.nan,
-        *(float(column[position]) if is_within else math.nan for column in columns),
+        *(math.nan if position is None else float(column[position]) for column in columns),
     )
 
 

@@ -82,8 +82,7 @@ def match_lesions(
     reference, prediction = as_masks(reference=reference, prediction=prediction)
     spacing = as_spacing(spacing_mm, reference.ndim)
     connectivity = as_connectivity(connectivity, reference.ndim)
-    if not min_volume_mm3 >= 0:
-        raise ValueError(f"Expected min_volume_mm3 of at least 0, but got {min_volume_mm3}.")
+    check_min_volume(min_volume_mm3)
     if score is not None and np.shape(score) != reference.shape:
         raise ValueError(f"Expected scores of the masks' shape, {reference.shape}, but got {np.shape(score)}.")
     if known is not None:
@@ -114,6 +113,11 @@ def match_lesions(
         ),
         pairs,
     )
+
+
+def check_min_volume(min_volume_mm3: float) -> None:
+    if not min_volume_mm3 >= 0:
+        raise ValueError(f"Expected min_volume_mm3 of at least 0, but got {min_volume_mm3}.")
 
 
 def _overlaps(truth: Components, found: Components) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -14,13 +14,15 @@ import numpy as np
 
 from nnunet_rw.evaluation._checks import as_masks
 from nnunet_rw.evaluation._components import Components, largest, occurring
-from nnunet_rw.evaluation.lesions import ROUNDING
+from nnunet_rw.evaluation.lesions import ROUNDING, check_min_volume
 from nnunet_rw.evaluation.overlap import Overlap
 from nnunet_rw.maps._checks import as_spacing
 from nnunet_rw.maps.components import as_connectivity, connected_components, foreground_box
 
 # Falling.
 THRESHOLDS = tuple(float(value) for value in np.round([0.999, 0.99, *np.arange(0.975, 0.09, -0.025)], 3))
+# As nnU-Net stores probabilities: 0.3 is not above 0.3.
+_THRESHOLDS = np.array(THRESHOLDS, np.float32)
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class ThresholdedCase:
     @property
     def found(self) -> np.ndarray:
         """Booleans (T, L)."""
-        return self.highest > np.array(THRESHOLDS)[:, None]
+        return self.highest > _THRESHOLDS[:, None]
 
 
 @dataclass(frozen=True)
@@ -78,14 +80,16 @@ class OperatingPoints:
         product, total = self.precision * self.recall, self.precision + self.recall
         return np.divide(2 * product, total, out=np.zeros(len(total)), where=total > 0)
 
-    def within(self, false_positives: float) -> int:
+    def within(self, false_positives: float) -> int | None:
         """Position of the lowest threshold down to which there are at most so many false positives a case.
 
-        It is 0, the highest, where even that has more. Below one that has more none is taken: where false positives
-        grow together fewer of them mean no fewer mistakes.
+        None where even the highest has more. Below one that has more none is taken: where false positives grow together
+        fewer of them mean no fewer mistakes.
         """
-        too_many = np.flatnonzero(self.false_positives > false_positives)
-        return max(0, int(too_many[0]) - 1) if len(too_many) else len(self.thresholds) - 1
+        # Tables hold ten digits.
+        too_many = np.flatnonzero(self.false_positives > false_positives * (1 + ROUNDING))
+        last = int(too_many[0]) - 1 if len(too_many) else len(self.thresholds) - 1
+        return last if last >= 0 else None
 
 
 def threshold_case(
@@ -110,23 +114,32 @@ def threshold_case(
     ------
     ValueError
         If an array is not of the reference's shape or kind, a probability NaN or an option impossible.
+
+    Notes
+    -----
+    Probabilities are compared in single precision, in which nnU-Net stores them.
     """
     (reference,) = as_masks(reference=reference)
     spacing = as_spacing(spacing_mm, reference.ndim)
     connectivity = as_connectivity(connectivity, reference.ndim)
-    if np.shape(probability) != reference.shape:
-        raise ValueError(f"Expected probabilities of shape {reference.shape}, but got {np.shape(probability)}.")
+    probability = np.asarray(probability)
+    if probability.shape != reference.shape or probability.dtype.kind != "f":
+        raise ValueError(
+            f"Expected probabilities of shape {reference.shape}, but got {probability.dtype} of {probability.shape}."
+        )
     if np.isnan(probability).any():
         raise ValueError("Expected probabilities, but got NaN.")
+    check_min_volume(min_volume_mm3)
+    probability = probability.astype(np.float32, copy=False)
     if known is not None:
         _, known = as_masks(reference=reference, known=known)
-        reference, probability = reference & known, np.where(known, probability, 0)
-    box = foreground_box(reference | (probability > THRESHOLDS[-1])) or (slice(0, 1),) * reference.ndim
-    reference, probability = reference[box], np.asarray(probability)[box]
+        reference, probability = reference & known, np.where(known, probability, np.float32(0))
+    box = foreground_box(reference | (probability > _THRESHOLDS[-1])) or (slice(0, 1),) * reference.ndim
+    reference, probability = reference[box], probability[box]
     lesions = Components(reference, connectivity)
     volume_mm3 = lesions.voxels * float(np.prod(spacing))
     counted = volume_mm3 >= min_volume_mm3 * (1 - ROUNDING)
-    counts = [_count(lesions, counted, probability > threshold, connectivity) for threshold in THRESHOLDS]
+    counts = [_count(lesions, counted, probability > threshold, connectivity) for threshold in _THRESHOLDS]
     false_positives, hits, dice = (np.array(values) for values in zip(*counts, strict=True))
     highest = largest(lesions.lesion, probability.ravel()[lesions.where], len(lesions))
     return ThresholdedCase(highest[counted], volume_mm3[counted], false_positives, hits, dice)

@@ -1,4 +1,4 @@
-"""Folders of several models' predictions, checked before anything is averaged."""
+"""Folders of predictions, checked before anything is made of them."""
 
 from __future__ import annotations
 

@@ -44,6 +44,8 @@ def write_comparison(comparison: Comparison, folder: str | Path) -> list[Path]:
         "comparison.md": markdown_text(comparison),
         "comparison.tex": latex_text(comparison),
     }
+    # Not written by every comparison.
+    (Path(folder) / "equal_false_positives.csv").unlink(missing_ok=True)
     for name, content in contents.items():
         write_atomically(Path(folder) / name, content.encode())
     return [Path(folder) / name for name in contents]

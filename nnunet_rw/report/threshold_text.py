@@ -16,7 +16,7 @@ from nnunet_rw.threshold.cases import Segmented
 from nnunet_rw.threshold.fit_files import summary
 from nnunet_rw.threshold.fitting import ThresholdFit
 
-_LISTED = (0.99, *(round(0.1 * tenth, 1) for tenth in range(9, 0, -1)))
+_LISTED = (0.999, 0.99, *(round(0.1 * tenth, 1) for tenth in range(9, 0, -1)))
 _LEGEND = """\
 Lesions found: of the reference's, by any overlap, all and by size. F1 is that of lesions, Dice a mean over cases.
 "Cases left out" are segmented at the threshold that was chosen without their fold: expect this of new cases."""
@@ -33,7 +33,7 @@ def threshold_text(fit: ThresholdFit) -> str:
         _choice(fit),
         _LEGEND,
     ]
-    if fit.is_within:
+    if fit.threshold is not None:
         header = ("in cases left out", "false positives a case", "found", *sizes, "Dice")
         parts.insert(2, text_table(header, _outcomes(fit, sizes)))
     return "\n\n".join(parts)
@@ -65,7 +65,7 @@ def _point_rows(fit: ThresholdFit, sizes: dict[str, np.ndarray]) -> list[list[st
                     *(_number(found[position][chosen].mean()) for chosen in sizes.values()),
                     _number(points.f1[position]),
                     _number(points.dice[position]),
-                    "<- chosen" if threshold == fit.threshold and fit.is_within else "",
+                    "<- chosen" if threshold == fit.threshold else "",
                 ]
             )
     return rows
@@ -92,9 +92,9 @@ def _outcome(name: str, segmented: Sequence[Segmented], sizes: dict[str, np.ndar
 def _choice(fit: ThresholdFit) -> str:
     allowed = f"{fit.false_positives:.2f} false positives a case"
     source = f", what {fit.baseline} has" if fit.baseline else ""
-    if not fit.is_within:
+    if fit.threshold is None:
         return (
-            f"No threshold: even at {fit.threshold:g} there are more than {allowed}{source}. Nothing to apply was "
+            f"No threshold: even at {THRESHOLDS[0]:g} there are more than {allowed}{source}. Nothing to apply was "
             "written."
         )
     others = fit.thresholds_without.values()

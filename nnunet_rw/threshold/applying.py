@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunet_rw.evaluation.labels import labels_of
+from nnunet_rw.evaluation.labels import Label, Labels, labels_of
 from nnunet_rw.files import write_atomically
 from nnunet_rw.parallel import in_processes
 from nnunet_rw.predictions.folders import cases_of_folders, dataset_and_plans, probabilities_of
@@ -25,9 +26,9 @@ def apply_threshold(
 ) -> list[Path]:
     """Segment predictions anew: the label is where its probability is above the threshold, and nowhere else.
 
-    Elsewhere the most probable of the other classes stays; other regions keep nnU-Net's 0.5. With a single class 0.5
-    gives what nnU-Net segments. Beside the segmentations go the folder's dataset.json and plans.json, and
-    threshold.json.
+    Elsewhere the most probable of the other classes is; other regions keep nnU-Net's 0.5, but none within the
+    thresholded one reaches beyond it. With a single class 0.5 gives what nnU-Net segments. Beside the segmentations go
+    the folder's dataset.json and plans.json and, last, applied_threshold.json.
 
     Parameters
     ----------
@@ -66,31 +67,69 @@ def apply_threshold(
         _segment_case,
         threshold=threshold,
         channel=labels.channels[labels.foreground.index(chosen)],
+        contained=_contained(labels, chosen),
         reader=manager.image_reader_writer_class(),
         manager=manager.get_label_manager(dataset_json),
     )
     written = [output / f"{case}{dataset_json.get('file_ending', '.nii.gz')}" for case in cases]
     tasks = [(folder / f"{case}.npz", path) for case, path in zip(cases, written, strict=True)]
-    record = {"label": str(chosen), "threshold": threshold, "folder": str(folder.resolve())}
-    for name, content in (("dataset", dataset_json), ("plans", plans), ("threshold", record)):
+    # No segmentations stand beside the record of another threshold, even if this one is interrupted.
+    record = output / "applied_threshold.json"
+    record.unlink(missing_ok=True)
+    for name, content in (("dataset", dataset_json), ("plans", plans)):
         write_atomically(output / f"{name}.json", (json.dumps(content, indent=4) + "\n").encode())
     for _ in in_processes(function, tasks, "Thresholding", processes):
         pass
+    content = {"label": str(chosen), "threshold": threshold, "folder": str(folder.resolve())}
+    write_atomically(record, (json.dumps(content, indent=4) + "\n").encode())
     return written
 
 
-def threshold_channel(probabilities: np.ndarray, channel: int, threshold: float) -> np.ndarray:
-    """Probabilities (C, X, Y[, Z]), a copy, that nnU-Net turns into the channel's label exactly above a threshold."""
+def threshold_channel(
+    probabilities: np.ndarray, channel: int, threshold: float, contained: Sequence[int] = ()
+) -> np.ndarray:
+    """Probabilities that nnU-Net turns into a channel's label exactly above a threshold.
+
+    Parameters
+    ----------
+    probabilities : float array (C, X, Y[, Z])
+    channel : int
+    threshold : float
+    contained : sequence of int
+        Channels of the regions within the channel's: painted over it, they would reach beyond.
+
+    Returns
+    -------
+    float32 array (C, X, Y[, Z]), a copy
+    """
     decided = np.array(probabilities, dtype=np.float32)
+    above = decided[channel] > np.float32(threshold)
     # Above or below all probabilities of other classes, and either side of 0.5 as that of a region.
-    decided[channel] = np.where(probabilities[channel] > threshold, 2, -1)
+    decided[channel] = np.where(above, 2, -1)
+    for other in contained:
+        decided[other][~above] = -1
     return decided
 
 
+def _contained(labels: Labels, label: Label) -> list[int]:
+    values = set(label if isinstance(label, tuple) else (label,))
+    return [
+        channel
+        for other, channel in zip(labels.foreground, labels.channels, strict=True)
+        if other != label and values.issuperset(other if isinstance(other, tuple) else (other,))
+    ]
+
+
 def _segment_case(
-    file: Path, path: Path, threshold: float, channel: int, reader: BaseReaderWriter, manager: LabelManager
+    file: Path,
+    path: Path,
+    threshold: float,
+    channel: int,
+    contained: Sequence[int],
+    reader: BaseReaderWriter,
+    manager: LabelManager,
 ) -> None:
     properties = load_pickle(str(file.with_suffix(".pkl")))
     (probabilities,) = probabilities_of([file], manager.num_segmentation_heads)
-    segmentation = to_segmentation(threshold_channel(probabilities, channel, threshold), manager)
+    segmentation = to_segmentation(threshold_channel(probabilities, channel, threshold, contained), manager)
     write_segmentation(path, segmentation, reader, properties)

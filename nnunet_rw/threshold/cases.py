@@ -79,9 +79,11 @@ def compare_case(
     reference = np.isin(model.reference, label)
     channel = labels.channels[labels.foreground.index(label)]
     baseline = None
-    for files, other in zip(case.files[1:], others, strict=True):
+    if others:
+        (other,) = others
         if not np.array_equal(other.reference, model.reference):
-            raise ValueError(f"Expected {files.reference} and {case.files[0].reference} to be equal, but they differ.")
+            first, second = (files.reference for files in case.files)
+            raise ValueError(f"Expected {second} and {first} to be equal, but they differ.")
         prediction = np.isin(other.prediction, label)
         matches = match_lesions(reference, prediction, model.spacing_mm, connectivity, min_volume_mm3, known)
         baseline = Segmented(

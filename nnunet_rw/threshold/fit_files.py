@@ -25,16 +25,16 @@ class Threshold:
 
 
 def write_threshold(fit: ThresholdFit, folder: str | Path) -> list[Path]:
-    """Write operating_points.csv and threshold.json; return their paths.
+    """Write thresholds.csv, what is found at each, and threshold.json; return their paths.
 
     Where no threshold keeps within the false positives there is none to use: threshold.json is not written, and an
     earlier one removed.
     """
     folder = Path(folder)
-    paths = [folder / "operating_points.csv", folder / "threshold.json"]
+    paths = [folder / "thresholds.csv", folder / "threshold.json"]
     paths[1].unlink(missing_ok=True)
     write_operating_points(paths[0], {fit.label: fit.points})
-    if not fit.is_within:
+    if fit.threshold is None:
         return paths[:1]
     write_atomically(paths[1], (json.dumps(_as_json(fit), indent=2) + "\n").encode())
     return paths
@@ -83,6 +83,7 @@ def _as_json(fit: ThresholdFit) -> dict[str, Any]:
         "num_cases": len(fit.cases),
         "num_lesions": sum(len(case.curve.highest) for case in fit.cases),
         "thresholds_without": fit.thresholds_without,
+        "settings": fit.settings,
         "left_out": summary(fit.left_out),
         "baseline_summary": summary(baselines) if baselines else None,
     }

@@ -33,16 +33,19 @@ class ThresholdFit:
     cases : tuple of ComparedCase
     false_positives : float
         A case, that the model may have.
-    threshold : float
-        Chosen on all cases.
+    threshold : float or None
+        Chosen on all cases; None where even the highest has more false positives.
     thresholds_without : dict of str to float
-        By the fold left out, and applied to it. How they differ tells how sure the threshold is.
+        By the fold left out, and applied to it; the highest where even that has more. How they differ tells how sure
+        the threshold is.
     points : OperatingPoints
         Of all cases.
     left_out : tuple of Segmented
         Of each case, at the threshold chosen without its fold.
     recall : RecallDifference or None
         Of `left_out` to the baseline, resampling cases.
+    settings : dict
+        Connectivity, minimum volume, number of splits and seed.
     """
 
     model: str
@@ -50,16 +53,12 @@ class ThresholdFit:
     label: str
     cases: tuple[ComparedCase, ...]
     false_positives: float
-    threshold: float
+    threshold: float | None
     thresholds_without: dict[str, float]
     points: OperatingPoints
     left_out: tuple[Segmented, ...]
     recall: RecallDifference | None
-
-    @property
-    def is_within(self) -> bool:
-        """Whether the chosen threshold keeps within the false positives; the highest may not."""
-        return bool(self.points.false_positives[THRESHOLDS.index(self.threshold)] <= self.false_positives)
+    settings: dict[str, float]
 
 
 def fit_threshold(
@@ -83,7 +82,7 @@ def fit_threshold(
         Of the same cases. Its segmentations' false positives are those that the model may have, and its lesions are
         compared.
     false_positives : float, optional
-        A case; instead of the baseline's.
+        A case; instead of a baseline.
     label : str, optional
         As evaluations name it, "1" or "(1, 2)". Default: the only one.
     connectivity, min_volume_mm3
@@ -98,11 +97,12 @@ def fit_threshold(
     Raises
     ------
     ValueError
-        Neither a baseline nor false positives, a label that is not there or not named among several; see
+        Neither or both of a baseline and false positives, a label that is not there or not named among several; see
         `nnunet_rw.predictions.folds.paired_cases`; or a file cannot be evaluated.
     """
-    if baseline is None and false_positives is None:
-        raise ValueError("Expected a baseline or a number of false positives a case, but got neither.")
+    if (baseline is None) == (false_positives is None):
+        got = "neither" if baseline is None else "both"
+        raise ValueError(f"Expected a baseline or a number of false positives a case, but got {got}.")
     if false_positives is not None and not 0 <= false_positives < np.inf:
         raise ValueError(f"Expected false positives from 0 a case, but got {false_positives}.")
     labels = source.labels
@@ -111,8 +111,9 @@ def fit_threshold(
     reader = source.reader
     tasks = [(pair, reader, labels, chosen, connectivity, min_volume_mm3) for pair in pairs]
     cases = list_in_processes(compare_case, tasks, "Thresholding", processes)
+    position = _position(cases, false_positives)
     without = {
-        fold: _position([case for case in cases if case.fold != fold], false_positives)
+        fold: _position([case for case in cases if case.fold != fold], false_positives) or 0
         for fold in sorted({case.fold for case in cases})
     }
     left_out = tuple(case.at(without[case.fold]) for case in cases)
@@ -122,11 +123,17 @@ def fit_threshold(
         label=str(chosen),
         cases=tuple(cases),
         false_positives=_allowed(cases, false_positives),
-        threshold=THRESHOLDS[_position(cases, false_positives)],
+        threshold=None if position is None else THRESHOLDS[position],
         thresholds_without={fold: THRESHOLDS[position] for fold, position in without.items()},
         points=operating_points([case.curve for case in cases]),
         left_out=left_out,
         recall=_recall(cases, left_out, seed),
+        settings={
+            "connectivity": connectivity,
+            "min_volume_mm3": min_volume_mm3,
+            "num_splits": num_splits,
+            "seed": seed,
+        },
     )
 
 
@@ -152,7 +159,7 @@ def _allowed(cases: Sequence[ComparedCase], false_positives: float | None) -> fl
     return float(np.mean([case.baseline.false_positives for case in cases if case.baseline]))
 
 
-def _position(cases: Sequence[ComparedCase], false_positives: float | None) -> int:
+def _position(cases: Sequence[ComparedCase], false_positives: float | None) -> int | None:
     """Of the threshold among `THRESHOLDS`: the one place that decides what a choice may see."""
     return operating_points([case.curve for case in cases]).within(_allowed(cases, false_positives))
 

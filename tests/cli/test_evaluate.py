@@ -279,6 +279,21 @@ def test_compare_evaluates_trained_models(succeeds, models):
     assert [read_evaluation(model / "evaluation").name for model in models] == ["nnUNetTrainer", "RWTrainer"]
 
 
+def test_compare_at_equal_false_positives(succeeds, fails, models):
+    command = ("compare", "-d", 900, "-tr", "nnUNetTrainer", "RWTrainer", "--fast", "--metrics", "dice")
+    command = (*command, "--also-connectivity")
+    assert "--npz" in fails(*command, "--probabilities")
+    for model in models:
+        for path in model.glob("fold_*/validation/*.nii.gz"):
+            name = path.name.replace(".nii.gz", ".npz")
+            write_probabilities(path.with_name(name), np.stack([1 - 0.8 * REFERENCE, 0.8 * REFERENCE]))
+    assert "no more false positives" not in succeeds(*command)
+    text = succeeds(*command, "--probabilities")
+    # The baseline's one in each case; at 0.1 all lesions are found without any.
+    row = text[text.index("Recall with no more false positives") :].splitlines()[4].split()
+    assert row[:6] == ["RWTrainer", "0.1", "1.00", "0.00", "0.500", "1.000"]
+
+
 def test_compare_evaluates_what_is_missing_alone(succeeds, models):
     succeeds("evaluate", "-d", 900, "-tr", "nnUNetTrainer")
     first = times(models[0])

@@ -36,9 +36,7 @@ def test_as_many_false_positives_as_another_trainer(succeeds, model, tmp_path, p
     assert "Threshold 0.5 (0.5 to 0.5 without a fold): at most 0.00 false positives a case" in text
     assert text.endswith(f"\n\nApply it: nnunet-rw threshold -i PREDICTIONS --chosen {chosen} -o SEGMENTATIONS\n")
     assert json.loads(chosen.read_text())["left_out"]["recall"] == 1
-    assert (
-        (tmp_path / "fit" / "operating_points.csv").read_text().startswith("label,threshold,false_positives_per_case")
-    )
+    assert (tmp_path / "fit" / "thresholds.csv").read_text().startswith("label,threshold,false_positives_per_case")
 
 
 def test_a_model_without_probabilities(fails, model, tmp_path):

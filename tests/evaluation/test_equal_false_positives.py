@@ -73,8 +73,10 @@ def test_a_table_and_a_file(folders, tmp_path):
 
 
 def test_without_probabilities_there_is_none(folders, tmp_path):
+    write_comparison(compare_evaluations(folders, metrics=["dice"], resamples=10), tmp_path / "out")
     (folders[1] / "operating_points.csv").unlink()
     comparison = compare_evaluations(folders, metrics=["dice"], resamples=10)
     assert comparison.matched == ()
     assert TITLE not in terminal_text(comparison)
     assert tmp_path / "out" / "equal_false_positives.csv" not in write_comparison(comparison, tmp_path / "out")
+    assert not (tmp_path / "out" / "equal_false_positives.csv").exists()

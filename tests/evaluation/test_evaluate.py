@@ -509,6 +509,21 @@ def test_ensured_evaluation_is_made_once(two_cases, evaluations):
     assert evaluations == [FAST]
 
 
+@pytest.mark.parametrize("missing", ["froc.csv", "operating_points.csv"])
+def test_ensured_evaluation_with_probabilities_is_whole(two_cases, evaluations, missing):
+    for number, files in enumerate(two_cases.cases):
+        path = files.prediction.with_name(f"{files.case}.npz")
+        np.savez(path, probabilities=np.zeros((2, *SHAPE), np.float32))
+        two_cases.cases[number] = replace(files, probabilities=path)
+    ensure_evaluation(two_cases, FAST)
+    ensure_evaluation(two_cases, FAST)
+    assert len(evaluations) == 1
+    (two_cases.folder / missing).unlink()
+    ensure_evaluation(two_cases, FAST)
+    assert len(evaluations) == 2
+    assert (two_cases.folder / missing).is_file()
+
+
 def make_newer(path):
     later = path.stat().st_mtime + 100
     os.utime(path, (later, later))

@@ -46,9 +46,15 @@ def test_points_by_hand(points):
     assert np.isnan(at(points, 0.975, "precision"))
 
 
-def test_a_probability_of_the_threshold_is_background():
-    case = threshold_case(line("#"), column(0.5), SPACING_MM)
-    assert [at(operating_points([case]), threshold, "recall") for threshold in (0.5, 0.475)] == [0, 1]
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+def test_a_probability_of_the_threshold_is_background(kind):
+    for position, threshold in enumerate(THRESHOLDS[:-1]):
+        probability = column(threshold).astype(kind)
+        if kind(threshold) != np.float32(threshold):
+            continue
+        case = threshold_case(line("#"), probability, SPACING_MM)
+        assert case.found[position : position + 2].tolist() == [[False], [True]]
+        assert case.hits[position : position + 2].tolist() == [0, 1]
 
 
 def test_lowest_threshold_within_a_price(points):
@@ -58,9 +64,15 @@ def test_lowest_threshold_within_a_price(points):
     assert points.within(100) == len(THRESHOLDS) - 1
 
 
+def test_false_positives_of_a_table_are_not_above_themselves():
+    values = np.round([1 / 3, 2 / 3, 1], 10)
+    curve = OperatingPoints(*np.array([[0.9, 0.7, 0.5], values, [0] * 3, [0] * 3, [0] * 3], float))
+    assert [curve.within(price) for price in (1 / 3, 2 / 3, 1)] == [0, 1, 2]
+
+
 def test_no_threshold_is_taken_below_one_that_has_more():
     curve = OperatingPoints(*np.array([[0.9, 0.7, 0.5, 0.3], [1, 5, 2, 1], [0] * 4, [0] * 4, [0] * 4], float))
-    assert [curve.within(price) for price in (0, 1, 2, 4, 5)] == [0, 0, 0, 0, 3]
+    assert [curve.within(price) for price in (0, 1, 2, 4, 5)] == [None, 0, 0, 0, 3]
 
 
 @pytest.mark.parametrize("options", [{}, {"connectivity": 6}, {"min_volume_mm3": 60}, {"known": True}])
@@ -85,7 +97,19 @@ def test_every_threshold_is_a_segmentation_of_its_own(options):
     assert np.array_equal(case.volume_mm3, matches.reference.volume_mm3[matches.reference.counted])
 
 
-def test_two_dimensions_and_nothing_at_all():
+def test_two_dimensions():
+    reference = np.array([[1, 0, 0, 0, 0], [0, 0, 0, 0, 1]], bool)
+    # The first lesion is found; two false positives touch by a corner, which is one in 8-connectivity.
+    probability = np.array([[0.9, 0, 0.8, 0, 0], [0, 0, 0, 0.8, 0]])
+    counts = {
+        connectivity: threshold_case(reference, probability, (1, 2), connectivity).false_positives[-1]
+        for connectivity in (4, 8, 26)
+    }
+    # The one beside the second lesion does not touch it: hits are by shared voxels.
+    assert counts == {4: 2, 8: 1, 26: 1}
+
+
+def test_nothing_at_all():
     case = threshold_case(np.zeros((4, 4), bool), np.zeros((4, 4)), (1, 1))
     points = operating_points([case])
     assert np.isnan(points.recall).all()
@@ -95,8 +119,12 @@ def test_two_dimensions_and_nothing_at_all():
 
 def test_what_cannot_be_thresholded_is_refused():
     reference = np.zeros((2, 2, 2), bool)
-    with pytest.raises(ValueError, match=r"shape \(2, 2, 2\), but got \(2, 2\)"):
+    with pytest.raises(ValueError, match=r"shape \(2, 2, 2\), but got float64 of \(2, 2\)"):
         threshold_case(reference, np.zeros((2, 2)), SPACING_MM)
+    with pytest.raises(ValueError, match=r"Expected probabilities of shape .* but got int64"):
+        threshold_case(reference, np.zeros((2, 2, 2), np.int64), SPACING_MM)
+    with pytest.raises(ValueError, match="min_volume_mm3 of at least 0, but got nan"):
+        threshold_case(reference, np.zeros((2, 2, 2)), SPACING_MM, min_volume_mm3=float("nan"))
     with pytest.raises(ValueError, match="NaN"):
         threshold_case(reference, np.full((2, 2, 2), np.nan), SPACING_MM)
     with pytest.raises(ValueError, match="at least one case"):

@@ -1,6 +1,7 @@
 """`nnunet-rw threshold`: segmentations at another threshold, and what the user may get wrong."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ def test_the_label_is_where_its_probability_is_above(folder, tmp_path, capsys):
     # Not above: the most probable of the others.
     assert run("-i", folder, "-o", tmp_path / "high", "--at", 0.4, "--label", 2, "-np", 1) == 0
     assert read_labels(tmp_path / "high" / "a.nii.gz").tolist() == [[[1, 0, 0, 1]]]
-    record = json.loads((tmp_path / "high" / "threshold.json").read_text())
+    record = json.loads((tmp_path / "high" / "applied_threshold.json").read_text())
     assert (record["label"], record["threshold"]) == ("2", 0.4)
     assert (tmp_path / "high" / "plans.json").is_file()
 
@@ -51,8 +52,11 @@ def test_a_region_is_above_its_own_threshold(predictions, region_json, tmp_path)
     folder = predictions("regions", {"a": probabilities}, region_json)
     apply_threshold(folder, tmp_path / "out", 0.3, "2", processes=1)
     assert read_labels(tmp_path / "out" / "a.nii.gz").tolist() == [[[2, 1, 2]]]
+    # Where the whole is not, its core is not.
     apply_threshold(folder, tmp_path / "out", 0.7, "(1, 2)", processes=1)
-    assert read_labels(tmp_path / "out" / "a.nii.gz").tolist() == [[[1, 0, 2]]]
+    assert read_labels(tmp_path / "out" / "a.nii.gz").tolist() == [[[1, 0, 0]]]
+    apply_threshold(folder, tmp_path / "out", 0.3, "(1, 2)", processes=1)
+    assert read_labels(tmp_path / "out" / "a.nii.gz").tolist() == [[[1, 1, 2]]]
 
 
 def test_half_is_what_nnunet_segments(predictions, dataset_json, tmp_path):
@@ -76,7 +80,22 @@ def test_an_interrupted_case_leaves_no_file(folder, tmp_path, monkeypatch):
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(applying, "to_segmentation", fail)
+    arguments = ("-i", folder, "-o", tmp_path / "out", "--label", 1, "-np", 1)
+    assert run(*arguments, "--at", 0.3) == 0
+    monkeypatch.setattr(applying, "write_segmentation", fail)
+    assert run(*arguments, "--at", 0.5) == 2
+    # No record of a threshold that other segmentations have.
+    assert not (tmp_path / "out" / "applied_threshold.json").exists()
+
+
+def test_a_full_disk_leaves_no_half_of_a_segmentation(folder, tmp_path, monkeypatch):
+    from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
+
+    def fail(self, segmentation, path, properties):
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(SimpleITKIO, "write_seg", fail)
     assert run("-i", folder, "-o", tmp_path / "out", "--at", 0.5, "--label", 1, "-np", 1) == 2
     assert not list((tmp_path / "out").glob("*.nii.gz"))
 
@@ -91,6 +110,9 @@ def test_an_interrupted_case_leaves_no_file(folder, tmp_path, monkeypatch):
         (("--fit", "-d", "4", "-tr", "RWTrainer", "--like", "x", "--false-positives", "1"), "Give either --fit"),
         (("-i", "one", "--at", "1"), "Expected a threshold from 0 to below 1, but got 1.0"),
         (("-i", "one", "--at", "0.5"), "No folder one"),
+        (("-i", "one", "--at", "0.5", "--like", "nnUNetTrainer"), "Give either --fit"),
+        (("-i", "one", "--chosen", "file", "--label", "1"), "a chosen one has its label"),
+        (("--fit", "-d", "4", "-tr", "RWTrainer", "--like", "x", "--at", "0.5"), "Give either --fit"),
         (("-i", "one", "--chosen", "none.json"), "No none.json. Run: nnunet-rw threshold --fit"),
     ],
 )

@@ -2,12 +2,16 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from ensemble_files import write_labels
+from ensemble_files import read_labels, write_labels
 
+from nnunet_rw.evaluation.lesions import match_lesions
+from nnunet_rw.evaluation.thresholds import THRESHOLDS
 from nnunet_rw.report.threshold_text import threshold_text
+from nnunet_rw.threshold.applying import apply_threshold
 from nnunet_rw.threshold.fit_files import read_threshold, write_threshold
 from nnunet_rw.threshold.fitting import fit_threshold
 
@@ -53,7 +57,6 @@ def test_lowest_threshold_within_the_false_positives(source):
     found = [item.found.tolist() for item in fit.left_out]
     assert found == [[True, False, False], [True, True, False], [True, False, False]]
     assert fit.recall is None
-    assert fit.is_within
 
 
 def test_as_many_as_the_baseline_has(source, baseline):
@@ -78,9 +81,10 @@ def test_a_single_fold_is_split(model):
 def test_no_threshold_keeps_within(model, tmp_path):
     cases = {f"case_{number}": (number, reference(1, 0), row(0.9, 1)) for number in range(2)}
     fit = fit_threshold(model("RWTrainer", cases, LESIONS), false_positives=0.5)
-    assert not fit.is_within
+    assert fit.threshold is None
+    assert set(fit.thresholds_without.values()) == {0.999}
     (tmp_path / "threshold.json").write_text("an earlier one")
-    assert write_threshold(fit, tmp_path) == [tmp_path / "operating_points.csv"]
+    assert write_threshold(fit, tmp_path) == [tmp_path / "thresholds.csv"]
     assert not (tmp_path / "threshold.json").exists()
     text = threshold_text(fit)
     assert "No threshold: even at 0.999 there are more than 0.50 false positives a case." in text
@@ -100,6 +104,45 @@ def test_a_label_among_several(model, dataset_json):
         fit_threshold(source, false_positives=0, label="3")
 
 
+def test_ignored_voxels_and_small_lesions_count_for_neither_model(model):
+    content = {**LESIONS, "labels": {"background": 0, "lesion": 1, "ignore": 2}}
+    # A lesion of one voxel, 6 mm3, one of three, a false positive, and one where nothing is known.
+    truth = np.array([[[1, 0, 1, 1, 1, 0, 0, 0, 2, 2]]])
+    lesion = np.array([[[1, 0, 1, 1, 1, 0, 0.5, 0, 1, 1]]], np.float32)
+    probabilities = np.stack([1 - lesion, lesion])
+    both = [
+        model(name, {case: (number, truth, probabilities) for number, case in enumerate("ab")}, content)
+        for name in ("RWTrainer", "nnUNetTrainer")
+    ]
+    fit = fit_threshold(*both, min_volume_mm3=7)
+    for case in fit.cases:
+        assert case.baseline.found.tolist() == [True]
+        assert case.baseline.false_positives == 0  # 0.5 is no more than that of background
+        assert case.curve.volume_mm3.tolist() == [18]
+        assert case.curve.false_positives[-1] == 1
+    assert fit.threshold == 0.5
+
+
+def test_a_region_has_the_false_positives_that_were_promised(model, predictions, region_json, tmp_path):
+    rng = np.random.default_rng(1)
+    truth = np.zeros((6, 7, 8), int)
+    truth[1:3, 1:3, 1:4], truth[2, 2, 2] = 1, 2
+    probabilities = {case: rng.random((2, 6, 7, 8)).astype(np.float32) ** 3 for case in "ab"}
+    source = model("RWTrainer", {case: (n, truth, values) for n, (case, values) in enumerate(probabilities.items())})
+    source = replace(source, dataset_json=region_json)
+    folder = predictions("region", probabilities, region_json)
+    for label, values in (("(1, 2)", (1, 2)), ("2", (2,))):
+        fit = fit_threshold(source, false_positives=1.5, label=label)
+        apply_threshold(folder, tmp_path / label, fit.threshold, label, processes=1)
+        false = [
+            match_lesions(np.isin(truth, values), np.isin(labels, values), (3, 2, 1)).predicted.false_positive.sum()
+            for labels in (read_labels(tmp_path / label / f"{case}.nii.gz") for case in "ab")
+        ]
+        position = THRESHOLDS.index(fit.threshold)
+        assert false == [case.curve.false_positives[position] for case in fit.cases]
+        assert sum(false) > 0
+
+
 def test_files_and_text(source, baseline, tmp_path):
     fit = fit_threshold(source, baseline)
     points, chosen = write_threshold(fit, tmp_path)
@@ -109,7 +152,9 @@ def test_files_and_text(source, baseline, tmp_path):
     assert float(rows["0.6"]["recall"]) == pytest.approx((2 + 2 + 1) / 9)
     found = read_threshold(chosen)
     assert (found.label, found.threshold) == ("1", 0.6)
-    assert json.loads(chosen.read_text())["left_out"]["recall"] == pytest.approx(5 / 9)
+    content = json.loads(chosen.read_text())
+    assert content["left_out"]["recall"] == pytest.approx(5 / 9)
+    assert content["settings"] == {"connectivity": 26, "min_volume_mm3": 0.0, "num_splits": 5, "seed": 0}
     lines = threshold_text(fit).splitlines()
     assert lines[0] == "RWTrainer, label 1: 3 cases in 3 folds, 9 lesions"
     assert [line.split()[:3] for line in lines if "<- chosen" in line] == [["0.6", "0.33", "0.556"]]
@@ -123,6 +168,8 @@ def test_files_and_text(source, baseline, tmp_path):
 def test_what_cannot_be_chosen_is_refused(source, baseline, tmp_path):
     with pytest.raises(ValueError, match="baseline or a number of false positives a case, but got neither"):
         fit_threshold(source)
+    with pytest.raises(ValueError, match="but got both"):
+        fit_threshold(source, baseline, false_positives=1)
     with pytest.raises(ValueError, match="false positives from 0 a case, but got -1"):
         fit_threshold(source, false_positives=-1)
     write_labels(tmp_path / "other.nii.gz", reference(1, 1, 0, 0, 0))

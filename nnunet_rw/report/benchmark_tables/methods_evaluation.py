@@ -41,7 +41,10 @@ def evaluation_text(results: BenchmarkResults) -> str:
     if with_froc:
         sentences.append(
             "FROC curves score each component of a foreground probability above 0.1 by its highest probability; their "
-            "average is the mean recall at 1/8, 1/4, 1/2, 1, 2, 4 and 8 false positives per case [@setio2017luna16]. "
+            "average is the mean recall at 1/8, 1/4, 1/2, 1, 2, 4 and 8 false positives per case [@setio2017luna16]."
+        )
+    if any(task.comparison and task.comparison.matched for task in results.tasks):
+        sentences.append(
             "For recall at equal false positives the foreground probability was thresholded anew, at the lowest of "
             f"{len(THRESHOLDS)} thresholds from {THRESHOLDS[-1]:g} to {THRESHOLDS[0]:g} down to which a trainer had no "
             "more false positives per case than the baseline's segmentations; these thresholds were chosen on the "
