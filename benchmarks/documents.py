@@ -173,9 +173,9 @@ COMPUTED: dict[str, Callable[[], str]] = {
     "evidence_seeds": partial(seeds_table, _LESIONS, OF_LESIONS),
     "evidence_other": partial(found_table, "evidence_ms_other"),
     "evidence_other_seeds": partial(seeds_table, "evidence_ms_other", OF_LESIONS),
-    "evidence_long": partial(found_table, "evidence_ms_long"),
     "evidence_hippocampus": partial(boundary_table, _HIPPOCAMPUS),
     "evidence_hippocampus_seeds": partial(seeds_table, _HIPPOCAMPUS, OF_BOUNDARIES),
+    "evidence_hippocampus_short": partial(seeds_table, "evidence_hippocampus_short", OF_BOUNDARIES),
 }
 
 
