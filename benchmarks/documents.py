@@ -13,6 +13,7 @@ from benchmarks.evidence.tables import (
     answer_table,
     boundary_table,
     found_table,
+    prices_table,
     seeds_table,
     segmented_table,
 )
@@ -163,6 +164,7 @@ TABLES = {
         },
     ),
 }
+_AT_PRICES = ("nnUNetTrainer", "RWTrainer_SmallLesions", "RWTrainer_IWDiceCE", "RWTrainer_CCDiceCE", "RWTrainer")
 _LESIONS, _HIPPOCAMPUS = "evidence_ms_lesions", "evidence_hippocampus"
 COMPUTED: dict[str, Callable[[], str]] = {
     "targets": targets_table,
@@ -171,6 +173,8 @@ COMPUTED: dict[str, Callable[[], str]] = {
     "evidence_found": partial(found_table, _LESIONS),
     "evidence_segmented": partial(segmented_table, _LESIONS),
     "evidence_seeds": partial(seeds_table, _LESIONS, OF_LESIONS),
+    "evidence_prices": partial(prices_table, _LESIONS, _AT_PRICES),
+    "evidence_other_prices": partial(prices_table, "evidence_ms_other"),
     "evidence_other": partial(found_table, "evidence_ms_other"),
     "evidence_other_seeds": partial(seeds_table, "evidence_ms_other", OF_LESIONS),
     "evidence_hippocampus": partial(boundary_table, _HIPPOCAMPUS),

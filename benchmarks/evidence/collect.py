@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.evidence.thresholds import OperatingPoint, operating_point
+from benchmarks.evidence.thresholds import PRICES, OperatingPoint, operating_point
 from benchmarks.harness import write_result
 from nnunet_rw.benchmark.results import Run, TaskResults, read_results
 from nnunet_rw.evaluation.compared_metrics import METRICS
@@ -148,6 +148,7 @@ def trainer_rows(task: TaskResults, label: str, of_lesions: bool = True) -> list
             row |= _gains(baseline, trainings)
         if of_lesions:
             row["matched_recall_by_size"] = _by_size(trainings)
+            row["found_at_prices"] = _at_prices(trainings)
         # JSON has no NaN.
         rows.append({key: None if value != value else value for key, value in row.items()})
     return rows
@@ -190,6 +191,23 @@ def _by_size(trainings: Sequence[Training]) -> list[dict[str, float]]:
         for low, chosen in classes
         if chosen.any()
     ]
+
+
+def _at_prices(trainings: Sequence[Training]) -> list[dict[str, float | None]]:
+    """Mean over seeds; None where one of them always has more false positives."""
+    first, rows = trainings[0], []
+    for price in PRICES:
+        seeds = [training.matched.found_at_prices[price] for training in trainings]
+        found = [seed for seed in seeds if seed is not None]
+        recall = np.mean(found, axis=0) if len(found) == len(seeds) else None
+        rows.append(
+            {
+                "false_positives": price,
+                "small_recall": None if recall is None else _mean(recall[first.small]),
+                "recall": None if recall is None else _mean(recall[first.lesions]),
+            }
+        )
+    return rows
 
 
 def _spread(figures: Sequence[dict[str, float]]) -> dict[str, float]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from benchmarks.evidence.thresholds import PRICES
 from benchmarks.harness import read_rows
 from benchmarks.tables import markdown_table
 
@@ -64,12 +65,35 @@ def answer_table(result: str, trainers: Sequence[str]) -> str:
     columns = (
         _TRAINER,
         ("small lesions found, at equal false positives", lambda row: f"{100 * row['matched_small_recall']:.0f} %"),
+        (f"at {PRICES[0]:g} a case", lambda row: f"{100 * row['found_at_prices'][0]['small_recall']:.0f} %"),
         ("lesion F1", lambda row: _points(row["lesion_f1"])),
         ("Dice", lambda row: _points(row["dice"])),
         ("false positives a case", lambda row: f"{row['false_positives']:.0f}"),
         ("time", lambda row: f"{row['seconds_per_epoch'] / seconds:.2f}"),
     )
     return _table((baseline, *(row for name in trainers for row in others if row["trainer"] == name)), columns)
+
+
+def prices_table(result: str, trainers: Sequence[str] | None = None) -> str:
+    """Small lesions found, and all, with at most so many false positives a case.
+
+    Parameters
+    ----------
+    result : str
+    trainers : sequence of str, optional
+        Default: all.
+    """
+    rows = [row for row in read_rows(result) if trainers is None or row["trainer"] in trainers]
+    prices = [item["false_positives"] for item in rows[0]["found_at_prices"]]
+    cells = [
+        [f"`{row['trainer']}`"]
+        + [
+            "" if item["recall"] is None else f"{_points(item['small_recall'])} / {_points(item['recall'])}"
+            for item in row["found_at_prices"]
+        ]
+        for row in rows
+    ]
+    return markdown_table(["trainer", *(f"at most {price:g}" for price in prices)], cells)
 
 
 def boundary_table(result: str) -> str:

@@ -13,10 +13,13 @@ from nnunet_rw.evaluation.sources import CaseFiles, Source
 from nnunet_rw.evaluation.thresholds import THRESHOLDS
 from nnunet_rw.threshold.fitting import fit_threshold
 
+# False positives a case.
+PRICES = (10.0, 20.0, 40.0, 80.0, 160.0)
+
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """A training's segmentations at one threshold, and at thresholds that other cases chose.
+    """A training's segmentations at one threshold, at thresholds that other cases chose, and at other prices.
 
     Attributes
     ----------
@@ -31,6 +34,8 @@ class OperatingPoint:
         Of the cases, sorted.
     left_out_false_positives, left_out_found
         The same, each fifth of the cases at the threshold that the others chose.
+    found_at_prices : dict of float to (L,) booleans or None
+        With at most so many false positives a case, of `PRICES`; None where the highest threshold has more.
     """
 
     threshold: float
@@ -39,6 +44,7 @@ class OperatingPoint:
     dice: np.ndarray
     left_out_false_positives: float
     left_out_found: np.ndarray
+    found_at_prices: dict[float, np.ndarray | None]
 
 
 def operating_point(evaluation: Evaluation, label: str, false_positives: float) -> OperatingPoint:
@@ -54,6 +60,8 @@ def operating_point(evaluation: Evaluation, label: str, false_positives: float) 
     fit = fit_threshold(_source(evaluation), false_positives=false_positives, label=label, processes=1)
     position = 0 if fit.threshold is None else THRESHOLDS.index(fit.threshold)
     segmented = [case.at(position) for case in fit.cases]
+    positions = {price: fit.points.within(price) for price in PRICES}
+    found = np.concatenate([case.curve.found for case in fit.cases], axis=1)
     return OperatingPoint(
         threshold=THRESHOLDS[position],
         false_positives=float(np.mean([item.false_positives for item in segmented])),
@@ -61,6 +69,7 @@ def operating_point(evaluation: Evaluation, label: str, false_positives: float) 
         dice=np.array([item.dice for item in segmented]),
         left_out_false_positives=float(np.mean([item.false_positives for item in fit.left_out])),
         left_out_found=np.concatenate([item.found for item in fit.left_out]),
+        found_at_prices={price: None if at is None else found[at] for price, at in positions.items()},
     )
 
 
