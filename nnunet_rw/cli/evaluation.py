@@ -185,16 +185,19 @@ def _evaluated(options: argparse.Namespace) -> tuple[list[Path], list[list[Path]
         for trainer in options.tr
     ]
     folders = [ensure_evaluation(source, settings, options.np) for source in sources]
+    # Ranks of lesions need neither distances nor probabilities.
+    plain = [
+        replace(source, cases=[replace(files, probabilities=None) for files in source.cases]) for source in sources
+    ]
     others = [
         [
-            # Lesions do not need distances.
             ensure_evaluation(
                 source,
                 replace(settings, connectivity=connectivity, fast=True),
                 options.np,
                 source.folder / f"connectivity_{connectivity}",
             )
-            for source in sources
+            for source in plain
         ]
         for connectivity in options.also_connectivity
         if connectivity != settings.connectivity

@@ -281,7 +281,6 @@ def test_compare_evaluates_trained_models(succeeds, models):
 
 def test_compare_at_equal_false_positives(succeeds, fails, models):
     command = ("compare", "-d", 900, "-tr", "nnUNetTrainer", "RWTrainer", "--fast", "--metrics", "dice")
-    command = (*command, "--also-connectivity")
     assert "--npz" in fails(*command, "--probabilities")
     for model in models:
         for path in model.glob("fold_*/validation/*.nii.gz"):
@@ -292,6 +291,8 @@ def test_compare_at_equal_false_positives(succeeds, fails, models):
     # The baseline's one in each case; at 0.1 all lesions are found without any.
     row = text[text.index("Recall with no more false positives") :].splitlines()[4].split()
     assert row[:6] == ["RWTrainer", "0.1", "1.00", "0.00", "0.500", "1.000"]
+    assert (models[1] / "evaluation" / "operating_points.csv").is_file()
+    assert not (models[1] / "evaluation" / "connectivity_6" / "operating_points.csv").exists()
 
 
 def test_compare_evaluates_what_is_missing_alone(succeeds, models):
