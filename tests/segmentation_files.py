@@ -64,6 +64,19 @@ def write_folders(root, references, predictions, names=None, **more):
     return folders
 
 
+def source_of(root, cases, names=None, order=None, images=None, probabilities=None):
+    """A source of cases, each a pair of arrays, with images and probabilities by case."""
+    from nnunet_rw.evaluation.sources import folders_source
+
+    references, predictions = ({case: pair[side] for case, pair in cases.items()} for side in (0, 1))
+    folders = write_folders(root, references, predictions, names, regions_class_order=order)
+    for case, image in (images or {}).items():
+        write_image(root / "images" / f"{case}_0000.nii.gz", image)
+    for case, values in (probabilities or {}).items():
+        write_probabilities(folders[0] / f"{case}.npz", values)
+    return folders_source(*folders, images=root / "images" if images else None, probabilities=bool(probabilities))
+
+
 def write_dataset(folders, references, splits=None, name="Dataset900_Tiny"):
     """What a cross-validation is evaluated against: references and splits, lists of cases by fold."""
     folder = folders.preprocessed / name

@@ -15,7 +15,7 @@ from nnunet_rw.audit.lesions import NUM_SIZE_CLASSES, Lesions, find_case_lesions
 from nnunet_rw.audit.measures import LabelSummary, SizeSummary, summarise_label, summarise_sizes
 from nnunet_rw.audit.recommendation import SMALL_MM3, Figures, Recommendation, recommend
 from nnunet_rw.audit.sources import LabelSource
-from nnunet_rw.parallel import in_processes
+from nnunet_rw.parallel import list_in_processes
 
 # Pairs of patches whose gradient is taken: one a case where there are so many cases, several where there are fewer.
 PATCH_PAIRS = 100
@@ -73,9 +73,9 @@ def audit_dataset(source: LabelSource, processes: int | None = None) -> Audit:
     patched = set(np.linspace(0, number - 1, min(number, PATCH_PAIRS)).round().astype(int).tolist())
     pairs = math.ceil(PATCH_PAIRS / len(patched))
     tasks = [(source, case, index, pairs if index in patched else 0) for index, case in enumerate(source.cases)]
-    found = dict(in_processes(_audit_case, tasks, "Audit", processes))
-    lesions = tuple(found[index][0] for index in range(number))
-    sums = sum((found[index][1] for index in range(number)), np.zeros((len(AUDITED), 1 + NUM_SIZE_CLASSES)))
+    found = list_in_processes(_audit_case, tasks, "Audit", processes)
+    lesions = tuple(of_case for of_case, _ in found)
+    sums = sum((gradients for _, gradients in found), np.zeros((len(AUDITED), 1 + NUM_SIZE_CLASSES)))
     if not any(len(case) for case in lesions):
         raise ValueError(f"No lesion in the {number} cases of {source.folder}: they are all background.")
     labels = tuple(summarise_label(name, index, lesions) for index, name in enumerate(source.label_names))

@@ -75,7 +75,7 @@ class EvaluationOptions(_Strict):
     ----------
     connectivity, min_volume_mm3, tolerance_mm
     froc : bool
-        Write and read probabilities.
+        Write and read probabilities, for FROC curves and thresholds.
     tta : bool
         Mirror each case along each axis (test-time augmentation), as nnU-Net does.
     """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import pickle
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -13,7 +12,6 @@ import numpy as np
 from batchgenerators.utilities.file_and_folder_operations import load_pickle
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_rw.ensemble.combination import combine
 from nnunet_rw.ensemble.small_components import remove_small_components
@@ -21,9 +19,8 @@ from nnunet_rw.ensemble.weights import EnsembleWeights, channel_names
 from nnunet_rw.evaluation.labels import labels_of
 from nnunet_rw.evaluation.reading import is_two_dimensional
 from nnunet_rw.files import write_atomically
-from nnunet_rw.parallel import in_processes
-from nnunet_rw.predictions.folders import cases_of_folders, dataset_and_plans, probabilities_of
-from nnunet_rw.predictions.segmentations import to_segmentation, write_segmentation
+from nnunet_rw.predictions.folders import open_folders, probabilities_of
+from nnunet_rw.predictions.segmentations import segment_folders, to_segmentation, write_segmentation
 
 
 def ensemble_folders(
@@ -68,10 +65,8 @@ def ensemble_folders(
         Folders hold different cases or labels, arrays different shapes or NaN, the weights do not fit, or the output is
         one of the folders.
     """
-    inputs, output = [Path(folder) for folder in folders], Path(output)
-    cases = cases_of_folders(inputs, output)
-    dataset_json, plans = dataset_and_plans(inputs)
-    labels = labels_of(dataset_json)
+    predictions = open_folders(folders, output)
+    inputs, labels = predictions.folders, labels_of(predictions.dataset_json)
     channels = channel_names(labels)
     if weights is not None and weights.channels != channels:
         raise ValueError(
@@ -82,31 +77,13 @@ def ensemble_folders(
     if values is not None and np.all(values == 1 / len(inputs)):
         values = None
     volumes_mm3 = _volumes_mm3(min_component_mm3, weights, [str(label) for label in labels.foreground])
-    manager = PlansManager(plans)
-    function = partial(
-        _ensemble_case,
-        weights=values,
-        volumes_mm3=volumes_mm3,
-        reader=manager.image_reader_writer_class(),
-        manager=manager.get_label_manager(dataset_json),
-        save_probabilities=save_probabilities,
-    )
-    ending = dataset_json.get("file_ending", ".nii.gz")
-    written = [output / f"{case}{ending}" for case in cases]
-    tasks = [([folder / f"{case}.npz" for folder in inputs], path) for case, path in zip(cases, written, strict=True)]
+    segment = partial(_ensemble_case, weights=values, volumes_mm3=volumes_mm3, save_probabilities=save_probabilities)
     record = {
         "folders": [str(folder.resolve()) for folder in inputs],
         "weights": "equal" if values is None else dict(zip(channels, values.T.tolist(), strict=True)),
         "min_component_mm3": volumes_mm3,
     }
-    # No segmentations stand beside the record of other weights, even if this one is interrupted.
-    (output / "ensemble.json").unlink(missing_ok=True)
-    for name, content in (("dataset", dataset_json), ("plans", plans)):
-        write_atomically(output / f"{name}.json", (json.dumps(content, indent=4) + "\n").encode())
-    for _ in in_processes(function, tasks, "Averaging", processes):
-        pass
-    write_atomically(output / "ensemble.json", (json.dumps(record, indent=4) + "\n").encode())
-    return written
+    return segment_folders(predictions, Path(output), segment, ("ensemble.json", record), "Averaging", processes)
 
 
 def _ensemble_case(

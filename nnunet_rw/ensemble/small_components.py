@@ -8,7 +8,7 @@ import numpy as np
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 from nnunet_rw.ensemble.scores import Scores, counted_scores
-from nnunet_rw.evaluation.labels import Label
+from nnunet_rw.evaluation.labels import Label, label_values
 from nnunet_rw.evaluation.lesions import ROUNDING
 from nnunet_rw.evaluation.matches import LesionMatches
 from nnunet_rw.maps._checks import as_spacing
@@ -72,7 +72,9 @@ def remove_small_components(
     cleaned[changed] = 0
     if manager.has_regions:
         for region, mask, paint in zip(classes, masks, manager.regions_class_order, strict=True):
-            around = [lost for other, lost in zip(classes, small, strict=True) if _values(region) <= _values(other)]
+            around = [
+                lost for other, lost in zip(classes, small, strict=True) if label_values(region) <= label_values(other)
+            ]
             cleaned[changed & mask & ~np.logical_or.reduce(around)] = paint
     return cleaned
 
@@ -122,7 +124,3 @@ def _small(mask: np.ndarray, min_voxels: float, connectivity: int) -> np.ndarray
     too_small = np.bincount(ids.ravel()) < min_voxels * (1 - ROUNDING)
     too_small[0] = False
     return too_small[ids]
-
-
-def _values(label: Label) -> frozenset[int]:
-    return frozenset(label if isinstance(label, tuple) else (label,))

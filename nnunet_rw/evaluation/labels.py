@@ -35,6 +35,11 @@ class Labels:
     ignore: int | None
 
 
+def label_values(label: Label) -> frozenset[int]:
+    """The values of a segmentation that a class, or region, holds."""
+    return frozenset(label if isinstance(label, tuple) else (label,))
+
+
 def labels_of(dataset_json: Mapping[str, Any]) -> Labels:
     """The labels of a dataset; regions where it has any."""
     manager = LabelManager(dataset_json["labels"], dataset_json.get("regions_class_order"))

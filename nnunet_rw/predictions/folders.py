@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,31 @@ from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunet_rw.evaluation.reading import read_probabilities
 
 _ADVICE = "Predict with nnUNetv2_predict --save_probabilities, or train with nnUNetv2_train --npz."
+
+
+@dataclass(frozen=True)
+class PredictionFolders:
+    """Predictions of the same cases by one or several models.
+
+    Attributes
+    ----------
+    folders : sequence of Path
+    cases : list of str
+        Sorted; every folder has probabilities of each.
+    dataset_json, plans : dict
+        nnU-Net's, of the first folder.
+    """
+
+    folders: Sequence[Path]
+    cases: list[str]
+    dataset_json: dict[str, Any]
+    plans: dict[str, Any]
+
+
+def open_folders(folders: Sequence[str | Path], output: str | Path) -> PredictionFolders:
+    """Check folders before anything is made of them; see `cases_of_folders` and `dataset_and_plans`."""
+    inputs = [Path(folder) for folder in folders]
+    return PredictionFolders(inputs, cases_of_folders(inputs, Path(output)), *dataset_and_plans(inputs))
 
 
 def cases_of_folders(folders: Sequence[Path], output: Path) -> list[str]:

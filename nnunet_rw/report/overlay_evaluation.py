@@ -11,7 +11,7 @@ from nnunet_rw.evaluation.case_evaluation import CaseEvaluation, EvaluationSetti
 from nnunet_rw.evaluation.labels import Labels
 from nnunet_rw.evaluation.sources import CaseFiles, Source
 from nnunet_rw.files import write_atomically
-from nnunet_rw.parallel import in_processes
+from nnunet_rw.parallel import list_in_processes
 from nnunet_rw.report.gallery import write_gallery
 from nnunet_rw.report.overlay_codes import class_names
 from nnunet_rw.report.overlays import LABELS_FILE, label_descriptions, write_case_overlays
@@ -63,12 +63,12 @@ def overlay_evaluation(
     reader, labels = source.reader, source.labels
     names = class_names(source.dataset_json, labels.foreground)
     tasks = [(files, reader, labels, names, replace(settings, fast=True), overlays) for files in source.cases]
-    done = dict(in_processes(_evaluate_and_write, tasks, "Overlays" if nifti else "Evaluating", processes))
-    evaluations = [done[index][0] for index in range(len(tasks))]
+    done = list_in_processes(_evaluate_and_write, tasks, "Overlays" if nifti else "Evaluating", processes)
+    evaluations = [evaluation for evaluation, _ in done]
     pictures = write_gallery(source, settings, evaluations, folder, worst, processes)
     if overlays is None:
         return pictures
-    return [*pictures, overlays / LABELS_FILE, *(path for index in range(len(tasks)) for path in done[index][1])]
+    return [*pictures, overlays / LABELS_FILE, *(path for _, written in done for path in written)]
 
 
 def _evaluate_and_write(

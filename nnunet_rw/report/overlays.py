@@ -16,7 +16,7 @@ from nnunet_rw.evaluation.labels import Labels
 from nnunet_rw.evaluation.reading import read_case
 from nnunet_rw.evaluation.sources import CaseFiles, Source
 from nnunet_rw.files import write_atomically
-from nnunet_rw.parallel import in_processes
+from nnunet_rw.parallel import list_in_processes
 from nnunet_rw.report.overlay_codes import COLOURS, MEANINGS, case_codes, class_names
 
 LABELS_FILE = "labels.txt"
@@ -70,8 +70,8 @@ def write_overlays(
         for files in source.cases
         if cases is None or files.case in cases
     ]
-    written = dict(in_processes(write_case_overlays, tasks, "Overlays", processes))
-    return [folder / LABELS_FILE, *(path for index in range(len(tasks)) for path in written[index])]
+    written = list_in_processes(write_case_overlays, tasks, "Overlays", processes)
+    return [folder / LABELS_FILE, *(path for of_case in written for path in of_case)]
 
 
 def label_descriptions() -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -11,13 +10,10 @@ import numpy as np
 from batchgenerators.utilities.file_and_folder_operations import load_pickle
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunet_rw.evaluation.labels import Label, Labels, labels_of
-from nnunet_rw.files import write_atomically
-from nnunet_rw.parallel import in_processes
-from nnunet_rw.predictions.folders import cases_of_folders, dataset_and_plans, probabilities_of
-from nnunet_rw.predictions.segmentations import to_segmentation, write_segmentation
+from nnunet_rw.evaluation.labels import Label, Labels, label_values, labels_of
+from nnunet_rw.predictions.folders import open_folders, probabilities_of
+from nnunet_rw.predictions.segmentations import segment_folders, to_segmentation, write_segmentation
 from nnunet_rw.threshold.fitting import named_label
 
 
@@ -57,32 +53,19 @@ def apply_threshold(
     """
     if not 0 <= threshold < 1:
         raise ValueError(f"Expected a threshold from 0 to below 1, but got {threshold}.")
-    folder, output = Path(folder), Path(output)
-    cases = cases_of_folders([folder], output)
-    dataset_json, plans = dataset_and_plans([folder])
-    labels = labels_of(dataset_json)
+    predictions = open_folders([folder], output)
+    labels = labels_of(predictions.dataset_json)
     chosen = named_label(labels, label)
-    manager = PlansManager(plans)
-    function = partial(
+    segment = partial(
         _segment_case,
         threshold=threshold,
         channel=labels.channels[labels.foreground.index(chosen)],
         contained=_contained(labels, chosen),
-        reader=manager.image_reader_writer_class(),
-        manager=manager.get_label_manager(dataset_json),
     )
-    written = [output / f"{case}{dataset_json.get('file_ending', '.nii.gz')}" for case in cases]
-    tasks = [(folder / f"{case}.npz", path) for case, path in zip(cases, written, strict=True)]
-    # No segmentations stand beside the record of another threshold, even if this one is interrupted.
-    record = output / "applied_threshold.json"
-    record.unlink(missing_ok=True)
-    for name, content in (("dataset", dataset_json), ("plans", plans)):
-        write_atomically(output / f"{name}.json", (json.dumps(content, indent=4) + "\n").encode())
-    for _ in in_processes(function, tasks, "Thresholding", processes):
-        pass
-    content = {"label": str(chosen), "threshold": threshold, "folder": str(folder.resolve())}
-    write_atomically(record, (json.dumps(content, indent=4) + "\n").encode())
-    return written
+    record = {"label": str(chosen), "threshold": threshold, "folder": str(predictions.folders[0].resolve())}
+    return segment_folders(
+        predictions, Path(output), segment, ("applied_threshold.json", record), "Thresholding", processes
+    )
 
 
 def threshold_channel(
@@ -112,16 +95,16 @@ def threshold_channel(
 
 
 def _contained(labels: Labels, label: Label) -> list[int]:
-    values = set(label if isinstance(label, tuple) else (label,))
+    """Channels of the regions within a region."""
     return [
         channel
         for other, channel in zip(labels.foreground, labels.channels, strict=True)
-        if other != label and values.issuperset(other if isinstance(other, tuple) else (other,))
+        if label_values(other) < label_values(label)
     ]
 
 
 def _segment_case(
-    file: Path,
+    files: Sequence[Path],
     path: Path,
     threshold: float,
     channel: int,
@@ -129,7 +112,7 @@ def _segment_case(
     reader: BaseReaderWriter,
     manager: LabelManager,
 ) -> None:
-    properties = load_pickle(str(file.with_suffix(".pkl")))
-    (probabilities,) = probabilities_of([file], manager.num_segmentation_heads)
+    properties = load_pickle(str(files[0].with_suffix(".pkl")))
+    (probabilities,) = probabilities_of(files, manager.num_segmentation_heads)
     segmentation = to_segmentation(threshold_channel(probabilities, channel, threshold, contained), manager)
     write_segmentation(path, segmentation, reader, properties)

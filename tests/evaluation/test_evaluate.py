@@ -1,7 +1,6 @@
 import csv
 import json
 import math
-import os
 from dataclasses import replace
 
 import numpy as np
@@ -16,15 +15,15 @@ from segmentation_files import (
     REFERENCE,
     SHAPE,
     SPACING_MM,
+    source_of,
     write_folders,
     write_image,
-    write_probabilities,
 )
 
 from nnunet_rw import parallel
 from nnunet_rw.evaluation import evaluate as module
 from nnunet_rw.evaluation.case_evaluation import EvaluationSettings
-from nnunet_rw.evaluation.evaluate import ensure_evaluation, evaluate, write_evaluation
+from nnunet_rw.evaluation.evaluate import evaluate, write_evaluation
 from nnunet_rw.evaluation.evaluation_folder import read_evaluation
 from nnunet_rw.evaluation.sources import folders_source
 
@@ -43,17 +42,6 @@ FOUR_CASES = {
     "nothing": (EMPTY, EMPTY),
 }
 WHOLE_AND_CORE = {"background": 0, "whole": [1, 2], "core": 2}
-
-
-def source_of(root, cases, names=None, order=None, images=None, probabilities=None):
-    """A source of cases, each a pair of arrays, with images and probabilities by case."""
-    references, predictions = ({case: pair[side] for case, pair in cases.items()} for side in (0, 1))
-    folders = write_folders(root, references, predictions, names, regions_class_order=order)
-    for case, image in (images or {}).items():
-        write_image(root / "images" / f"{case}_0000.nii.gz", image)
-    for case, values in (probabilities or {}).items():
-        write_probabilities(folders[0] / f"{case}.npz", values)
-    return folders_source(*folders, images=root / "images" if images else None, probabilities=bool(probabilities))
 
 
 @pytest.fixture
@@ -482,80 +470,3 @@ def test_interrupted_writing_leaves_no_summary(written, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         written({"a": (REFERENCE, PREDICTION)}, FAST)
     assert not (folder / "summary.json").exists()
-
-
-@pytest.fixture
-def evaluations(monkeypatch):
-    """The settings of the evaluations that were made."""
-    made = []
-
-    def write(source, settings, folder, processes=None):
-        made.append(settings)
-        return write_evaluation(source, settings, folder, processes)
-
-    monkeypatch.setattr(module, "write_evaluation", write)
-    return made
-
-
-@pytest.fixture
-def two_cases(tmp_path):
-    return source_of(tmp_path, {"a": (REFERENCE, PREDICTION), "b": (EMPTY, EMPTY)})
-
-
-def test_ensured_evaluation_is_made_once(two_cases, evaluations):
-    for _ in range(2):
-        assert ensure_evaluation(two_cases, FAST) == two_cases.folder
-    assert read_evaluation(two_cases.folder).cases == ("a", "b")
-    assert evaluations == [FAST]
-
-
-@pytest.mark.parametrize("missing", ["froc.csv", "operating_points.csv"])
-def test_ensured_evaluation_with_probabilities_is_whole(two_cases, evaluations, missing):
-    for number, files in enumerate(two_cases.cases):
-        path = files.prediction.with_name(f"{files.case}.npz")
-        np.savez(path, probabilities=np.zeros((2, *SHAPE), np.float32))
-        two_cases.cases[number] = replace(files, probabilities=path)
-    ensure_evaluation(two_cases, FAST)
-    ensure_evaluation(two_cases, FAST)
-    assert len(evaluations) == 1
-    (two_cases.folder / missing).unlink()
-    ensure_evaluation(two_cases, FAST)
-    assert len(evaluations) == 2
-    assert (two_cases.folder / missing).is_file()
-
-
-def make_newer(path):
-    later = path.stat().st_mtime + 100
-    os.utime(path, (later, later))
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda source: make_newer(source.cases[1].prediction),
-        lambda source: make_newer(source.cases[0].reference),
-        lambda source: (source.folder / "summary.json").unlink(),
-        lambda source: (source.folder / "summary.json").write_text('{"metric_per_case": ['),
-        lambda source: (source.folder / "summary.json").write_text("{}"),
-        lambda source: (source.folder / "summary.json").write_text("[]"),
-    ],
-    ids=["newer prediction", "newer reference", "no summary", "torn summary", "other summary", "no object"],
-)
-def test_ensured_evaluation_is_made_again(two_cases, evaluations, change):
-    ensure_evaluation(two_cases, FAST)
-    change(two_cases)
-    ensure_evaluation(two_cases, FAST)
-    assert evaluations == [FAST, FAST]
-    assert read_evaluation(two_cases.folder).cases == ("a", "b")
-
-
-def test_ensured_evaluation_of_other_cases_or_with_other_settings(two_cases, evaluations):
-    ensure_evaluation(two_cases, FAST)
-    one_case = replace(two_cases, cases=two_cases.cases[:1])
-    ensure_evaluation(one_case, FAST)
-    assert read_evaluation(two_cases.folder).cases == ("a",)
-    changed = [FAST, replace(FAST, connectivity=6), replace(FAST, min_volume_mm3=2.0), DEFAULT]
-    for settings in changed[1:]:
-        ensure_evaluation(one_case, settings)
-    ensure_evaluation(one_case, DEFAULT)
-    assert evaluations == [FAST, *changed]
