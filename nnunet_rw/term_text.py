@@ -42,7 +42,7 @@ def parse_term(text: str) -> Term:
     """
     loss, weight, options = (*text.split(":", 2), "", "")[:3]
     term = Term(loss.strip(), _parse_weight(weight.strip()), _parse_options(options))
-    weight_at(term.weight, 0)
+    weight_at(term.weight, 0, 1)
     if term.loss == STOCK_TERM:
         if term.options:
             raise ValueError(

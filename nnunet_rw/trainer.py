@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
+from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as stock
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
@@ -29,6 +30,7 @@ from nnunet_rw.writing import ensure_maps
 check_nnunet_version()
 
 MAP_SOURCES = ("stored", "patch")
+OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 STOCK_TERM = "nnunet"
 
 # Mixed precision overflows now and then and nnU-Net then skips the step; a run of losses that are no numbers does
@@ -52,6 +54,10 @@ class RWTrainer(nnUNetTrainer):
     oversample_by : "voxel" or "lesion"
         How nnU-Net's foreground patches are drawn: a voxel of a class, as nnU-Net does; or a lesion, each alike,
         then a voxel of it.
+    optimizer_name : "sgd", "adam" or "adamw"
+        "sgd" is nnU-Net's own: momentum 0.99, Nesterov. Learning rates decay as nnU-Net's with each of them (poly).
+    initial_lr, weight_decay : float
+        Of the optimiser; nnU-Net's by default.
     paper : str
         To be cited.
     """
@@ -59,9 +65,37 @@ class RWTrainer(nnUNetTrainer):
     loss_terms: tuple[Term, ...] = (Term(STOCK_TERM), Term("rrw"))
     map_source = "stored"
     oversample_by = "voxel"
+    optimizer_name = "sgd"
+    initial_lr: float = 1e-2
+    weight_decay: float = 3e-5
     paper = "Valverde & Tohka 2022, arXiv 2108.01405"
 
     loss: MappedLoss
+
+    # nnU-Net reads the names of this signature.
+    def __init__(
+        self,
+        plans: dict,
+        configuration: str,
+        fold: int,
+        dataset_json: dict,
+        device: torch.device = torch.device("cuda"),  # noqa: B008
+    ):
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        # nnU-Net has just set its own on the instance.
+        self.initial_lr, self.weight_decay = type(self).initial_lr, type(self).weight_decay
+
+    def configure_optimizers(self) -> tuple[torch.optim.Optimizer, PolyLRScheduler]:
+        if self.optimizer_name not in OPTIMIZERS:
+            raise ValueError(
+                f"Expected optimizer_name to be one of {tuple(OPTIMIZERS)}, but got {self.optimizer_name!r}."
+            )
+        if self.optimizer_name == "sgd":
+            return super().configure_optimizers()
+        optimizer = OPTIMIZERS[self.optimizer_name](
+            self.network.parameters(), lr=self.initial_lr, weight_decay=self.weight_decay
+        )
+        return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
 
     def _build_loss(self) -> MappedLoss:
         if self.map_source not in MAP_SOURCES:
@@ -135,7 +169,7 @@ class RWTrainer(nnUNetTrainer):
 
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()
-        self.loss.loss.set_epoch(self.current_epoch)
+        self.loss.loss.set_epoch(self.current_epoch, self.num_epochs)
 
     def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
         self._bind_maps(batch)

@@ -62,6 +62,8 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
     command.add_argument("-d", metavar="DATASET", required=True, help="id or name")
     add_plans(command)
     command.add_argument("-o", metavar="NAME", default="nnUNetPlansSmall", help="default: %(default)s")
+    command.add_argument("--max-patch", type=positive, default=48, metavar="VOXELS", help="per axis; default: %(default)s")
+    command.add_argument("--batch-size", type=positive, default=2, metavar="N", help="default: %(default)s")
 
 
 def _doctor(options: argparse.Namespace) -> int:
@@ -153,5 +155,7 @@ def _small_plans(options: argparse.Namespace) -> None:
     from nnunet_rw.preprocessed import dataset_folder
     from nnunet_rw.small_plans import write_small_plans
 
-    path = write_small_plans(dataset_folder(options.d), options.p, options.o)
+    path = write_small_plans(
+        dataset_folder(options.d), options.p, options.o, max_patch=options.max_patch, batch_size=options.batch_size
+    )
     print(f"{path}\nTrain with: nnUNetv2_train {options.d} 3d_fullres 0 -p {options.o}")

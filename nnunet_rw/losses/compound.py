@@ -23,7 +23,7 @@ class Term:
     loss : str
         Name for `nnunet_rw.losses.build`.
     weight : float or str
-        A number, or the name of a schedule of `nnunet_rw.losses.schedules`.
+        A number, or the name of a schedule of `nnunet_rw.losses.schedules`, scaled or not: "0.1 * ramp_up".
     options : dict
         Of the loss.
     """
@@ -52,14 +52,16 @@ class CompoundLoss(SegmentationLoss):
         self.term_weights = {name: weight for name, weight, _ in terms}
         self.kinds = tuple(dict.fromkeys(kind for _, _, loss in terms for kind in loss.kinds))
         self.last_terms: dict[str, torch.Tensor] = {}
-        self.set_epoch(0)
+        self.set_epoch(0, 1)
 
-    def set_epoch(self, epoch: int) -> None:
-        """Move the schedules to an epoch, counted from 0."""
-        self.current_weights = {name: weight_at(weight, epoch) for name, weight in self.term_weights.items()}
+    def set_epoch(self, epoch: int, num_epochs: int) -> None:
+        """Move the schedules to an epoch, counted from 0, of a training of so many."""
+        self.current_weights = {
+            name: weight_at(weight, epoch, num_epochs) for name, weight in self.term_weights.items()
+        }
         for loss in self.terms.values():
             if isinstance(loss, CompoundLoss):
-                loss.set_epoch(epoch)
+                loss.set_epoch(epoch, num_epochs)
 
     def compute(self, inputs: LossInputs) -> torch.Tensor:
         total = torch.zeros((), dtype=inputs.dtype, device=inputs.device)

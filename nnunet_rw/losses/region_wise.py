@@ -46,22 +46,36 @@ def relative_depth(inputs: LossInputs) -> torch.Tensor:
 class RectifiedRegionWiseLoss(ReweightedLoss):
     """Mean of p z with rectified region-wise maps z (Valverde & Tohka, Pattern Recognition 2022, arXiv 2108.01405).
 
-    Values in [-1, 1]: about -mean(D / max D) / C for a perfect prediction. Alone it does not balance the classes, and
-    its gradient, at most p (1 - p) (1 + D / max D) per voxel, vanishes at a confident mistake: a network that has
-    settled on background everywhere stays there. Add it to Dice and cross-entropy (docs/rrw_alone.md).
+    Values in [-1, 1]: about -mean(D / max D) / C for a perfect prediction. The gradient is bounded, at most
+    p (1 - p) (1 + D / max D) per voxel, and small: alone the loss is to be trained with an optimiser that takes steps of
+    the same length whatever the gradient's, such as its authors' Adam (docs/region_wise.md).
+
+    Parameters
+    ----------
+    sum_classes : bool
+        Sum over the classes instead of the paper's mean. The gradient at a voxel is then cross-entropy's times
+        p (1 + D / max D), p the probability of its own class, whatever the number of classes: the form to be added to
+        Dice and cross-entropy.
     """
 
     kinds = (INTERIOR_DISTANCE,)
 
+    def __init__(self, sum_classes: bool = False, **options: Any):
+        super().__init__(**options)
+        self.sum_classes = sum_classes
+
     def compute(self, inputs: LossInputs) -> torch.Tensor:
         if inputs.regions or not self.include_background:
-            maps = rectified_maps(inputs.map(INTERIOR_DISTANCE), inputs.onehot)
-            return self.mean(inputs, self.chosen(inputs.probabilities * maps))
+            maps = self.chosen(rectified_maps(inputs.map(INTERIOR_DISTANCE), inputs.onehot))
+            mean = self.mean(inputs, self.chosen(inputs.probabilities) * maps)
+            return mean * maps.shape[1] if self.sum_classes else mean
         # Probabilities of classes add up to 1, and so does z of a voxel but for its own class: one channel says it all.
-        return self.mean(inputs, 1 - inputs.log_likelihood.exp() * (1 + relative_depth(inputs))) / inputs.num_heads
+        total = self.mean(inputs, 1 - inputs.log_likelihood.exp() * (1 + relative_depth(inputs)))
+        return total if self.sum_classes else total / inputs.num_heads
 
     def unweighted_formula(self) -> str:
-        return f"mean({'w ' if self.weighting else ''}p z), z = -D / max D inside, +1 outside"
+        mean = "mean over voxels of sum over classes" if self.sum_classes else "mean"
+        return f"{mean}({'w ' if self.weighting else ''}p z), z = -D / max D inside, +1 outside"
 
 
 class BoundaryLoss(ReweightedLoss):

@@ -15,7 +15,7 @@ class TestCompound:
         logits, target = logits_of(P), row(ROW)
         dice, rrw, ce = value("dice", squared=False), value("rrw"), value("ce")
         for epoch, (region, boundary) in {0: (1, 0), 40: (0.6, 0.4), 250: (0.01, 0.99)}.items():
-            loss.set_epoch(epoch)
+            loss.set_epoch(epoch, 300)
             expected = region * dice + boundary * rrw + 0.25 * ce
             assert loss(logits, target).item() == pytest.approx(expected, rel=1e-6)
         # The terms themselves, before their weights.
@@ -47,7 +47,7 @@ class TestCompound:
     def test_schedules_of_a_compound_within_a_compound_move(self):
         inner = {"terms": [("dice", "gradual_region"), ("ce", "gradual_boundary")]}
         loss = build("compound", terms=[("compound", 2.0, inner)])
-        loss.set_epoch(40)
+        loss.set_epoch(40, 300)
         expected = 2 * (0.6 * value("dice") + 0.4 * value("ce"))
         assert loss(logits_of(P), row(ROW)).item() == pytest.approx(expected, rel=1e-6)
 
