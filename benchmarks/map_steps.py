@@ -13,8 +13,8 @@ from benchmarks.preprocessed_folder import SPACING_MM, settings_of
 from nnunet_rw.compression import compressed_distances, compressed_lesions
 from nnunet_rw.maps import rectified_region_wise_maps
 from nnunet_rw.maps.kinds import (
+    BOUNDARY_DISTANCE,
     INTERIOR_DISTANCE,
-    SIGNED_DISTANCE,
     LabelScheme,
     compute_distances,
     compute_lesion_ids,
@@ -31,7 +31,7 @@ def computation(name: str, labels: np.ndarray, num_classes: int) -> Callable[[],
     if name == "interior distance":
         return partial(compute_distances, INTERIOR_DISTANCE, labels, scheme, SPACING_MM)
     if name == "signed distance":
-        return partial(compute_distances, SIGNED_DISTANCE, labels, scheme, SPACING_MM)
+        return partial(compute_distances, BOUNDARY_DISTANCE, labels, scheme, SPACING_MM)
     if name == "RRW maps":
         return partial(rectified_region_wise_maps, labels, num_classes + 1, SPACING_MM)
     if name == "lesion ids":
@@ -39,7 +39,7 @@ def computation(name: str, labels: np.ndarray, num_classes: int) -> Callable[[],
     settings = settings_of(num_classes + 1)
 
     def store() -> None:
-        compressed_distances(INTERIOR_DISTANCE, labels, settings, False).to_cframe()
+        compressed_distances(INTERIOR_DISTANCE, labels, SPACING_MM, settings, False).to_cframe()
         compressed_lesions(labels, settings, False)[0].to_cframe()
 
     return store

@@ -13,11 +13,12 @@ from benchmarks.inputs import ct_labels
 from nnunet_rw.layout import lesion_table_tensor
 from nnunet_rw.maps.kinds import (
     INTERIOR_DISTANCE,
+    KINDS,
     LESION_IDS,
-    SIGNED_DISTANCE,
     LabelScheme,
     compute_distances,
     compute_lesion_ids,
+    stored_kinds,
 )
 
 _CUBE, _PITCH = 3, 8  # voxels
@@ -70,11 +71,14 @@ def cube_batch(size: int, num_lesions: int, kinds: Sequence[str] = (LESION_IDS,)
 
 
 def batch_of(labels: np.ndarray, num_classes: int, kinds: Sequence[str]) -> Batch:
-    """A batch with the maps of (B, X, Y, Z) labels, and a prediction that is mostly, but not surely, right."""
+    """A batch with the maps of (B, X, Y, Z) labels, and a prediction that is mostly, but not surely, right.
+
+    Its maps are those that are carried for losses that need these kinds.
+    """
     scheme = LabelScheme.classes(num_classes)
     maps: dict[str, torch.Tensor] = {}
-    for kind in (INTERIOR_DISTANCE, SIGNED_DISTANCE):
-        if kind in kinds:
+    for kind in stored_kinds(kinds, scheme):
+        if KINDS[kind].sampling == "linear":
             maps[kind] = torch.from_numpy(
                 np.stack([compute_distances(kind, sample, scheme, (1.0, 1.0, 1.0)) for sample in labels])
             )

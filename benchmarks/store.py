@@ -18,7 +18,7 @@ from benchmarks.child import folders, in_child
 from benchmarks.harness import seconds_in_turns
 from benchmarks.synthetic_dataset import CONFIGURATION
 from nnunet_rw.maps.kinds import INTERIOR_DISTANCE, LESION_IDS
-from nnunet_rw.store import FOLDER_NAME
+from nnunet_rw.store import FOLDER_NAME, MapSettings
 
 SHAPE = (190, 190, 190)  # about 160^3 once nnU-Net has cut away what is around the head
 CASES = 3
@@ -57,7 +57,7 @@ def run(
 def store_rows(dataset: str, patch_size: int, rounds: int = 21) -> list[dict[str, Any]]:
     """A row per map and kind of compression, in a process that knows nnU-Net's folders; the maps are written there."""
     from nnunet_rw.preprocessed import open_preprocessed
-    from nnunet_rw.store import missing_maps
+    from nnunet_rw.store import map_path, missing_maps
     from nnunet_rw.writing import ensure_maps, list_cases
 
     data = open_preprocessed(dataset, CONFIGURATION)
@@ -73,9 +73,11 @@ def store_rows(dataset: str, patch_size: int, rounds: int = 21) -> list[dict[str
         start = time.perf_counter()
         assert not missing_maps(data.data_folder, cases, KINDS, data.settings)
         checking = time.perf_counter() - start
-        sizes = {kind: _bytes_of((data.data_folder / FOLDER_NAME / kind).glob("*.b2nd")) for kind in KINDS}
+        sizes = {
+            kind: _bytes_of(map_path(data.data_folder, kind, case, data.settings) for case in cases) for kind in KINDS
+        }
         sizes |= {BOTH: sum(sizes.values()), DATA: data_size, PREPROCESSED: arrays}
-        reading = seconds_in_turns(patch_readers(data.data_folder, cases, patch_size), rounds)
+        reading = seconds_in_turns(patch_readers(data.data_folder, cases, patch_size, data.settings), rounds)
         for stored, read in reading.items():
             size = sizes[stored]
             rows.append(
@@ -97,7 +99,9 @@ def store_rows(dataset: str, patch_size: int, rounds: int = 21) -> list[dict[str
     return rows
 
 
-def patch_readers(data_folder: Path, cases: Sequence[str], patch_size: int) -> dict[str, Callable[[], None]]:
+def patch_readers(
+    data_folder: Path, cases: Sequence[str], patch_size: int, settings: MapSettings
+) -> dict[str, Callable[[], None]]:
     """Functions that open the next case and read a patch at a random place: the same case and place for each.
 
     Of an axis shorter than the patch all is read.
@@ -112,7 +116,7 @@ def patch_readers(data_folder: Path, cases: Sequence[str], patch_size: int) -> d
             lows = (places[turn % len(places)] * (np.array(array.shape[1:]) - sizes + 1)).astype(int)
             array[(slice(None), *(slice(low, low + size) for low, size in zip(lows, sizes, strict=True)))]
 
-    maps = {kind: [f"{FOLDER_NAME}/{kind}/{{case}}.b2nd"] for kind in KINDS}
+    maps = {kind: [f"{FOLDER_NAME}/{kind}/{settings.folder_name(kind)}/{{case}}.b2nd"] for kind in KINDS}
     arrays = {DATA: ["{case}.b2nd"], PREPROCESSED: ["{case}.b2nd", "{case}_seg.b2nd"]}
     files = {**arrays, **maps, BOTH: [name for names in maps.values() for name in names]}
     return {stored: partial(read, names, itertools.count()) for stored, names in files.items()}

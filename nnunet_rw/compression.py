@@ -10,7 +10,15 @@ import numpy as np
 from nnunetv2.training.dataloading.nnunet_dataset import comp_blosc2_params
 
 from nnunet_rw.maps._checks import diagonal
-from nnunet_rw.maps.kinds import LESION_IDS, LesionTable, distance_channels, lesion_channels, list_lesions
+from nnunet_rw.maps.kinds import (
+    KINDS,
+    LESION_IDS,
+    MAX_LOCATIONS,
+    LesionTable,
+    distance_channels,
+    lesion_channels,
+    list_lesions,
+)
 
 if TYPE_CHECKING:
     from nnunet_rw.store import MapSettings
@@ -21,22 +29,26 @@ _COMPACT = {"codec": blosc2.Codec.ZSTD, "clevel": 5, "filters": [blosc2.Filter.S
 _FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 
-def compressed_distances(kind: str, labels: np.ndarray, settings: MapSettings, compact: bool) -> blosc2.NDArray:
+def compressed_distances(
+    kind: str, labels: np.ndarray, spacing_mm: tuple[float, ...], settings: MapSettings, compact: bool
+) -> blosc2.NDArray:
     """A distance map (channels, X, Y, Z) in memory: float16, or float32 where that would overflow or be too coarse.
 
     Parameters
     ----------
-    kind : "interior_distance" or "signed_distance"
+    kind : "interior_distance" or "boundary_distance"
     labels : integer array (X, Y, Z)
+    spacing_mm : 3 floats
+        Of this case.
     settings : MapSettings
     compact : bool
         Fewer bytes, in several times the time.
     """
     # No distance is longer than the diagonal.
-    fits = diagonal(labels.shape, settings.spacing_mm) < _FLOAT16_MAX and min(settings.spacing_mm) > 1e-2
+    fits = diagonal(labels.shape, spacing_mm) < _FLOAT16_MAX and min(spacing_mm) > 1e-2
     dtype = np.dtype(np.float16 if fits else np.float32)
-    array = _zeros(settings.scheme.num_channels(kind), labels.shape, dtype, settings, compact)
-    distances = distance_channels(kind, labels, settings.scheme, settings.spacing_mm, settings.per_slice)
+    array = _zeros(KINDS[kind].num_channels(settings.scheme), labels.shape, dtype, settings, compact)
+    distances = distance_channels(kind, labels, settings.scheme, spacing_mm, settings.per_slice)
     thickness = array.chunks[1]
     for channel, values in enumerate(distances):
         # Whole chunks, so that none is compressed twice; slabs, so that only they are in memory in both types.
@@ -50,9 +62,9 @@ def compressed_lesions(labels: np.ndarray, settings: MapSettings, compact: bool)
     """Lesion ids (channels, X, Y, Z) in memory, unsigned integers, and their table; parameters as above."""
     scheme = settings.scheme
     for dtype in (np.dtype(np.uint16), np.dtype(np.uint32)):
-        array = _zeros(scheme.num_channels(LESION_IDS), labels.shape, dtype, settings, compact)
+        array = _zeros(KINDS[LESION_IDS].num_channels(scheme), labels.shape, dtype, settings, compact)
         found = []
-        for channel, lesions in enumerate(lesion_channels(scheme.each_mask(labels))):
+        for channel, lesions in enumerate(lesion_channels(scheme.each_mask(labels), MAX_LOCATIONS)):
             if lesions.ids.size:
                 array[(channel, *lesions.box)] = lesions.ids.astype(dtype, order="C")
             found.append(replace(lesions, ids=lesions.ids[:0]))

@@ -1,4 +1,10 @@
-"""nnU-Net's data loader, with the maps of every patch."""
+"""nnU-Net's data loader, with the maps of every patch.
+
+A patch's way: the loader draws a case and a box (`MapDataLoader.get_bbox`) and hands image, labels and a `MapPatch`
+to nnU-Net's pipeline; its spatial transform (`nnunet_rw.transforms.MapSpatialTransform`) reads from that patch what of
+the maps it needs, the others move them as a regression target; the loader takes them out of the sample into the batch,
+and the trainer binds the batch's maps to the loss.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +16,11 @@ from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
 
 from nnunet_rw.layout import lesion_table_tensor
-from nnunet_rw.maps.kinds import LESION_IDS
 from nnunet_rw.stored_maps import MapPatch, StoredMaps
-from nnunet_rw.transforms import MapSpatialTransform
+from nnunet_rw.transforms import LESION_TABLE, MAP_PATCH, MAPS, SPACING, MapSpatialTransform
 
 OVERSAMPLE_BY = ("voxel", "lesion")
+CASES_BY = ("case", "lesion")
 
 
 class CurrentCase:
@@ -27,90 +33,101 @@ class CurrentCase:
 
     def load_case(self, identifier: str) -> tuple[Any, ...]:
         self.case = identifier
-        self.loaded = self.dataset.load_case(identifier)
-        return self.loaded
+        return self.dataset.load_case(identifier)
 
 
 class MapDataLoader(nnUNetDataLoader):
-    """nnU-Net's loader; its batches carry ``maps`` (B, M, X, Y[, Z]) and, with lesion ids, ``lesion_table``.
+    """nnU-Net's loader; batches carry ``maps`` (B, M, X, Y[, Z]), ``lesion_table`` with lesion ids, and ``spacing_mm``.
 
     Parameters
     ----------
     dataset, *args, **kwargs
         As for nnU-Net's loader.
-    stored : StoredMaps, optional
-        Without it the maps come out of the transforms (`nnunet_rw.transforms.ComputeMaps`).
-    lesions : StoredMaps, optional
-        Foreground patches are then drawn by lesion: a lesion of the case uniformly, then a voxel of it uniformly (the
-        tumour sampling of Shirokikh et al., arXiv 2007.10033); else by voxel, as nnU-Net does.
+    maps : StoredMaps
+    carry : bool
+        Whether a patch brings its stored maps. Without them the maps come out of the transforms
+        (`nnunet_rw.transforms.ComputeMaps`), or out of the loss.
+    oversample_by : "voxel" or "lesion"
+        With "lesion" a foreground patch is drawn around a lesion of the case, each alike, then a voxel of it (the
+        tumour sampling of Shirokikh et al., arXiv 2007.10033); else around a voxel, as nnU-Net does.
+    cases_by : "case" or "lesion"
+        With "lesion" a case is drawn in proportion to its number of lesions, as those authors do; one without lesions
+        never is.
+
+    Raises
+    ------
+    ValueError
+        ``cases_by`` is "lesion", and no case has one.
     """
 
     def __init__(
         self,
         dataset: nnUNetBaseDataset,
         *args: Any,
-        stored: StoredMaps | None = None,
-        lesions: StoredMaps | None = None,
+        maps: StoredMaps,
+        carry: bool = True,
+        oversample_by: str = "voxel",
+        cases_by: str = "case",
         **kwargs: Any,
     ):
         super().__init__(CurrentCase(dataset), *args, **kwargs)
-        self.stored = stored
-        self.lesion_source = lesions
+        self.maps, self.carry, self.oversample_by = maps, carry, oversample_by
         self.pipeline, self.transforms = kwargs["transforms"], self._transform_with_maps
         # Then that transform reads the maps itself: it knows which of them it needs.
         self._moves_first = isinstance(next(iter(self.pipeline.transforms), None), MapSpatialTransform)
-        self.maps: list[torch.Tensor] = []
-        self.tables: list[torch.Tensor] = []
+        self._samples: list[dict[str, torch.Tensor]] = []
+        if cases_by == "lesion":
+            self.sampling_probabilities = self._in_proportion_to_lesions()
 
     def get_bbox(
         self, data_shape: np.ndarray, force_fg: bool, class_locations: dict | None, *args: Any, **kwargs: Any
     ) -> tuple[list[int], list[int]]:
-        if force_fg and self.lesion_source is not None:
+        if force_fg and self.oversample_by == "lesion":
             class_locations = self._location_in_lesion() or class_locations
         lows, highs = super().get_bbox(data_shape, force_fg, class_locations, *args, **kwargs)
         self.shape, self.box = tuple(data_shape), list(zip(lows, highs, strict=True))
         return lows, highs
 
     def generate_train_batch(self) -> dict[str, Any]:
-        self.maps, self.tables = [], []
+        self._samples = []
         batch = super().generate_train_batch()
-        if self.maps:
-            batch["maps"] = torch.stack(self.maps)
-        if self.tables:
+        carried = {key: [sample[key] for sample in self._samples if key in sample] for key in (MAPS, LESION_TABLE)}
+        if carried[MAPS]:
+            batch["maps"] = torch.stack(carried[MAPS])
+        if carried[LESION_TABLE]:
             batch["lesion_table"] = torch.nn.utils.rnn.pad_sequence(
-                [table.T for table in self.tables], batch_first=True
+                [table.T for table in carried[LESION_TABLE]], batch_first=True
             ).transpose(1, 2)
+        batch["spacing_mm"] = torch.tensor([sample[SPACING] for sample in self._samples])
         return batch
 
     def _transform_with_maps(self, image: torch.Tensor, segmentation: torch.Tensor) -> dict[str, Any]:
-        sample: dict[str, Any] = {"image": image, "segmentation": segmentation}
-        if self.stored is not None:
-            patch = MapPatch(self.stored, self._data.case, self.shape, self.box, segmentation[0])
-            if self._moves_first:
-                sample["map_patch"] = patch
-            else:
-                sample["regression_target"] = patch.whole()
-            if LESION_IDS in self.stored.layout.kinds:
-                self.tables.append(lesion_table_tensor(self.stored.lesions(self._data.case)))
+        case = self._data.case
+        spacing_mm = self.maps.spacing_of(case)[-segmentation[0].ndim :]
+        sample: dict[str, Any] = {"image": image, "segmentation": segmentation, SPACING: spacing_mm}
+        if self.carry:
+            patch = MapPatch(self.maps, case, self.shape, self.box, segmentation[0])
+            sample |= {MAP_PATCH: patch} if self._moves_first else {MAPS: patch.whole()}
+            if self.maps.layout.has_lesions:
+                sample[LESION_TABLE] = lesion_table_tensor(self.maps.lesions(case))
         sample = self.pipeline(**sample)
-        if "regression_target" in sample:
-            self.maps.append(sample["regression_target"])
-        if "lesion_table" in sample:
-            self.tables.append(sample["lesion_table"])
+        self._samples.append({key: sample[key] for key in (MAPS, LESION_TABLE, SPACING) if key in sample})
         return sample
 
     def _location_in_lesion(self) -> dict[int, np.ndarray] | None:
         """One voxel of one lesion, in the form of nnU-Net's class locations; None where the case has no lesion."""
-        assert self.lesion_source is not None
-        case = self._data.case
-        table = self.lesion_source.lesions(case)
+        table = self.maps.lesions(self._data.case)
         if len(table) == 0:
             return None
         lesion = np.random.randint(len(table))
-        box, channel = table.boxes[lesion], int(table.channels[lesion])
-        labels = np.asarray(self._data.loaded[1][(0, *(slice(int(low), int(high)) for low, high in box))])
-        # Ids reach one voxel beyond the lesion; the labels decide.
-        group = self.lesion_source.layout.scheme.foreground[channel]
-        voxels = np.argwhere(np.isin(labels, group) & (self.lesion_source.read_ids(case, channel, box) == lesion + 1))
-        voxel = voxels[np.random.randint(len(voxels))] + box[:, 0]
+        voxel = table.locations[np.random.randint(table.starts[lesion], table.starts[lesion + 1])].astype(np.int64)
+        group = self.maps.layout.scheme.foreground[int(table.channels[lesion])]
         return {group[0]: np.array([[0, *voxel]])}
+
+    def _in_proportion_to_lesions(self) -> np.ndarray:
+        counts = np.array([len(self.maps.lesions(case)) for case in self._data.identifiers], float)
+        if counts.sum() == 0:
+            raise ValueError(
+                f"No case of {self.maps.data_folder} has a lesion, so none can be drawn by them. Set cases_by = 'case'."
+            )
+        return counts / counts.sum()

@@ -54,12 +54,13 @@ def check_maps(dataset: str, configuration: str | None = None, plans_name: str =
 
 
 def _maps(dataset, preprocessed, plans_name) -> Iterator[Finding]:  # type: ignore[no-untyped-def]
+    from nnunet_rw.maps.kinds import KINDS
     from nnunet_rw.store import FOLDER_NAME, missing_maps
     from nnunet_rw.writing import list_cases
 
     cases = list_cases(preprocessed.data_folder)
     folder = preprocessed.data_folder / FOLDER_NAME
-    kinds = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    kinds = preprocessed.settings.stored_kinds(kind for kind in KINDS if (folder / kind).is_dir())
     if not kinds:
         yield Finding(
             "note", f"maps of {dataset} {preprocessed.name}: none yet, the first training of an RWTrainer writes them"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from nnunet_rw.maps.kinds import INTERIOR_DISTANCE, KINDS, LESION_IDS, LabelScheme, LesionTable
+from nnunet_rw.maps.kinds import KINDS, LESION_IDS, LabelScheme, LesionTable, stored_kinds
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class MapLayout:
     Attributes
     ----------
     kinds : tuple of str
-        In the order of `nnunet_rw.maps.kinds.KINDS`.
+        Those that are stored and carried, in the order of `nnunet_rw.maps.kinds.KINDS`.
     scheme : LabelScheme
     """
 
@@ -26,21 +26,25 @@ class MapLayout:
     scheme: LabelScheme
 
     @classmethod
-    def of(cls, kinds: Sequence[str], scheme: LabelScheme) -> MapLayout:
-        return cls(tuple(kind for kind in KINDS if kind in kinds), scheme)
+    def of(cls, kinds: Iterable[str], scheme: LabelScheme) -> MapLayout:
+        """The layout for losses that need these kinds."""
+        return cls(stored_kinds(kinds, scheme), scheme)
 
     @property
     def num_channels(self) -> int:
-        return sum(self.scheme.num_channels(kind) for kind in self.kinds)
+        return sum(self._sizes)
 
     @property
     def num_distances(self) -> int:
-        return sum(self.scheme.num_channels(kind) for kind in self.kinds if kind != LESION_IDS)
+        return len(self._groups)
+
+    @property
+    def has_lesions(self) -> bool:
+        return LESION_IDS in self.kinds
 
     def split(self, stacked: torch.Tensor) -> dict[str, torch.Tensor]:
         """Views of a (B, M, X, Y[, Z]) tensor, by kind."""
-        sizes = [self.scheme.num_channels(kind) for kind in self.kinds]
-        return dict(zip(self.kinds, stacked.split(sizes, dim=1), strict=True))
+        return dict(zip(self.kinds, stacked.split(self._sizes, dim=1), strict=True))
 
     def continued_outward(
         self, distances: torch.Tensor, at_border: torch.Tensor, excess: torch.Tensor, border_labels: torch.Tensor
@@ -61,36 +65,24 @@ class MapLayout:
         Returns
         -------
         (D, N) tensor
-            The border's value + excess where the border is outside the class, else excess. By the triangle inequality
-            this is never below the true distance, and equal to it straight outwards from the nearest boundary. Never 0,
-            which would say that a boundary is there. Maps of absent classes stay 0.
+            Where the border is on the background's side of the channel's boundary, its value + excess, else excess. By
+            the triangle inequality this is never below the true distance, and equal to it straight outwards from the
+            nearest boundary. Never 0, which would say that a boundary is there; only channels without a boundary, which
+            are 0 in the image, stay so.
         """
-        pieces = []
-        channels = zip(self._distance_channels(distances), self._distance_channels(at_border), strict=True)
-        for (kind, values), (_, border) in channels:
-            if kind == INTERIOR_DISTANCE:
-                pieces.append(torch.where(self._in_background(border_labels), border, 0) + excess)
-                continue
-            sign = torch.ones((len(values), 1), device=values.device)
-            if not self.scheme.regions:
-                sign[0] = -1
-            # Of the whole channel: an interpolated value of a class that is present can be 0 too.
-            present = (values != 0).flatten(1).any(1)[:, None]
-            pieces.append(sign * ((sign * border).clamp_min(0) + excess) * present)
-        return torch.cat(pieces)
+        across = torch.stack([torch.isin(border_labels, border_labels.new_tensor(group)) for group in self._groups])
+        bounded = (distances != 0).flatten(1).any(1)[:, None]
+        return (torch.where(across, 0, at_border) + excess) * bounded
 
-    def _distance_channels(self, distances: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
-        """Views, with their kind."""
-        kinds = [kind for kind in self.kinds if kind != LESION_IDS]
-        sizes = [self.scheme.num_channels(kind) for kind in kinds]
-        return list(zip(kinds, distances.split(sizes), strict=True))
+    @property
+    def _sizes(self) -> list[int]:
+        return [KINDS[kind].num_channels(self.scheme) for kind in self.kinds]
 
-    def _in_background(self, labels: torch.Tensor) -> torch.Tensor:
-        """(1 or R, N): whether a voxel lies outside every class, or outside the region."""
-        if not self.scheme.regions:
-            return (labels <= 0)[None]
-        groups = [torch.tensor(group, device=labels.device) for group in self.scheme.foreground]
-        return torch.stack([~torch.isin(labels, group) for group in groups])
+    @property
+    def _groups(self) -> list[tuple[int, ...]]:
+        """Of every distance channel, the labels across its boundary from the background."""
+        distances = [KINDS[kind] for kind in self.kinds if KINDS[kind].sampling == "linear"]
+        return [group for kind in distances for group in kind.groups(self.scheme)]
 
 
 def lesion_table_tensor(table: LesionTable) -> torch.Tensor:

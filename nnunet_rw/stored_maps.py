@@ -1,33 +1,40 @@
-"""The maps beside the preprocessed arrays, read by patches."""
+"""The maps beside the preprocessed arrays, read by patches: the only place where a training reads them from disk."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
 
 from nnunet_rw.layout import MapLayout
-from nnunet_rw.maps.kinds import LESION_IDS, LesionTable
-from nnunet_rw.store import lesion_table, open_map
+from nnunet_rw.maps.kinds import KINDS, LESION_IDS, LesionTable
+from nnunet_rw.store import MapSettings, lesion_table, open_map
 
 
 class StoredMaps:
     """The maps of the cases in one folder.
+
+    A process checks the map of a case when it opens it for the first time, and parses its table of lesions once.
 
     Parameters
     ----------
     data_folder : str
         ``<nnUNet_preprocessed>/<dataset>/<data_identifier>``.
     layout : MapLayout
-    spacing_mm : 3 floats
-        Of the preprocessed arrays.
+    settings : MapSettings
     """
 
-    def __init__(self, data_folder: str, layout: MapLayout, spacing_mm: tuple[float, ...]):
+    def __init__(self, data_folder: str, layout: MapLayout, settings: MapSettings):
         self.data_folder = data_folder
         self.layout = layout
-        self.spacing_mm = spacing_mm
+        self.settings = settings
+        self._checked: set[tuple[str, str]] = set()
+
+    def spacing_of(self, case: str) -> tuple[float, ...]:
+        """mm per axis of a case."""
+        return _spacing_of(self.settings, self.data_folder, case)
 
     def crop(self, case: str, shape: Sequence[int], box: Sequence[Sequence[int]], labels: torch.Tensor) -> torch.Tensor:
         """The maps of a box that may reach beyond the image.
@@ -48,7 +55,7 @@ class StoredMaps:
         Raises
         ------
         FileNotFoundError, ValueError
-            The map is missing, damaged, or of another shape than the case; the message says what to run.
+            The map is missing, damaged, or of another case, segmentation or settings; the message says what to run.
         """
         inside = tuple(slice(max(0, low), min(high, size)) for (low, high), size in zip(box, shape, strict=True))
         padding = [(piece.start - low, high - piece.stop) for piece, (low, high) in zip(inside, box, strict=True)]
@@ -61,16 +68,22 @@ class StoredMaps:
         stacked = torch.from_numpy(maps)
         if not any(width for pair in padding for width in pair):
             return stacked
-        return self._continued(stacked, labels, padding)
+        return self._continued(stacked, labels, padding, self.spacing_of(case))
 
-    def _continued(self, maps: torch.Tensor, labels: torch.Tensor, padding: Sequence[tuple[int, int]]) -> torch.Tensor:
+    def _continued(
+        self,
+        maps: torch.Tensor,
+        labels: torch.Tensor,
+        padding: Sequence[tuple[int, int]],
+        spacing_mm: Sequence[float],
+    ) -> torch.Tensor:
         """Maps (M, ...) widened by the padding, with the labels of all: ids of the border, distances grown outward."""
         steps = [
             torch.arange(-before, size + after) for (before, after), size in zip(padding, maps.shape[1:], strict=True)
         ]
         nearest = [step.clamp(0, size - 1) for step, size in zip(steps, maps.shape[1:], strict=True)]
         squared = [
-            ((step - near) * spacing) ** 2 for step, near, spacing in zip(steps, nearest, self.spacing_mm, strict=True)
+            ((step - near) * spacing) ** 2 for step, near, spacing in zip(steps, nearest, spacing_mm, strict=True)
         ]
         within = [step == near for step, near in zip(steps, nearest, strict=True)]
         beyond = ~(within[0][:, None, None] & within[1][:, None] & within[2])
@@ -91,22 +104,28 @@ class StoredMaps:
 
     def lesions(self, case: str) -> LesionTable:
         """The lesions of a case."""
-        return lesion_table(open_map(self.data_folder, LESION_IDS, case)[1])
-
-    def read_ids(self, case: str, channel: int, box: np.ndarray) -> np.ndarray:
-        """Lesion ids (X, Y, Z) of a box within the image."""
-        ids, _ = open_map(self.data_folder, LESION_IDS, case)
-        return ids[(channel, *(slice(int(low), int(high)) for low, high in box))]
+        return _lesions_of(self, case)
 
     def _read(self, case: str, kind: str, shape: Sequence[int], inside: tuple[slice, ...]) -> np.ndarray:
-        array, _ = open_map(self.data_folder, kind, case)
-        expected = (self.layout.scheme.num_channels(kind), *shape)
+        array = open_map(self.data_folder, kind, case, self.settings, check=(kind, case) not in self._checked)
+        self._checked.add((kind, case))
+        expected = (KINDS[kind].num_channels(self.layout.scheme), *shape)
         if array.shape != tuple(expected):
             raise ValueError(
                 f"Expected the {kind} map of case '{case}' in {self.data_folder} to have shape {tuple(expected)}, but "
                 f"got {array.shape}. Write it again: nnunet-rw maps --overwrite"
             )
         return array[(slice(None), *inside)]
+
+
+@lru_cache(maxsize=4096)
+def _spacing_of(settings: MapSettings, data_folder: str, case: str) -> tuple[float, ...]:
+    return settings.spacing_of(data_folder, case)
+
+
+@lru_cache(maxsize=512)
+def _lesions_of(stored: StoredMaps, case: str) -> LesionTable:
+    return lesion_table(open_map(stored.data_folder, LESION_IDS, case, stored.settings))
 
 
 class MapPatch:

@@ -18,12 +18,13 @@ from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as stock
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_rw.compatibility import check_nnunet_version
-from nnunet_rw.dataloading import OVERSAMPLE_BY, MapDataLoader, StoredMaps
+from nnunet_rw.dataloading import CASES_BY, OVERSAMPLE_BY, MapDataLoader
 from nnunet_rw.layout import MapLayout
 from nnunet_rw.losses import LOSSES, CompoundLoss, SegmentationLoss, Term, build, option_names, unique_names
 from nnunet_rw.losses.deep_supervision import MappedLoss, StockLoss
 from nnunet_rw.maps.kinds import LESION_IDS
 from nnunet_rw.store import MapSettings
+from nnunet_rw.stored_maps import StoredMaps
 from nnunet_rw.transforms import carry_maps, compute_maps
 from nnunet_rw.writing import ensure_maps
 
@@ -54,6 +55,8 @@ class RWTrainer(nnUNetTrainer):
     oversample_by : "voxel" or "lesion"
         How nnU-Net's foreground patches are drawn: a voxel of a class, as nnU-Net does; or a lesion, each alike,
         then a voxel of it.
+    cases_by : "case" or "lesion"
+        Whether cases are drawn each alike, as nnU-Net does, or in proportion to their number of lesions.
     optimizer_name : "sgd", "adam" or "adamw"
         "sgd" is nnU-Net's own: momentum 0.99, Nesterov. Learning rates decay as nnU-Net's with each of them (poly).
     initial_lr, weight_decay : float
@@ -65,6 +68,7 @@ class RWTrainer(nnUNetTrainer):
     loss_terms: tuple[Term, ...] = (Term(STOCK_TERM), Term("rrw"))
     map_source = "stored"
     oversample_by = "voxel"
+    cases_by = "case"
     optimizer_name = "sgd"
     initial_lr: float = 1e-2
     weight_decay: float = 3e-5
@@ -98,10 +102,9 @@ class RWTrainer(nnUNetTrainer):
         return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
 
     def _build_loss(self) -> MappedLoss:
-        if self.map_source not in MAP_SOURCES:
-            raise ValueError(f"Expected map_source to be one of {MAP_SOURCES}, but got {self.map_source!r}.")
-        if self.oversample_by not in OVERSAMPLE_BY:
-            raise ValueError(f"Expected oversample_by to be one of {OVERSAMPLE_BY}, but got {self.oversample_by!r}.")
+        for name, allowed in (("map_source", MAP_SOURCES), ("oversample_by", OVERSAMPLE_BY), ("cases_by", CASES_BY)):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"Expected {name} to be one of {allowed}, but got {getattr(self, name)!r}.")
         stock_loss = super()._build_loss()
         scale_weights = None
         if isinstance(stock_loss, DeepSupervisionWrapper):
@@ -119,7 +122,7 @@ class RWTrainer(nnUNetTrainer):
         self.map_layout = MapLayout.of(compound.kinds, self.map_settings.scheme)
         # On a GPU the loss takes a patch's distances itself; connected components are for the CPU.
         on_device = self.map_source == "patch" and self.device.type == "cuda"
-        in_batch = [kind for kind in compound.kinds if kind == LESION_IDS or not on_device]
+        in_batch = [kind for kind in self.map_layout.kinds if kind == LESION_IDS or not on_device]
         self.batch_layout = MapLayout.of(in_batch, self.map_settings.scheme)
         self.print_to_log_file(f"Loss: {compound.formula()}")
         self.print_to_log_file(f"Maps: {', '.join(self.map_layout.kinds) or 'none'} ({self.map_source})")
@@ -140,16 +143,14 @@ class RWTrainer(nnUNetTrainer):
 
     def get_dataloaders(self) -> tuple[Any, Any]:
         self._ensure_maps()
-        if not self.map_layout.kinds and self.oversample_by == "voxel":
+        if not self.map_layout.kinds and not self._draws_by_lesion:
             return super().get_dataloaders()
-        folder, spacing = self.preprocessed_dataset_folder, self.map_settings.spacing_mm
-        carried = self.map_layout.kinds and self.map_source == "stored"
         loader = partial(
             MapDataLoader,
-            stored=StoredMaps(folder, self.map_layout, spacing) if carried else None,
-            lesions=StoredMaps(folder, MapLayout.of([LESION_IDS], self.map_settings.scheme), spacing)
-            if self.oversample_by == "lesion"
-            else None,
+            maps=StoredMaps(self.preprocessed_dataset_folder, self.map_layout, self.map_settings),
+            carry=bool(self.map_layout.kinds) and self.map_source == "stored",
+            oversample_by=self.oversample_by,
+            cases_by=self.cases_by,
         )
         with replaced(stock, "nnUNetDataLoader", loader):
             return super().get_dataloaders()
@@ -193,9 +194,11 @@ class RWTrainer(nnUNetTrainer):
         if not self.batch_layout.kinds:
             return pipeline
         extend = carry_maps if self.map_source == "stored" else compute_maps
-        return extend(pipeline, self.batch_layout, self.map_settings.spacing_mm)
+        return extend(pipeline, self.batch_layout)
 
     def _bind_maps(self, batch: dict[str, Any]) -> None:
+        if self.map_settings.case_axes is not None and "spacing_mm" in batch:
+            self.loss.spacing_mm = batch["spacing_mm"]
         if "maps" not in batch:
             return
         self.loss.maps = self.batch_layout.split(batch["maps"].to(self.device, non_blocking=True))
@@ -228,9 +231,13 @@ class RWTrainer(nnUNetTrainer):
         listed = ", ".join(f"{name} {value:.4f}" for name, value in means.items())
         self.print_to_log_file(f"{prefix}: {listed}")
 
+    @property
+    def _draws_by_lesion(self) -> bool:
+        return "lesion" in (self.oversample_by, self.cases_by)
+
     def _ensure_maps(self) -> None:
         kinds = set(self.map_layout.kinds if self.map_source == "stored" else ())
-        if self.oversample_by == "lesion":
+        if self._draws_by_lesion:
             kinds.add(LESION_IDS)
         write = partial(
             ensure_maps, self.preprocessed_dataset_folder, sorted(kinds), self.map_settings, log=self.print_to_log_file

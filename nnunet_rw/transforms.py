@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
@@ -15,44 +16,54 @@ from batchgeneratorsv2.transforms.utils.remove_label import RemoveLabelTansform
 from torch.nn.functional import grid_sample
 
 from nnunet_rw.layout import MapLayout, lesion_table_tensor
-from nnunet_rw.maps.kinds import LESION_IDS, compute_distances, compute_lesion_ids
+from nnunet_rw.maps.kinds import KINDS, compute_distances, compute_lesion_ids
 from nnunet_rw.stored_maps import MapPatch
+
+# What a sample carries besides nnU-Net's image and segmentation. Maps go by the name that nnU-Net's transforms know.
+MAPS = "regression_target"
+MAP_PATCH = "map_patch"
+LESION_TABLE = "lesion_table"
+SPACING = "spacing_mm"
 
 
 class MapSpatialTransform(SpatialTransform):
     """nnU-Net's spatial transform, knowing what it moves.
 
-    Distances are sampled linearly and divided by the zoom (an object shown s times smaller has s times smaller
-    distances; with unequal zooms, as in dummy-2D augmentation, by their geometric mean over the three axes, which
-    is closer than the zoom within the slices where these are thick). Lesion ids are sampled by nearest neighbour.
-    Beyond the loaded patch nnU-Net sees background, so distances go on growing there.
+    Where a patch is only cropped, its maps are. Where it is rotated or zoomed, distances to boundaries within the patch
+    are computed on the transformed labels, so they are exact, in the thinnest lesion too; interpolated distances are
+    wrong by up to half a voxel at every boundary, which is all there is of a small lesion. Only voxels that may have
+    their nearest boundary outside of the patch take the carried distance where that is shorter: sampled linearly,
+    ignored voxels taking no part, and divided by the zoom (an object shown s times smaller has s times smaller
+    distances; with unequal zooms, as in dummy-2D augmentation, by their geometric mean over the three axes). Beyond the
+    loaded patch nnU-Net sees background, so distances go on growing there.
+
+    Lesion ids are sampled by nearest neighbour.
     """
 
-    def __init__(self, stock: SpatialTransform, layout: MapLayout, spacing_mm: tuple[float, ...]):
+    def __init__(self, stock: SpatialTransform, layout: MapLayout):
         BasicTransform.__init__(self)
         self.__dict__.update(stock.__dict__)
         self.layout = layout
-        self.spacing_mm = spacing_mm
 
     def apply(self, data_dict: dict[str, Any], **params: Any) -> dict[str, Any]:
-        patch, stacked = data_dict.pop("map_patch", None), data_dict.pop("regression_target", None)
+        patch, stacked = data_dict.pop(MAP_PATCH, None), data_dict.pop(MAPS, None)
+        params["spacing_mm"] = data_dict[SPACING]
         # Dummy-2D augmentation folds the slice axis into the channels; elsewhere a channel is one slab.
         slabs = 1 if stacked is None else stacked.shape[0] // self.layout.num_channels
         labels = data_dict["segmentation"][:slabs]
         data_dict = super().apply(data_dict, **params)
-        background = data_dict["segmentation"][:slabs] <= 0
-        if stacked is None and params["grid"] is None:
-            data_dict["regression_target"] = self._cropped(patch, params)
+        if params["grid"] is None:
+            data_dict[MAPS] = self._cropped(patch, params) if stacked is None else self._sample(stacked, params)
             return data_dict
         if stacked is None:
             stacked, labels = patch.within_image(), labels[(slice(None), *patch.inside)]
             params["grid"] = self._within(params["grid"], patch.labels.shape, patch.inside)
-        distances, ids = stacked.split(
-            [self.layout.num_distances * slabs, stacked.shape[0] - self.layout.num_distances * slabs]
-        )
-        data_dict["regression_target"] = torch.cat(
-            [self._sample_distances(distances, labels, background, params), self._sample(ids, "nearest", params)]
-        )
+        number = self.layout.num_distances * slabs
+        distances, ids = stacked[:number], stacked[number:]
+        pieces = [self._sample(ids, params)]
+        if number:
+            pieces.insert(0, self._distances(distances, labels, data_dict["segmentation"][:slabs], params))
+        data_dict[MAPS] = torch.cat(pieces)
         return data_dict
 
     def _cropped(self, patch: MapPatch, params: dict[str, Any]) -> torch.Tensor:
@@ -61,7 +72,7 @@ class MapSpatialTransform(SpatialTransform):
         spans = zip(lows, self.patch_size, patch.labels.shape, strict=True)
         if all(low >= 0 and low + size <= whole for low, size, whole in spans):
             return patch.crop(lows, self.patch_size)
-        return self._sample(patch.whole(), "nearest", params)
+        return self._sample(patch.whole(), params)
 
     def _within(self, grid: torch.Tensor, shape: Sequence[int], inside: Sequence[slice]) -> torch.Tensor:
         """The grid of an image that is a part of the one of this shape."""
@@ -75,103 +86,152 @@ class MapSpatialTransform(SpatialTransform):
         part = torch.tensor([piece.stop - piece.start for _, piece in pieces], dtype=grid.dtype) - margin
         return torch.addcmul((size - 2 * low) / part - 1, grid, size / part)
 
-    def _sample(self, values: torch.Tensor, mode: str, params: dict[str, Any]) -> torch.Tensor:
+    def _sample(self, values: torch.Tensor, params: dict[str, Any]) -> torch.Tensor:
+        """Values cropped, or sampled by nearest neighbour."""
         if params["grid"] is None:
             center = [math.floor(position) for position in params["center_location_in_pixels"]]
             return crop_tensor(values, center, self.patch_size, pad_mode="replicate", pad_kwargs={})
         if len(values) == 0:
             return values.new_zeros((0, *self.patch_size))
-        return grid_sample(
-            values[None], params["grid"][None], mode=mode, padding_mode="border", align_corners=self.align_corners
-        )[0]
+        return self._at(values, params["grid"], "nearest")
 
-    def _sample_distances(
-        self, distances: torch.Tensor, labels: torch.Tensor, background: torch.Tensor, params: dict[str, Any]
+    def _at(self, values: torch.Tensor, points: torch.Tensor, mode: str) -> torch.Tensor:
+        """(M, ...) values at (..., axes) points of the grid; those beyond the image are of its border."""
+        return grid_sample(values[None], points[None], mode, padding_mode="border", align_corners=self.align_corners)[0]
+
+    def _distances(
+        self, carried: torch.Tensor, labels: torch.Tensor, transformed: torch.Tensor, params: dict[str, Any]
     ) -> torch.Tensor:
-        sampled = self._sample(distances, "bilinear", params)
-        if params["grid"] is None or len(sampled) == 0:
-            return sampled
-        zoom = 1.0
-        if params["affine"] is not None:
-            # Slabs are slices of a volume: along the third axis it is not zoomed.
-            axes = len(params["affine"]) + (len(background) > 1)
-            zoom = abs(float(torch.linalg.det(torch.as_tensor(params["affine"])))) ** (1 / axes)
-        self._carry_outward(sampled, labels, background, params)
-        return sampled.div_(zoom)
+        """(channels x slabs, ...) distances after the transform.
 
-    def _carry_outward(
-        self, sampled: torch.Tensor, labels: torch.Tensor, background: torch.Tensor, params: dict[str, Any]
-    ) -> None:
-        """Distances beyond the image, in place: for these voxels alone, since most lie within."""
-        grid, shape = params["grid"], labels.shape[1:]
-        outside = self._outside(grid, shape).flatten().nonzero()[:, 0]
-        # To nnU-Net a border voxel reaches half a voxel beyond its centre: lesions there are no outside.
-        chosen = background.flatten(1)[:, outside]
-        if not chosen.any():
-            return
-        points = grid.flatten(0, -2)[outside]
-        excess = self._excess(points, shape).expand_as(chosen)[chosen]
+        Parameters
+        ----------
+        carried : (channels x slabs, ...)
+            Before it.
+        labels, transformed : (slabs, ...)
+            Labels before and after it.
+        """
+        slabs = len(transformed)
+        volume = transformed if slabs > 1 else transformed[0]
+        spacing = params["spacing_mm"][-volume.ndim :]
+        computed = torch.from_numpy(self._computed(volume.numpy(), spacing)).view(-1, *transformed.shape)
+        # A boundary outside of the patch is at least as far as the first voxel there.
+        known = transformed != self._ignore_label
+        far = ((computed > _to_edge(volume.shape, spacing)) | (computed == 0)) & known
+        columns = far.flatten(0, 1).any(0)
+        if columns.any():
+            chosen, values = far[:, :, columns], computed[:, :, columns]
+            elsewhere = self._carried_at(params["grid"][columns], carried, labels, transformed[:, columns], params)
+            shorter = torch.minimum(_or_infinite(values), _or_infinite(elsewhere))
+            shorter = torch.where(torch.isinf(shorter), 0, shorter)
+            computed[:, :, columns] = torch.where(chosen, shorter, values)
+        return computed.flatten(0, 1)
+
+    def _computed(self, labels: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:
+        """(channels, ...) distances to boundaries within the patch."""
+        kinds = [kind for kind in self.layout.kinds if KINDS[kind].sampling == "linear"]
+        return np.concatenate([compute_distances(kind, labels, self.layout.scheme, spacing) for kind in kinds])
+
+    def _carried_at(
+        self,
+        points: torch.Tensor,
+        carried: torch.Tensor,
+        labels: torch.Tensor,
+        transformed: torch.Tensor,
+        params: dict[str, Any],
+    ) -> torch.Tensor:
+        """(channels, slabs, N) carried distances at (N, axes) points whose (slabs, N) labels are known."""
+        shape, slabs = labels.shape[1:], len(labels)
         line = points.view(*(1,) * (len(shape) - 1), *points.shape)
-        border_labels = self._sample(labels.float(), "nearest", params | {"grid": line}).view_as(chosen)[chosen]
-        slabs = torch.arange(len(background))[:, None] * background[0].numel()
-        beyond = (slabs + outside)[chosen]
-        channels = sampled.view(self.layout.num_distances, -1)
-        channels[:, beyond] = self.layout.continued_outward(channels, channels[:, beyond], excess, border_labels)
+        values = self._at(carried, line, "bilinear").view(-1, slabs, len(points))
+        if self.layout.scheme.ignore_label is not None:
+            # Ignored voxels hold 0, which is no distance: divide means of neighbours by the share that is labelled.
+            share = self._at((labels != self._ignore_label).float(), line, "bilinear").view(slabs, -1)
+            values = values / torch.where(share > 0, share, 1)
+        # To nnU-Net a border voxel reaches half a voxel beyond its centre: lesions there are no outside.
+        beyond = (transformed <= 0) & self._outside(points, shape)
+        if beyond.any():
+            excess = self._excess(points, shape, params["spacing_mm"]).expand_as(beyond)[beyond]
+            border_labels = self._at(labels.float(), line, "nearest").view_as(beyond)[beyond]
+            channels = carried.view(self.layout.num_distances, -1)
+            values[:, beyond] = self.layout.continued_outward(channels, values[:, beyond], excess, border_labels)
+        if params["affine"] is None:
+            return values
+        # Slabs are slices of a volume: along the third axis it is not zoomed.
+        axes = len(params["affine"]) + (slabs > 1)
+        return values / abs(float(torch.linalg.det(torch.as_tensor(params["affine"])))) ** (1 / axes)
 
-    def _outside(self, grid: torch.Tensor, shape: torch.Size) -> torch.Tensor:
-        """(X, Y[, Z]) whether a sample point lies beyond the outermost voxel centres."""
-        outside = torch.zeros(grid.shape[:-1], dtype=torch.bool)
-        for axis, size in enumerate(shape[::-1]):  # grid_sample counts axes from the last
-            # Rounding of the grid must not turn border voxels into outside.
-            outside |= grid[..., axis].abs() * ((size - int(self.align_corners)) / 2) > (size - 1) / 2 + 1e-3
-        return outside
+    def _outside(self, points: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+        """(N) whether (N, axes) sample points lie beyond the outermost voxel centres."""
+        size = torch.tensor(shape[::-1], dtype=points.dtype)  # grid_sample counts axes from the last
+        # Rounding of the grid must not turn border voxels into outside.
+        return (points.abs() * ((size - int(self.align_corners)) / 2) > (size - 1) / 2 + 1e-3).any(-1)
 
-    def _excess(self, points: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+    def _excess(self, points: torch.Tensor, shape: torch.Size, spacing_mm: Sequence[float]) -> torch.Tensor:
         """(N) mm that each of (N, axes) sample points lies beyond the outermost voxel centres."""
         size = torch.tensor(shape[::-1], dtype=points.dtype)
-        spacing = torch.tensor(self.spacing_mm[-len(shape) :][::-1], dtype=points.dtype)
+        spacing = torch.tensor(spacing_mm[-len(shape) :][::-1], dtype=points.dtype)
         # From the middle the outermost centre is (size - 1) / 2 voxels away; see `_within` for the grid's unit.
         beyond = (points.abs() * ((size - int(self.align_corners)) / 2) - (size - 1) / 2).clamp_min(0)
         return torch.linalg.vector_norm(beyond * spacing, dim=-1)
+
+    @property
+    def _ignore_label(self) -> int:
+        """The ignore label, or one that no voxel has."""
+        ignore = self.layout.scheme.ignore_label
+        return -2 if ignore is None else ignore
+
+
+def _to_edge(shape: Sequence[int], spacing: Sequence[float]) -> torch.Tensor:
+    """(X, Y[, Z]) distance from each voxel to the first voxel centre outside of the patch."""
+    nearest = torch.tensor(float("inf"))
+    for axis, (size, step) in enumerate(zip(shape, spacing, strict=True)):
+        position = torch.arange(1, size + 1)
+        line = torch.minimum(position, position.flip(0)) * float(step)
+        nearest = torch.minimum(nearest, line.view(-1, *(1,) * (len(shape) - 1 - axis)))
+    return nearest
+
+
+def _or_infinite(distances: torch.Tensor) -> torch.Tensor:
+    """Distances, those to no boundary infinite."""
+    return torch.where(distances > 0, distances, torch.inf)
 
 
 class ComputeMaps(BasicTransform):
     """Compute the maps on the augmented patch: what the papers' own codes see (`map_source="patch"`)."""
 
-    def __init__(self, layout: MapLayout, spacing_mm: tuple[float, ...]):
+    def __init__(self, layout: MapLayout):
         super().__init__()
         self.layout = layout
-        self.spacing_mm = spacing_mm
 
     def apply(self, data_dict: dict[str, Any], **params: Any) -> dict[str, Any]:
-        labels = data_dict["segmentation"][0].numpy()
-        spacing = self.spacing_mm[-labels.ndim :]
+        labels, scheme = data_dict["segmentation"][0].numpy(), self.layout.scheme
         maps = []
         for kind in self.layout.kinds:
-            if kind == LESION_IDS:
-                ids, table = compute_lesion_ids(labels, self.layout.scheme)
-                data_dict["lesion_table"] = lesion_table_tensor(table)
-                maps.append(ids)
+            if KINDS[kind].sampling == "linear":
+                maps.append(compute_distances(kind, labels, scheme, data_dict[SPACING][-labels.ndim :]))
             else:
-                maps.append(compute_distances(kind, labels, self.layout.scheme, spacing))
-        data_dict["regression_target"] = torch.cat([torch.from_numpy(values.astype("float32")) for values in maps])
+                ids, table = compute_lesion_ids(labels, scheme)
+                data_dict[LESION_TABLE] = lesion_table_tensor(table)
+                maps.append(ids)
+        data_dict[MAPS] = torch.cat([torch.from_numpy(values.astype("float32")) for values in maps])
         return data_dict
 
 
-def carry_maps(pipeline: ComposeTransforms, layout: MapLayout, spacing_mm: tuple[float, ...]) -> ComposeTransforms:
+def carry_maps(pipeline: ComposeTransforms, layout: MapLayout) -> ComposeTransforms:
     """The pipeline with its spatial transforms replaced by ones that know maps."""
     transforms = [
-        MapSpatialTransform(transform, layout, spacing_mm) if isinstance(transform, SpatialTransform) else transform
+        MapSpatialTransform(transform, layout) if isinstance(transform, SpatialTransform) else transform
         for transform in pipeline.transforms
     ]
     return ComposeTransforms(transforms)
 
 
-def compute_maps(pipeline: ComposeTransforms, layout: MapLayout, spacing_mm: tuple[float, ...]) -> ComposeTransforms:
+def compute_maps(pipeline: ComposeTransforms, layout: MapLayout) -> ComposeTransforms:
     """The pipeline with `ComputeMaps` put where the labels are final: augmented, and not yet regions or scales."""
     transforms = []
     for transform in pipeline.transforms:
         transforms.append(transform)
         if isinstance(transform, RemoveLabelTansform):
-            transforms.append(ComputeMaps(layout, spacing_mm))
+            transforms.append(ComputeMaps(layout))
     return ComposeTransforms(transforms)

@@ -11,7 +11,6 @@ from pathlib import Path
 from filelock import FileLock
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 
-from nnunet_rw.maps.kinds import KINDS
 from nnunet_rw.parallel import in_processes
 from nnunet_rw.store import FOLDER_NAME, MapSettings, is_current, missing_maps, remove_leftovers, write_case
 
@@ -49,7 +48,7 @@ def ensure_maps(
     data_folder : path
         ``<nnUNet_preprocessed>/<dataset>/<data_identifier>``.
     kinds : iterable of str
-        See `nnunet_rw.maps.kinds.KINDS`.
+        Those that losses need, see `nnunet_rw.maps.kinds.KINDS`; what is stored for them is written.
     settings : MapSettings
     cases : iterable of str, optional
         Default: all of the folder.
@@ -78,10 +77,7 @@ def ensure_maps(
     ValueError
         Unknown kind, no such part, or a segmentation holds a label that the dataset does not list.
     """
-    kinds = list(kinds)
-    unknown = sorted(set(kinds) - set(KINDS))
-    if unknown:
-        raise ValueError(f"Unknown kind of map: {', '.join(unknown)}. Known: {', '.join(KINDS)}.")
+    kinds = list(settings.stored_kinds(kinds))
     data_folder = Path(data_folder)
     cases = list_cases(data_folder) if cases is None else list(cases)
     lock = ".lock"

@@ -52,7 +52,8 @@ def boundary_maps(labels, num_classes, spacing=None, inside_offset=0, ignore_lab
     labels = np.maximum(np.asarray(labels).astype(int), 0)
     maps = np.zeros((num_classes, *labels.shape))
     for c in range(num_classes):
-        if (labels == c).any():
+        known = (labels == c)[labels != ignore_label]
+        if known.any() and not known.all():
             signed = signed_distance(labels == c, spacing, labels == ignore_label)
             maps[c] = signed + inside_offset * (labels == c)
     return maps
@@ -167,10 +168,9 @@ class LossReference:
         return [np.concatenate([array[b, c][self.known[b]] for b in samples]) for array in (self.p, self.y, self.w)]
 
     def _signed_distance(self, b, c):
-        """Of the target; 0 where it is absent."""
-        if not (self.y[b, c] & self.known[b]).any():
-            return np.zeros(self.known[b].shape)
-        return signed_distance(self.y[b, c], self.spacing, ~self.known[b])
+        """Of the target; 0 where it has no boundary."""
+        distance = self._boundary_distance(b, self.y[b, c])
+        return np.where(self.y[b, c], -distance, distance)
 
     def _boundary_distance(self, b, mask):
         """To the other side of a mask's boundary; 0 where there is none."""
@@ -191,7 +191,8 @@ class LossReference:
     def boundary(self, inside_offset=0.0, include_background=False):
         z = np.zeros_like(self.p)
         for b, c in self._pairs(include_background):
-            z[b, c] = self._signed_distance(b, c) + inside_offset * self.y[b, c]
+            z[b, c] = self._signed_distance(b, c)
+            z[b, c][z[b, c] < 0] += inside_offset
         return self._mean(self.w * self.p * z, self._first(include_background))
 
     def active_contour(self, length_weight=1.0, include_background=True):

@@ -5,7 +5,7 @@ from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 from nnunet_rw.transforms import MapSpatialTransform
 
 
-def spatial(patch_size, layout, spacing=(1.0, 1.0, 1.0), zoom=None, angle=0.0):
+def spatial(patch_size, layout, zoom=None, angle=0.0):
     """nnU-Net's spatial transform as its trainer sets it up, always applied, knowing maps."""
     stock = SpatialTransform(
         patch_size,
@@ -19,4 +19,4 @@ def spatial(patch_size, layout, spacing=(1.0, 1.0, 1.0), zoom=None, angle=0.0):
         border_mode_seg="constant",
         padding_value_seg=-1,
     )
-    return MapSpatialTransform(stock, layout, spacing)
+    return MapSpatialTransform(stock, layout)

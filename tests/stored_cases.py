@@ -44,7 +44,7 @@ def make_folder(root, num_cases):
 
 
 def expected_map(kind, labels, settings=SETTINGS):
-    """A map in the type in which it is stored, computed at once."""
+    """A map in the type in which it is stored, computed at once; of cases that do not keep a spacing of their own."""
     if kind == LESION_IDS:
         return compute_lesion_ids(labels, settings.scheme)[0]
     distances = compute_distances(kind, labels, settings.scheme, settings.spacing_mm, settings.per_slice)
@@ -55,7 +55,7 @@ def assert_whole(folder, num_cases, kinds=KINDS):
     """The first cases have maps that are the maps of their labels."""
     for number in range(num_cases):
         for kind in kinds:
-            array, _ = open_map(folder, kind, f"case_{number}")
+            array = open_map(folder, kind, f"case_{number}", SETTINGS)
             np.testing.assert_array_equal(array[:], expected_map(kind, blobs(number)))
 
 
@@ -63,6 +63,11 @@ def assert_all_current(folder, kinds=KINDS):
     """Every case has its maps, and no temporary file is left."""
     assert missing_maps(folder, list_cases(folder), kinds, SETTINGS) == {}
     assert not temporary_files(folder)
+
+
+def file_name(kind, case, settings=SETTINGS):
+    """Of a map, within the folder of all maps."""
+    return f"{kind}/{settings.folder_name(kind)}/{case}.b2nd"
 
 
 def files_of(folder):
@@ -74,9 +79,9 @@ def files_of(folder):
 
 
 def stamps(folder):
-    """When each map was written, by kind and case."""
-    paths = (folder / "rw_maps").glob("*/*.b2nd")
-    return {f"{path.parent.name}/{path.stem}": path.stat().st_mtime_ns for path in paths}
+    """When each map was written, by kind and case; all have the same settings."""
+    paths = (folder / "rw_maps").glob("*/*/*.b2nd")
+    return {f"{path.parents[1].name}/{path.stem}": path.stat().st_mtime_ns for path in paths}
 
 
 def temporary_files(folder):

@@ -16,7 +16,7 @@ def test_organ_batch():
     assert batch.target.dtype == torch.int16
     assert {kind: values.shape[:2] for kind, values in batch.maps.items() if kind != "lesion_table"} == {
         "interior_distance": (2, 1),
-        "signed_distance": (2, 3),
+        "boundary_distance": (2, 3),
         "lesion_ids": (2, 2),
     }
     assert set(batch.target.unique().tolist()) == {0, 1, 2}

@@ -15,7 +15,7 @@ from benchmarks.preprocessed_folder import DATASET, settings_of, write_preproces
 from benchmarks.timers import timed
 from nnunet_rw.maps.kinds import INTERIOR_DISTANCE, KINDS, LESION_IDS, compute_lesion_ids
 from nnunet_rw.preprocessed import open_preprocessed
-from nnunet_rw.store import open_map, write_case
+from nnunet_rw.store import lesion_table, open_map, write_case
 from nnunet_rw.writing import list_cases
 
 FACES = np.ones((3, 3, 3))
@@ -73,8 +73,8 @@ def test_preprocessed_folder(small_folder):
     assert data.settings == settings_of(3)
     for case in list_cases(small_folder):
         write_case(small_folder, case, KINDS, data.settings)
-    assert len(open_map(small_folder, LESION_IDS, "case_0001")[1]["lesions"]["voxels"]) == 1
-    assert not np.any(open_map(small_folder, LESION_IDS, "case_0002")[0][:])
+    assert len(lesion_table(open_map(small_folder, LESION_IDS, "case_0001", data.settings))) == 1
+    assert not np.any(open_map(small_folder, LESION_IDS, "case_0002", data.settings)[:])
 
 
 class TestDatasetMaps:
@@ -149,7 +149,7 @@ def check_store_rows(rows, folder):
         assert here[store.BOTH]["seconds_to_write_a_case"] > 0
         assert all(row["milliseconds_per_patch"] > 0 for row in here.values())
     # What was written last.
-    size = sum(path.stat().st_size for path in folder.glob("rw_maps/*/*.b2nd"))
+    size = sum(path.stat().st_size for path in folder.glob("rw_maps/*/*/*.b2nd"))
     assert here[store.BOTH]["bytes_per_voxel"] * here[store.BOTH]["mvoxels"] * 1e6 == pytest.approx(size)
 
 

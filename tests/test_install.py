@@ -107,4 +107,4 @@ def test_training_away_from_the_checkout(installed, make_dataset, blobs, nnunet,
     assert f"nnU-Net finds RWTrainer in {installed.parent}" in (tmp_path / "doctor.txt").read_text()
     model = nnunet.results / dataset.name / "RWTrainer_1epochs_1iterations__nnUNetPlans__3d_fullres"
     assert (model / "fold_0" / "checkpoint_final.pth").is_file()
-    assert list((dataset.data_folder() / "rw_maps").glob("interior_distance/*.b2nd"))
+    assert list((dataset.data_folder() / "rw_maps").glob("interior_distance/*/*.b2nd"))

@@ -192,7 +192,8 @@ def test_nnunet_trains_with_its_loss(make_dataset, folder, blobs):
     compound = trainer.loss.loss
     assert compound.term_weights == {"nnunet": 1, "boundary": "rebalance_boundary", "dice": 0.5}
     assert "w = (N / ((K + 1) V))^0.5 per case" in compound.formula()
-    assert trainer.map_layout.kinds == ("signed_distance", "lesion_ids")
+    assert compound.kinds == ("boundary_distance", "lesion_ids")
+    assert trainer.map_layout.kinds == ("interior_distance", "lesion_ids")  # of two classes
 
 
 @pytest.mark.parametrize(

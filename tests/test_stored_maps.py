@@ -6,9 +6,11 @@ import torch
 from spatial_transforms import spatial
 
 from nnunet_rw.layout import MapLayout
-from nnunet_rw.maps.kinds import KINDS, LESION_IDS, compute_distances
+from nnunet_rw.maps.kinds import BOUNDARY_DISTANCE, INTERIOR_DISTANCE, KINDS, LESION_IDS, LabelScheme, compute_distances
 from nnunet_rw.stored_maps import MapPatch, StoredMaps
+from nnunet_rw.transforms import MAP_PATCH, MAPS, SPACING
 
+DISTANCES = (INTERIOR_DISTANCE, BOUNDARY_DISTANCE)
 SPACING_MM = (1.0, 1.5, 2.0)
 SHAPE = (24, 26, 22)
 CONFIGURATIONS = {"3d_fullres": {"spacing": SPACING_MM}, "2d": {"patch_size": (16, 16), "spacing": SPACING_MM[1:]}}
@@ -28,7 +30,7 @@ def make_patch(make_dataset, blobs):
         dataset.write_maps(KINDS, configuration)
         settings = dataset.settings(configuration)
         layout = MapLayout.of(KINDS, settings.scheme)
-        stored = StoredMaps(str(dataset.data_folder(configuration)), layout, settings.spacing_mm)
+        stored = StoredMaps(str(dataset.data_folder(configuration)), layout, settings)
         inside = [slice(max(0, low), min(high, size)) for (low, high), size in zip(box, SHAPE, strict=True)]
         beyond = [(piece.start - low, high - piece.stop) for piece, (low, high) in zip(inside, box, strict=True)]
         loaded = torch.from_numpy(np.pad(labels[tuple(inside)], beyond, constant_values=-1))
@@ -41,11 +43,26 @@ def make_patch(make_dataset, blobs):
 def moved(patch, layout, zoom, angle, late, size=12):
     """Labels and maps of the patch's centre, zoomed and rotated."""
     np.random.seed(4)
-    maps = {"map_patch": patch} if late else {"regression_target": patch.whole()}
+    maps = {MAP_PATCH: patch} if late else {MAPS: patch.whole()}
     sample = {"image": torch.zeros(1, *patch.labels.shape), "segmentation": patch.labels[None].to(torch.int16)}
-    sample = spatial((size,) * patch.labels.ndim, layout, SPACING_MM, zoom, angle)(**sample, **maps)
-    assert "map_patch" not in sample
-    return sample["segmentation"][0], sample["regression_target"]
+    sample[SPACING] = SPACING_MM[-patch.labels.ndim :]
+    sample = spatial((size,) * patch.labels.ndim, layout, zoom, angle)(**sample, **maps)
+    assert MAP_PATCH not in sample
+    return sample["segmentation"][0], sample[MAPS]
+
+
+def test_distances_continued_outward_by_hand():
+    # 5 mm beyond a voxel of the background, of class 1 and of class 2. Channels: interior distance, boundaries of the
+    # background, of class 1, and of class 2, which has none in this image. Across a channel's boundary from the
+    # background only the way to the image counts.
+    layout = MapLayout.of(DISTANCES, LabelScheme.classes(3))
+    at_border = torch.tensor([[3.0, 2, 1], [3, 2, 4], [3, 2, 1], [0, 0, 0]])
+    found = layout.continued_outward(at_border, at_border, torch.full((3,), 5.0), torch.tensor([0, 1, 2]))
+    assert found.tolist() == [[8, 5, 5], [8, 5, 5], [8, 5, 6], [0, 0, 0]]
+    # Of regions, 2 within 1.
+    layout = MapLayout.of(DISTANCES, LabelScheme(((1, 2), (2,)), regions=True))
+    found = layout.continued_outward(at_border[:2], at_border[:2], torch.full((3,), 5.0), torch.tensor([-1, 1, 2]))
+    assert found.tolist() == [[8, 5, 5], [8, 7, 5]]
 
 
 @pytest.mark.parametrize("number", [0, 1], ids=["within", "beyond"])
@@ -91,20 +108,18 @@ def test_beyond_the_image_distances_grow(make_patch, zoom):
     margin = 40
     whole = np.pad(labels, margin)
     part = (slice(None), *(slice(low + margin, high + margin) for low, high in box))
-    truth = np.concatenate([compute_distances(kind, whole, layout.scheme, SPACING_MM) for kind in KINDS[:2]])[part]
+    truth = np.concatenate([compute_distances(kind, whole, layout.scheme, SPACING_MM) for kind in DISTANCES])[part]
     ids = patch.whole()[layout.num_distances :]
     patch.whole = lambda: torch.cat([torch.from_numpy(truth), ids])
     _, true = moved(patch, layout, zoom, 0.5, late=False)
-    sign = torch.ones(layout.num_distances, 1, 1, 1)
-    sign[1] = -1  # the background's own distance is negative in it
     outside = (transformed < 0).expand_as(maps[: layout.num_distances])
-    distances, true_distances = sign * maps[: layout.num_distances], sign * true[: layout.num_distances]
+    distances, true_distances = maps[: layout.num_distances], true[: layout.num_distances]
     assert 0 < outside.float().mean() < 0.9
     assert torch.all(distances[outside] > 0)
     # Interpolated across a boundary, the true unsigned distance is too long by up to half of the largest voxel edge.
     assert torch.all((distances - true_distances)[outside] > -0.5 * max(SPACING_MM) / zoom)
     # As close to what the continued map gives as that is to the truth.
-    error, earlier = ((values[: layout.num_distances] * sign - true_distances)[outside] for values in (maps, expected))
+    error, earlier = ((values[: layout.num_distances] - true_distances)[outside] for values in (maps, expected))
     assert error.abs().mean() < 1.2 * earlier.abs().mean()
     # Every lesion voxel still has an id.
     lesion = (transformed > 0) & (maps[layout.num_distances :] == 0).all(0)

@@ -5,6 +5,7 @@ import inspect
 import json
 import math
 import os
+import pickle
 import pkgutil
 import subprocess
 import sys
@@ -58,7 +59,8 @@ def training_log(fold_folder):
 
 
 def map_files(data_folder):
-    return sorted(str(path.relative_to(data_folder / "rw_maps")) for path in data_folder.glob("rw_maps/*/*.b2nd"))
+    """Kind and case of every map; all are of the same settings."""
+    return sorted(f"{path.parents[1].name}/{path.stem}" for path in data_folder.glob("rw_maps/*/*/*.b2nd"))
 
 
 @pytest.fixture
@@ -93,7 +95,7 @@ def trained_model(trained, monkeypatch):
 def test_training_writes_maps_trains_and_validates(trained, trained_model):
     data_folder = trained.preprocessed / HIPPOCAMPUS / "nnUNetPlans_3d_fullres"
     cases = ["004", "007", "011", "014", "015", "017"]
-    assert map_files(data_folder) == [f"interior_distance/hippocampus_{case}.b2nd" for case in cases]
+    assert map_files(data_folder) == [f"interior_distance/hippocampus_{case}" for case in cases]
     fold = trained_model / "fold_1"
     validation = json.loads((trained.preprocessed / HIPPOCAMPUS / "splits_final.json").read_text())[1]["val"]
     assert (fold / "progress.png").is_file()
@@ -288,7 +290,8 @@ class MapsOfThePatch(RWTrainer):
     train(name, configuration)
     fold = model_folder(nnunet, name, configuration) / "fold_0"
     check_trained(fold, ("nnunet", "boundary", "dice"))
-    assert "Maps: signed_distance, lesion_ids (patch)" in training_log(fold)
+    # Of two classes and of regions the distance to the boundary is the interior distance.
+    assert "Maps: interior_distance, lesion_ids (patch)" in training_log(fold)
     assert not (dataset.data_folder(configuration) / "rw_maps").exists()
 
 
@@ -305,7 +308,59 @@ class ByLesion(RWTrainer):
     train("ByLesion_1epochs_2iterations")
     check_trained(model_folder(nnunet, "ByLesion_1epochs_2iterations") / "fold_0", ("nnunet", "active_contour", "rrw"))
     kinds = {"stored": [INTERIOR_DISTANCE, LESION_IDS], "patch": [LESION_IDS]}[maps]
-    assert map_files(small_dataset.data_folder()) == [f"{kind}/{case}.b2nd" for kind in kinds for case in "abc"]
+    assert map_files(small_dataset.data_folder()) == [f"{kind}/{case}" for kind in kinds for case in "abc"]
+
+
+@pytest.mark.parametrize("maps", ["stored", "patch"])
+def test_a_users_trainer_that_draws_cases_by_their_lesions(nnunet, make_dataset, blobs, user_trainers, maps):
+    user_trainers(f"""
+class CasesByLesion(RWTrainer):
+    map_source = "{maps}"
+    cases_by = "lesion"
+""")
+    # a has two lesions, empty none, b one; c is for validation.
+    cases = {case: np.zeros((20, 22, 24), np.int16) for case in ("a", "empty", "b", "c")}
+    cases["a"][4, 4, [4, 9]] = cases["b"][9:12, 4, 4] = cases["c"][4, 4, 4] = 1
+    dataset = make_dataset(cases)
+    trainer = make_trainer("CasesByLesion_1epochs_1iterations")
+    trainer.initialize()
+    training, validation = trainer.get_dataloaders()
+    assert training.data_loader.indices == ["a", "b", "empty"]
+    np.testing.assert_allclose(training.data_loader.sampling_probabilities, [2 / 3, 1 / 3, 0])
+    assert validation.data_loader.sampling_probabilities == [1.0]
+    result = trainer.train_step(next(training))
+    assert math.isfinite(result["loss"])
+    kinds = {"stored": [INTERIOR_DISTANCE, LESION_IDS], "patch": [LESION_IDS]}[maps]
+    assert map_files(dataset.data_folder()) == [f"{kind}/{case}" for kind in kinds for case in ("a", "b", "c", "empty")]
+
+
+@pytest.mark.parametrize("maps", ["stored", "patch"])
+def test_where_plans_do_not_resample_the_loss_gets_the_spacing_of_every_sample(
+    nnunet, make_dataset, blobs, user_trainers, maps
+):
+    user_trainers(f"""
+class OwnSpacing(RWTrainer):
+    loss_terms = (Term("nnunet"), Term("boundary"), Term("hausdorff_dt"), Term("hausdorff_cv"), Term("cc_dice_ce"))
+    map_source = "{maps}"
+""")
+    own = {"a": [3.0, 1.0, 0.5], "b": [1.0, 2.0, 4.0], "c": [0.5, 0.5, 2.0]}
+    cases = {case: blobs((20, 22, 24), seed, share=0.2) for seed, case in enumerate(own)}
+    dataset = make_dataset(cases, configurations={"3d_fullres": {"resampling_fn_seg": "no_resampling_hack"}})
+    for case, spacing in own.items():
+        path = dataset.data_folder() / f"{case}.pkl"
+        path.write_bytes(pickle.dumps(pickle.loads(path.read_bytes()) | {"spacing": spacing}))
+    trainer = make_trainer("OwnSpacing_1epochs_1iterations")
+    trainer.initialize()
+    training, _ = trainer.get_dataloaders()
+    seen = []
+    trainer.loss.loss.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[3]))
+    for step in range(1, 4):
+        batch = next(training)
+        rows = [own[case] for case in batch["keys"]]
+        assert batch["spacing_mm"].tolist() == rows
+        assert math.isfinite(trainer.train_step(batch)["loss"])
+        assert len(seen) == step  # the second scale has no weight
+        assert seen[-1].tolist() == rows
 
 
 @pytest.mark.slow
@@ -382,10 +437,10 @@ def test_a_continued_training_goes_on_with_its_schedules_and_curves(nnunet, smal
 
     second.train_step = remember
     second.run_training()
-    # 0.01 in epoch 0 and 0.01 more in each.
+    # From 0.01 in the first of four epochs to 0.99 in the last.
     assert weights == [
-        (2, {"nnunet": pytest.approx(0.97), "boundary": pytest.approx(0.03)}),
-        (3, {"nnunet": pytest.approx(0.96), "boundary": pytest.approx(0.04)}),
+        (2, {"nnunet": pytest.approx(0.01 + 0.98 / 3), "boundary": pytest.approx(0.01 + 0.98 * 2 / 3)}),
+        (3, {"nnunet": pytest.approx(0.01), "boundary": pytest.approx(0.99)}),
     ]
     logged = curves(model_folder(nnunet, name) / "fold_0")
     assert {key: len(values) for key, values in logged.items()} == dict.fromkeys(logged, 4)
@@ -447,6 +502,7 @@ def test_an_unknown_trainer_is_nnunets_to_report(small_dataset):
     [
         ('map_source = "disk"', "Expected map_source to be one of .*'stored', 'patch'.*but got 'disk'"),
         ('oversample_by = "case"', "Expected oversample_by to be one of .*'voxel', 'lesion'.*but got 'case'"),
+        ('cases_by = "voxel"', "Expected cases_by to be one of .*'case', 'lesion'.*but got 'voxel'"),
         ('loss_terms = (Term("dise"),)', "Unknown loss 'dise'"),
     ],
 )
@@ -472,7 +528,7 @@ def test_nnunets_own_trainer_trains_beside_the_maps_and_sees_the_same_cases(
     trainer.initialize()
     before = [sorted(part.identifiers) for part in trainer.get_tr_and_val_datasets()]
     small_dataset.write_maps([INTERIOR_DISTANCE, LESION_IDS])
-    assert map_path(small_dataset.data_folder(), LESION_IDS, "a").is_file()
+    assert map_path(small_dataset.data_folder(), LESION_IDS, "a", small_dataset.settings()).is_file()
     after = [sorted(part.identifiers) for part in trainer.get_tr_and_val_datasets()]
     assert before == after == [["a", "b"], ["c"]]
     train(own)
@@ -504,13 +560,13 @@ def test_a_loss_without_maps_leaves_nnunets_loaders_and_writes_nothing(small_dat
 def test_a_segmentation_that_changed_gets_new_maps(nnunet, small_dataset, no_figures):
     trainer = make_trainer()
     trainer.run_training()
-    folder = small_dataset.data_folder()
-    old = {case: map_path(folder, INTERIOR_DISTANCE, case).read_bytes() for case in "abc"}
+    folder, settings = small_dataset.data_folder(), small_dataset.settings()
+    old = {case: map_path(folder, INTERIOR_DISTANCE, case, settings).read_bytes() for case in "abc"}
     (folder / "a_seg.b2nd").write_bytes((folder / "b_seg.b2nd").read_bytes())
     trainer = make_trainer()
     trainer.initialize()
     trainer.get_dataloaders()
-    new = {case: map_path(folder, INTERIOR_DISTANCE, case).read_bytes() for case in "abc"}
+    new = {case: map_path(folder, INTERIOR_DISTANCE, case, settings).read_bytes() for case in "abc"}
     assert [case for case in "abc" if old[case] != new[case]] == ["a"]
 
 
@@ -566,7 +622,7 @@ def test_two_processes_train_one_network_with_batches_of_unequal_size(nnunet, ma
     for term in ("train_terms/dice", "train_terms/ce", "val_terms/dice", "train_losses"):
         assert len(ranks[0]["curves"][term]) == 1
         assert ranks[0]["curves"][term] == pytest.approx(ranks[1]["curves"][term])
-    assert map_files(dataset.data_folder()) == [f"lesion_ids/{case}.b2nd" for case in "abc"]
+    assert map_files(dataset.data_folder()) == [f"lesion_ids/{case}" for case in "abc"]
     assert ["Writing maps" in output for output in outputs] == [True, False]
     assert training_log(model_folder(nnunet, name) / "fold_0").count("Writing maps") == 1
 

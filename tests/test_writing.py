@@ -18,6 +18,7 @@ from stored_cases import (
     assert_whole,
     blobs,
     expected_map,
+    file_name,
     files_of,
     let_go,
     make_folder,
@@ -29,7 +30,7 @@ from stored_cases import (
 )
 
 from nnunet_rw import store
-from nnunet_rw.maps.kinds import INTERIOR_DISTANCE, KINDS, LESION_IDS, SIGNED_DISTANCE, LabelScheme
+from nnunet_rw.maps.kinds import BOUNDARY_DISTANCE, INTERIOR_DISTANCE, KINDS, LESION_IDS, LabelScheme
 from nnunet_rw.store import is_current, map_path, missing_maps, open_map, write_case
 from nnunet_rw.writing import ensure_maps, list_cases
 
@@ -50,7 +51,7 @@ class TestWhatIsWritten:
         assert "3 cases" in messages[0]
         assert_whole(folder, 3)
         before = files_of(folder)
-        assert sorted(before) == sorted(f"{kind}/case_{number}.b2nd" for kind in KINDS for number in range(3))
+        assert sorted(before) == sorted(file_name(kind, f"case_{number}") for kind in KINDS for number in range(3))
         assert ensure_maps(folder, KINDS, SETTINGS, log=messages.append) == 0
         assert files_of(folder) == before
         assert len(messages) == 1
@@ -59,9 +60,9 @@ class TestWhatIsWritten:
         assert ensure_maps(folder, [], SETTINGS) == 0
         assert not (folder / "rw_maps").exists()
         assert ensure_maps(folder, [LESION_IDS], SETTINGS, cases=["case_2"]) == 1
-        assert list(files_of(folder)) == ["lesion_ids/case_2.b2nd"]
+        assert list(files_of(folder)) == [file_name(LESION_IDS, "case_2")]
         assert missing_maps(folder, ["case_1", "case_2"], [LESION_IDS, INTERIOR_DISTANCE], SETTINGS) == {
-            "case_1": [LESION_IDS, INTERIOR_DISTANCE],
+            "case_1": [INTERIOR_DISTANCE, LESION_IDS],
             "case_2": [INTERIOR_DISTANCE],
         }
 
@@ -80,51 +81,85 @@ class TestWhatIsWritten:
         assert not is_current(folder, LESION_IDS, "case_1", SETTINGS)
         assert ensure_maps(folder, KINDS, SETTINGS) == 1
         for kind in KINDS:
-            np.testing.assert_array_equal(open_map(folder, kind, "case_1")[0][:], expected_map(kind, blobs(50)))
+            array = open_map(folder, kind, "case_1", SETTINGS)
+            np.testing.assert_array_equal(array[:], expected_map(kind, blobs(50)))
         changed = {name for name, stamp in files_of(folder).items() if before[name] != stamp}
-        assert changed == {f"{kind}/case_1.b2nd" for kind in KINDS}
+        assert changed == {file_name(kind, "case_1") for kind in KINDS}
 
     @pytest.mark.parametrize(
         ("changed", "kinds"),
         [
-            ({"spacing_mm": (0.7, 1.3, 2.6)}, [INTERIOR_DISTANCE, SIGNED_DISTANCE]),  # a lesion is one at any spacing
-            ({"per_slice": True}, [INTERIOR_DISTANCE, SIGNED_DISTANCE]),
+            ({"spacing_mm": (0.7, 1.3, 2.6)}, [INTERIOR_DISTANCE, BOUNDARY_DISTANCE]),  # a lesion is one at any spacing
+            ({"per_slice": True}, [INTERIOR_DISTANCE, BOUNDARY_DISTANCE]),
             ({"scheme": LabelScheme.classes(4)}, list(KINDS)),
-            ({"scheme": LabelScheme.classes(3, ignore_label=2)}, list(KINDS)),
-            ({"scheme": LabelScheme(((1,), (2,)), regions=True)}, list(KINDS)),
+            ({"scheme": LabelScheme.classes(3, ignore_label=3)}, list(KINDS)),
+            ({"scheme": LabelScheme(((1,), (2,)), regions=True)}, [INTERIOR_DISTANCE, LESION_IDS]),
         ],
     )
-    def test_changed_settings(self, folder, changed, kinds):
+    def test_other_settings_have_files_of_their_own(self, folder, changed, kinds):
         ensure_maps(folder, KINDS, SETTINGS)
-        settings = replace(SETTINGS, **changed)
+        before, settings = files_of(folder), replace(SETTINGS, **changed)
         assert missing_maps(folder, ["case_0"], KINDS, settings) == {"case_0": kinds}
         assert ensure_maps(folder, KINDS, settings) == 3
-        array, _ = open_map(folder, INTERIOR_DISTANCE, "case_0")
-        np.testing.assert_array_equal(array[:], expected_map(INTERIOR_DISTANCE, blobs(0), settings))
-        assert ensure_maps(folder, KINDS, settings) == 0
+        for kind in settings.stored_kinds(KINDS):
+            array = open_map(folder, kind, "case_0", settings)
+            np.testing.assert_array_equal(array[:], expected_map(kind, blobs(0), settings))
+        # Side by side: nothing was written anew, and neither has anything to write.
+        after = files_of(folder)
+        assert set(after) - set(before) == {
+            file_name(kind, f"case_{number}", settings) for kind in kinds for number in range(3)
+        }
+        assert {name: after[name] for name in before} == before
+        assert_whole(folder, 3)
+        for both in (settings, SETTINGS):
+            assert ensure_maps(folder, KINDS, both) == 0
+        assert files_of(folder) == after
+
+    def test_what_maps_do_not_depend_on_changes_no_folder(self):
+        for kind in KINDS:
+            assert replace(SETTINGS, patch_size=(32, 32, 16)).folder_name(kind) == SETTINGS.folder_name(kind)
+        assert replace(SETTINGS, spacing_mm=(1, 1, 1)).folder_name(LESION_IDS) == SETTINGS.folder_name(LESION_IDS)
 
     def test_changed_version(self, folder, monkeypatch):
         ensure_maps(folder, KINDS, SETTINGS)
+        before = files_of(folder)
         monkeypatch.setattr(store, "FORMAT_VERSION", store.FORMAT_VERSION + 1)
         assert ensure_maps(folder, KINDS, SETTINGS) == 3
+        after = files_of(folder)
+        assert len(after) == 2 * len(before)
+        assert {name: after[name] for name in before} == before
+        assert_whole(folder, 3)
+
+    @pytest.mark.parametrize(
+        "scheme", [LabelScheme.classes(2), LabelScheme.classes(2, ignore_label=2), LabelScheme(((1, 2), (2,)), True)]
+    )
+    def test_the_boundary_of_two_classes_or_of_regions_is_the_interior_distance(self, folder, scheme):
+        settings = replace(SETTINGS, scheme=scheme)
+        if scheme.highest_label < 2:
+            for number in range(3):
+                save(folder, f"case_{number}", np.minimum(blobs(number), 1))
+        assert missing_maps(folder, ["case_0"], [BOUNDARY_DISTANCE], settings) == {"case_0": [INTERIOR_DISTANCE]}
+        assert ensure_maps(folder, [BOUNDARY_DISTANCE], settings) == 3
+        assert list(files_of(folder)) == [file_name(INTERIOR_DISTANCE, f"case_{n}", settings) for n in range(3)]
+        assert ensure_maps(folder, [INTERIOR_DISTANCE, BOUNDARY_DISTANCE], settings) == 0
 
     @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.999])
     def test_truncated_file(self, folder, share):
         ensure_maps(folder, KINDS, SETTINGS)
-        path = map_path(folder, LESION_IDS, "case_1")
+        path = map_path(folder, LESION_IDS, "case_1", SETTINGS)
         path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
         with pytest.raises(ValueError, match=rf"case_1.b2nd is damaged\. {ADVICE}"):
-            open_map(folder, LESION_IDS, "case_1")
+            open_map(folder, LESION_IDS, "case_1", SETTINGS)
         assert ensure_maps(folder, KINDS, SETTINGS) == 1
         assert_whole(folder, 3)
 
     @pytest.mark.parametrize("content", [bytes(4000), b"not a map at all" * 200])
     def test_file_of_something_else(self, folder, content):
-        path = map_path(folder, LESION_IDS, "case_1")
+        path = map_path(folder, LESION_IDS, "case_1", SETTINGS)
         path.parent.mkdir(parents=True)
         path.write_bytes(content)
         with pytest.raises(ValueError, match="is damaged"):
-            open_map(folder, LESION_IDS, "case_1")
+            open_map(folder, LESION_IDS, "case_1", SETTINGS)
         assert ensure_maps(folder, [LESION_IDS], SETTINGS) == 3
 
     def test_numpy_format_of_nnunet(self, tmp_path):
@@ -132,7 +167,8 @@ class TestWhatIsWritten:
         nnUNetDatasetNumpy.save_case(image, blobs(5)[None], {}, str(tmp_path / "case_5"))
         assert ensure_maps(tmp_path, KINDS, SETTINGS) == 1
         for kind in KINDS:
-            np.testing.assert_array_equal(open_map(tmp_path, kind, "case_5")[0][:], expected_map(kind, blobs(5)))
+            array = open_map(tmp_path, kind, "case_5", SETTINGS)
+            np.testing.assert_array_equal(array[:], expected_map(kind, blobs(5)))
         assert ensure_maps(tmp_path, KINDS, SETTINGS) == 0
 
     def test_worker_processes(self, tmp_path):

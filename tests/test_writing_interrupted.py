@@ -8,6 +8,7 @@ import subprocess
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from stored_cases import (
     assert_whole,
     blobs,
     failing,
+    file_name,
     files_of,
     let_go,
     make_folder,
@@ -30,7 +32,7 @@ from stored_cases import (
 )
 
 from nnunet_rw import parallel
-from nnunet_rw.maps.kinds import INTERIOR_DISTANCE, KINDS, LESION_IDS, SIGNED_DISTANCE
+from nnunet_rw.maps.kinds import BOUNDARY_DISTANCE, INTERIOR_DISTANCE, KINDS, LESION_IDS, LabelScheme
 from nnunet_rw.store import map_path, remove_leftovers, write_case
 from nnunet_rw.writing import ensure_maps
 
@@ -68,7 +70,7 @@ class TestDisk:
             save(folder, case, np.zeros(SHAPE, np.int8))
         writer = start_writer(
             folder,
-            [SIGNED_DISTANCE],
+            [BOUNDARY_DISTANCE],
             preparation="""
             import resource, signal
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -76,9 +78,9 @@ class TestDisk:
             """,
         )
         assert "No space for maps in" in outcome_of(writer)
-        assert list(files_of(folder)) == ["signed_distance/case_0.b2nd", "signed_distance/case_1.b2nd"]
-        assert ensure_maps(folder, [SIGNED_DISTANCE], SETTINGS) == 1  # those are whole
-        assert map_path(folder, SIGNED_DISTANCE, "case_2").stat().st_size > 8000
+        assert list(files_of(folder)) == [file_name(BOUNDARY_DISTANCE, f"case_{number}") for number in (0, 1)]
+        assert ensure_maps(folder, [BOUNDARY_DISTANCE], SETTINGS) == 1  # those are whole
+        assert map_path(folder, BOUNDARY_DISTANCE, "case_2", SETTINGS).stat().st_size > 8000
 
     def test_read_only_folder_with_all_maps(self, folder, read_only):
         ensure_maps(folder, KINDS, SETTINGS)
@@ -161,7 +163,7 @@ class TestProcesses:
         assert writer.returncode == -signal.SIGKILL
         assert len(temporary_files(folder)) == 1
         before = {name: stamp for name, stamp in files_of(folder).items() if name.endswith(".b2nd")}
-        assert sorted(before) == ["lesion_ids/case_0.b2nd", "lesion_ids/case_1.b2nd"]
+        assert sorted(before) == [file_name(LESION_IDS, f"case_{number}") for number in (0, 1)]
         assert_whole(folder, 2, [LESION_IDS])
 
         assert ensure_maps(folder, [LESION_IDS], SETTINGS) == 4
@@ -243,7 +245,16 @@ class TestLeftovers:
 
     def test_files_of_others_are_left_alone(self, folder):
         ensure_maps(folder, [LESION_IDS], SETTINGS)
-        stranger = folder / "rw_maps" / LESION_IDS / ".something.tmp"
-        stranger.touch()
+        strangers = [map_path(folder, LESION_IDS, "case_0", SETTINGS).with_name(".something.tmp")]
+        strangers.append(folder / "rw_maps" / LESION_IDS / ".something.tmp")
+        for stranger in strangers:
+            stranger.touch()
         assert ensure_maps(folder, [LESION_IDS], SETTINGS, overwrite=True) == 3
-        assert stranger.exists()
+        assert all(stranger.exists() for stranger in strangers)
+
+    def test_under_other_settings_are_removed_too(self, folder, dead_pid):
+        self.leave(folder, "case_0", dead_pid)
+        assert len(temporary_files(folder)) == 1
+        settings = replace(SETTINGS, scheme=LabelScheme.classes(4))
+        assert ensure_maps(folder, [LESION_IDS], settings) == 3
+        assert not temporary_files(folder)

@@ -34,7 +34,7 @@ def needed_maps(specification: Specification) -> list[str]:
             continue
         if trainer.map_source == "stored":
             kinds.update(map_kinds(trainer))
-        if trainer.oversample_by == "lesion":
+        if "lesion" in (trainer.oversample_by, trainer.cases_by):
             kinds.add(LESION_IDS)
     return [kind for kind in KINDS if kind in kinds]
 

@@ -62,7 +62,9 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
     command.add_argument("-d", metavar="DATASET", required=True, help="id or name")
     add_plans(command)
     command.add_argument("-o", metavar="NAME", default="nnUNetPlansSmall", help="default: %(default)s")
-    command.add_argument("--max-patch", type=positive, default=48, metavar="VOXELS", help="per axis; default: %(default)s")
+    command.add_argument(
+        "--max-patch", type=positive, default=48, metavar="VOXELS", help="along each axis; default: %(default)s"
+    )
     command.add_argument("--batch-size", type=positive, default=2, metavar="N", help="default: %(default)s")
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 
 import torch
 from torch import nn
 
+from nnunet_rw.losses.distance_transform import Spacing
 from nnunet_rw.losses.inputs import LossInputs
 
 
@@ -40,7 +40,7 @@ class SegmentationLoss(nn.Module, ABC):
         logits: torch.Tensor,
         target: torch.Tensor,
         maps: dict[str, torch.Tensor] | None = None,
-        spacing: Sequence[float] | None = None,
+        spacing: Spacing | None = None,
     ) -> torch.Tensor:
         """Scalar loss; parameters as of `LossInputs`."""
         return self.compute(LossInputs(logits, target, maps, spacing, self.regions, self.ignore_label))

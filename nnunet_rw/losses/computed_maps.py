@@ -8,9 +8,8 @@ import numpy as np
 import torch
 
 from nnunet_rw.layout import lesion_table_tensor
-from nnunet_rw.losses.distance_transform import target_distances
-from nnunet_rw.maps.distance import boundary_maps, interior_distance
-from nnunet_rw.maps.kinds import INTERIOR_DISTANCE, SIGNED_DISTANCE, lesion_ids_of_masks, region_distances
+from nnunet_rw.losses.distance_transform import spacing_rows, target_distances
+from nnunet_rw.maps.kinds import LabelScheme, boundary_distance, compute_distances, lesion_ids_of_masks
 
 if TYPE_CHECKING:
     from nnunet_rw.losses.inputs import LossInputs
@@ -22,15 +21,14 @@ def computed_distances(kind: str, inputs: LossInputs) -> torch.Tensor:
         target = inputs.onehot > 0
         return target_distances(kind, target, inputs.mask, inputs.regions, inputs.spacing).to(inputs.dtype)
     maps = []
-    for sample, ignore in _samples(inputs):
+    for (sample, ignore), spacing in zip(
+        _samples(inputs), spacing_rows(inputs.raw_target, inputs.spacing), strict=True
+    ):
         if inputs.regions:
-            maps.append(region_distances(kind, list(sample), inputs.spacing, ignore))
-        elif kind == INTERIOR_DISTANCE:
-            maps.append(interior_distance(sample[0], inputs.spacing, inputs.ignore_label)[None])
-        elif kind == SIGNED_DISTANCE:
-            maps.append(boundary_maps(sample[0], inputs.num_heads, inputs.spacing, ignore_label=inputs.ignore_label))
+            maps.append(np.stack([boundary_distance(region, spacing, ignore) for region in sample]))
         else:
-            raise ValueError(f"Unknown kind of map: {kind}.")
+            scheme = LabelScheme.classes(inputs.num_heads, inputs.ignore_label)
+            maps.append(compute_distances(kind, sample[0], scheme, spacing))
     return torch.from_numpy(np.stack(maps)).to(inputs.device, inputs.dtype)
 
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from nnunet_rw.losses.base import SegmentationLoss
 from nnunet_rw.losses.compound import CompoundLoss
+from nnunet_rw.losses.distance_transform import Spacing
 from nnunet_rw.losses.inputs import LossInputs, resample_maps
 
 
@@ -35,7 +36,7 @@ class MappedLoss(nn.Module):
     loss : CompoundLoss
     scale_weights : sequence of float, optional
         One per deep-supervision output; a scale of weight 0 is not computed. Without it there is one output.
-    spacing_mm : sequence of float, optional
+    spacing_mm : sequence of float, or (B, axes) tensor, optional
         Of the first output, for distances that a loss takes itself. The other outputs' voxels are larger.
     """
 
@@ -43,7 +44,7 @@ class MappedLoss(nn.Module):
         self,
         loss: CompoundLoss,
         scale_weights: Sequence[float] | None = None,
-        spacing_mm: Sequence[float] | None = None,
+        spacing_mm: Spacing | None = None,
     ):
         super().__init__()
         self.loss = loss
@@ -77,12 +78,8 @@ class MappedLoss(nn.Module):
         return total
 
     def _complete(self, logits: torch.Tensor, target: torch.Tensor) -> dict[str, torch.Tensor]:
-        if all(kind in self.maps for kind in self.loss.kinds):
-            return self.maps
         inputs = LossInputs(logits, target, self.maps, self.spacing_mm, self.loss.regions, self.loss.ignore_label)
-        for kind in self.loss.kinds:
-            inputs.map(kind)
-        return inputs.maps
+        return inputs.complete(self.loss.kinds)
 
     def pop_term_means(self) -> dict[str, float]:
         """Mean of every term, before its weight, over the calls since the last time."""
@@ -90,11 +87,13 @@ class MappedLoss(nn.Module):
         self._history.clear()
         return means
 
-    def _spacing(self, full: torch.Tensor, logits: torch.Tensor) -> tuple[float, ...] | None:
+    def _spacing(self, full: torch.Tensor, logits: torch.Tensor) -> Spacing | None:
         if self.spacing_mm is None:
             return None
-        sizes = zip(self.spacing_mm, full.shape[2:], logits.shape[2:], strict=True)
-        return tuple(step * size / coarse for step, size, coarse in sizes)
+        factors = [size / coarse for size, coarse in zip(full.shape[2:], logits.shape[2:], strict=True)]
+        if isinstance(self.spacing_mm, torch.Tensor):
+            return self.spacing_mm * torch.tensor(factors)
+        return tuple(step * factor for step, factor in zip(self.spacing_mm, factors, strict=True))
 
     def _remember(self, terms: dict[str, torch.Tensor]) -> None:
         # Kept on the device: reading a value here would make every step wait for the GPU.

@@ -8,7 +8,7 @@ import torch
 
 from nnunet_rw.losses.inputs import LossInputs
 from nnunet_rw.losses.weighting import ReweightedLoss
-from nnunet_rw.maps.kinds import SIGNED_DISTANCE
+from nnunet_rw.maps.kinds import BOUNDARY_DISTANCE
 
 
 class FuzzyRoughLoss(ReweightedLoss):
@@ -27,7 +27,7 @@ class FuzzyRoughLoss(ReweightedLoss):
         Default False.
     """
 
-    kinds = (SIGNED_DISTANCE,)
+    kinds = (BOUNDARY_DISTANCE,)
 
     def __init__(self, alpha: float = 1.0, include_background: bool = False, **options: Any):
         super().__init__(include_background=include_background, **options)

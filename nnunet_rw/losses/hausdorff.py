@@ -8,9 +8,10 @@ from typing import Any
 import torch
 
 from nnunet_rw.losses.convolution import BallMean, cross_mean
+from nnunet_rw.losses.distance_transform import mean_spacing
 from nnunet_rw.losses.inputs import LossInputs, without_single_slices
 from nnunet_rw.losses.weighting import ReweightedLoss
-from nnunet_rw.maps.kinds import SIGNED_DISTANCE
+from nnunet_rw.maps.kinds import BOUNDARY_DISTANCE
 
 
 class HausdorffDTLoss(ReweightedLoss):
@@ -32,7 +33,7 @@ class HausdorffDTLoss(ReweightedLoss):
         Default False.
     """
 
-    kinds = (SIGNED_DISTANCE,)
+    kinds = (BOUNDARY_DISTANCE,)
 
     def __init__(
         self,
@@ -113,7 +114,8 @@ class HausdorffConvolutionLoss(ReweightedLoss):
     so a false voxel counts if it lies deep in the true background or in the prediction, a missed one if it lies deep
     in the true lesion or in what is predicted background. The paper leaves f open ("soft thresholding"): here
     f(x) = max(0, 2 x - 1), the threshold of its erosion loss. Balls are averaged over the labelled part of the image,
-    whose border so is no boundary; they are taken by FFT, at one price for every radius.
+    whose border so is no boundary; they are taken by FFT, at one price for every radius. Where samples differ in
+    spacing (plans that do not resample) the balls are those of the mean spacing.
 
     Parameters
     ----------
@@ -141,7 +143,7 @@ class HausdorffConvolutionLoss(ReweightedLoss):
         error = (p - y) ** 2
         false, missed = error * p, error * y
         known = torch.ones_like(p[:, :1]) if inputs.mask is None else inputs.mask.to(p.dtype)
-        balls = BallMean(known, inputs.spacing, max(self.radii))
+        balls = BallMean(known, mean_spacing(inputs.spacing), max(self.radii))
         p_spectrum, y_spectrum = balls.spectrum(p), balls.spectrum(y)
         total = torch.zeros_like(p)
         for radius in self.radii:

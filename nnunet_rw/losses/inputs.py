@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from functools import cached_property
 
 import torch
 from torch.nn.functional import interpolate, log_softmax, logsigmoid
 
 from nnunet_rw.losses.computed_maps import computed_distances, computed_lesions, counted_table
-from nnunet_rw.losses.distance_transform import distance_to
-from nnunet_rw.maps.kinds import INTERIOR_DISTANCE, LESION_IDS, SIGNED_DISTANCE
+from nnunet_rw.losses.distance_transform import Spacing, distance_to
+from nnunet_rw.maps.kinds import BOUNDARY_DISTANCE, INTERIOR_DISTANCE, LESION_IDS
 
 LESION_TABLE = "lesion_table"
 
@@ -26,8 +26,10 @@ class LossInputs:
         With ``regions`` and ``ignore_label`` the last channel marks unlabelled voxels, as nnU-Net has it.
     maps : dict, optional
         By kind (B, M, X, Y[, Z]), and "lesion_table" (B, 2, K + 1). What is absent is computed from the target.
-    spacing : sequence of float, optional
-        mm per axis, for maps and distances that are computed here; without it the unit is the voxel.
+        Distances may have a sign: it is ignored, since the target says which side a voxel is on.
+    spacing : sequence of float, or (B, axes) tensor, optional
+        mm per axis, of all samples or of each, for maps and distances that are computed here; without it the unit is
+        the voxel.
     regions : bool
         Heads are overlapping regions (sigmoid) instead of exclusive classes (softmax).
     ignore_label : int, optional
@@ -44,7 +46,7 @@ class LossInputs:
         logits: torch.Tensor,
         target: torch.Tensor,
         maps: dict[str, torch.Tensor] | None = None,
-        spacing: Sequence[float] | None = None,
+        spacing: Spacing | None = None,
         regions: bool = False,
         ignore_label: int | None = None,
     ):
@@ -154,7 +156,7 @@ class LossInputs:
         values = self.maps[kind]
         batch, heads, *spatial = self.raw_logits.shape
         # One interior distance or id serves all exclusive classes.
-        channels = {SIGNED_DISTANCE: (heads,), INTERIOR_DISTANCE: (1, heads), LESION_IDS: (1, heads - 1)}[kind]
+        channels = {BOUNDARY_DISTANCE: (heads,), INTERIOR_DISTANCE: (1, heads), LESION_IDS: (1, heads - 1)}[kind]
         allowed = [(batch, number, *spatial) for number in ((heads,) if self.regions else channels)]
         if tuple(values.shape) not in allowed:
             raise ValueError(
@@ -162,19 +164,31 @@ class LossInputs:
             )
         return values
 
+    def complete(self, kinds: Iterable[str]) -> dict[str, torch.Tensor]:
+        """The maps, with those that losses of these kinds need."""
+        for kind in kinds:
+            self.map(self._served_by(kind))
+        return self.maps
+
+    def _served_by(self, kind: str) -> str:
+        """Interior distances are those to the boundary where a head has but one boundary with all else."""
+        alike = self.regions or self.num_heads == 2
+        return INTERIOR_DISTANCE if kind == BOUNDARY_DISTANCE and alike and kind not in self.maps else kind
+
     @cached_property
     def boundary_distance(self) -> torch.Tensor:
-        """(B, C, ...) distance to the boundary of every head's target.
+        """(B, C, ...) distance to the boundary of every head's target, at least 0.
 
-        0 where it is absent, or where it fills the patch and the map knows no boundary beyond it.
+        0 in unlabelled voxels, and everywhere where a head has no boundary: it is absent, or fills the volume.
         """
-        distance = self.map(SIGNED_DISTANCE).to(self.dtype)
-        # A class without a boundary has one value in all labelled voxels, sign included.
-        lowest = highest = distance
-        if self.mask is not None:
-            lowest, highest = distance.masked_fill(~self.mask, torch.inf), distance.masked_fill(~self.mask, -torch.inf)
-        bounded = lowest.flatten(2).amin(2) < highest.flatten(2).amax(2)
-        return distance.abs() * _per_channel(bounded, distance)
+        distance = self.map(self._served_by(BOUNDARY_DISTANCE)).to(self.dtype).abs()
+        distance = distance.expand(-1, self.num_heads, *distance.shape[2:])
+        return distance if self.mask is None else distance * self.mask
+
+    @cached_property
+    def signed_distance(self) -> torch.Tensor:
+        """(B, C, ...) `boundary_distance`, negative where the target has the head."""
+        return torch.where(self.onehot > 0, -self.boundary_distance, self.boundary_distance)
 
     def predicted_boundary_distance(self, most_probable: bool = False) -> torch.Tensor:
         """(B, C, ...) distance to the boundary of every head's prediction, without gradient.

@@ -8,7 +8,7 @@ import torch
 
 from nnunet_rw.losses.inputs import LossInputs, without_single_slices
 from nnunet_rw.losses.weighting import ReweightedLoss
-from nnunet_rw.maps.kinds import INTERIOR_DISTANCE, SIGNED_DISTANCE
+from nnunet_rw.maps.kinds import BOUNDARY_DISTANCE, INTERIOR_DISTANCE
 
 
 def rectified_maps(interior_distance: torch.Tensor, onehot: torch.Tensor) -> torch.Tensor:
@@ -22,11 +22,12 @@ def rectified_maps(interior_distance: torch.Tensor, onehot: torch.Tensor) -> tor
     Returns
     -------
     (B, C, ...) in [-1, 1]
-        The maximum is that of the class within the patch and sample. An absent class is +1 everywhere.
+        The maximum is that of the class within the patch and sample. An absent class is +1 everywhere; one that fills
+        the volume has no boundary, D is 0, and it is -1 everywhere.
     """
     inside = interior_distance.to(onehot.dtype) * onehot
     highest = inside.flatten(2).amax(2).view(*inside.shape[:2], *(1,) * (inside.ndim - 2))
-    return torch.where(onehot > 0, -inside / highest.clamp_min(torch.finfo(inside.dtype).tiny), 1.0)
+    return torch.where(onehot > 0, -_share(inside, highest), 1.0)
 
 
 def relative_depth(inputs: LossInputs) -> torch.Tensor:
@@ -38,17 +39,22 @@ def relative_depth(inputs: LossInputs) -> torch.Tensor:
     depth = torch.zeros_like(distance)
     for head in range(inputs.num_heads):
         inside = torch.where(inputs.truth(head)[:, None], distance, 0)
-        highest = inside.flatten(1).amax(1).clamp_min(torch.finfo(inside.dtype).tiny)
-        depth.addcdiv_(inside, highest.view(-1, 1, *spatial))
+        highest = inside.flatten(1).amax(1).view(-1, 1, *spatial)
+        depth += torch.where(inputs.truth(head)[:, None], _share(inside, highest), 0)
     return depth
+
+
+def _share(inside: torch.Tensor, highest: torch.Tensor) -> torch.Tensor:
+    """D / max D; 1 where there is no boundary, so that both are 0."""
+    return torch.where(highest > 0, inside / highest.clamp_min(torch.finfo(inside.dtype).tiny), 1.0)
 
 
 class RectifiedRegionWiseLoss(ReweightedLoss):
     """Mean of p z with rectified region-wise maps z (Valverde & Tohka, Pattern Recognition 2022, arXiv 2108.01405).
 
     Values in [-1, 1]: about -mean(D / max D) / C for a perfect prediction. The gradient is bounded, at most
-    p (1 - p) (1 + D / max D) per voxel, and small: alone the loss is to be trained with an optimiser that takes steps of
-    the same length whatever the gradient's, such as its authors' Adam (docs/region_wise.md).
+    p (1 - p) (1 + D / max D) per voxel, and small: alone the loss needs an optimiser whose steps do not shrink with the
+    gradient, such as its authors' Adam (docs/region_wise.md).
 
     Parameters
     ----------
@@ -90,14 +96,14 @@ class BoundaryLoss(ReweightedLoss):
         Default False, as in the paper.
     """
 
-    kinds = (SIGNED_DISTANCE,)
+    kinds = (BOUNDARY_DISTANCE,)
 
     def __init__(self, inside_offset: float = 0.0, include_background: bool = False, **options: Any):
         super().__init__(include_background=include_background, **options)
         self.inside_offset = inside_offset
 
     def compute(self, inputs: LossInputs) -> torch.Tensor:
-        maps = inputs.map(SIGNED_DISTANCE)
+        maps = inputs.signed_distance
         if self.inside_offset:
             maps = torch.where(maps < 0, maps + self.inside_offset, maps)
         return self.mean(inputs, self.chosen(inputs.probabilities * maps))
@@ -159,14 +165,14 @@ class GeneralizedSurfaceLoss(ReweightedLoss):
         Default False.
     """
 
-    kinds = (SIGNED_DISTANCE,)
+    kinds = (BOUNDARY_DISTANCE,)
 
     def __init__(self, include_background: bool = False, **options: Any):
         super().__init__(include_background=include_background, **options)
 
     def compute(self, inputs: LossInputs) -> torch.Tensor:
         # By the largest distance, so that squares of far voxels neither overflow nor hide near ones.
-        distance = self.chosen(inputs.map(SIGNED_DISTANCE).to(inputs.dtype)).abs()
+        distance = self.chosen(inputs.boundary_distance)
         scale = distance.flatten(2).amax(2).clamp_min(1e-8)
         squared = (distance / scale.view(*scale.shape, *(1,) * (distance.ndim - 2))) ** 2
         for weights in (self.weights(inputs), inputs.mask):

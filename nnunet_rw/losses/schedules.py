@@ -40,7 +40,7 @@ def rising(epoch: int, num_epochs: int) -> float:
 
 
 def ramp_up(epoch: int, num_epochs: int) -> float:
-    """From 0 to 1 over the first fifth of the training: for a term whose gradient is large before anything is learned."""
+    """From 0 to 1 over the first fifth of the training, for a term whose gradient is large at the start."""
     return min(1.0, 5 * epoch / num_epochs)
 
 

@@ -52,14 +52,15 @@ def _kernel(  # type: ignore[no-untyped-def]
     best = tl.full((BLOCK_POSITIONS, BLOCK_LINES), float("inf"), tl.float32)
     best_id = tl.zeros((BLOCK_POSITIONS, BLOCK_LINES), tl.int64)
     for source in range(0, size):
-        value = tl.load(lines + source * number + line, mask=inside, other=float("inf"))
+        # 64-bit: a batch of large patches has more than 2^31 voxels times channels.
+        row = tl.cast(source, tl.int64) * number
+        value = tl.load(lines + row + line, mask=inside, other=float("inf"))
         offset = (position - source).to(tl.float32) * step
         candidate = value[None, :] + (offset * offset)[:, None]
         if WITH_IDS:
-            source_id = tl.load(ids + source * number + line, mask=inside, other=0)
+            source_id = tl.load(ids + row + line, mask=inside, other=0)
             best_id = tl.where(candidate < best, source_id[None, :], best_id)
         best = tl.minimum(best, candidate)
-    # 64-bit: a batch of large patches has more than 2^31 voxels times channels.
     target = position.to(tl.int64)[:, None] * number + line[None, :]
     written = (position < size)[:, None] & inside[None, :]
     tl.store(minimum + target, best, mask=written)

@@ -101,15 +101,16 @@ def boundary_maps(
     Returns
     -------
     float32 array (num_classes, X, Y[, Z])
-        A class without a voxel has a map of zeros: its boundary does not exist, so it says nothing. (A code that
-        leaves the previous class's distances there punishes the wrong class.)
+        A class without a voxel, or without one outside of it, has a map of zeros: its boundary does not exist, so it
+        has no say. (A code that leaves the previous class's distances there punishes the wrong class.)
     """
     labels = as_labels(labels)
     ignore = None if ignore_label is None else labels == ignore_label
     maps = np.zeros((num_classes, *labels.shape), np.float32)
     for label in range(num_classes):
         mask = labels == label
-        if not mask.any():
+        known = mask if ignore is None else mask[~ignore]
+        if not known.any() or known.all():
             continue
         maps[label] = signed_distance(mask, spacing, ignore)
         if inside_offset:

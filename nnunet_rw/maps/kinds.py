@@ -1,21 +1,24 @@
-"""The kinds of map that are stored and carried, and how each is computed from a label volume."""
+"""The kinds of map that are stored and carried: what each has in its channels, how it is computed and sampled.
+
+Distances have no sign where they are stored and carried. A signed distance jumps from -1 to +1 between two voxels, so
+it cannot be interpolated; its sign is that of the target, which nnU-Net augments anyway.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 
 from nnunet_rw.maps._checks import as_labels, as_spacing
 from nnunet_rw.maps.components import as_connectivity
 from nnunet_rw.maps.distance import interior_distance, signed_distance
-from nnunet_rw.maps.lesions import LesionsInBox, expand_in_box, find_lesions
+from nnunet_rw.maps.lesions import LesionsInBox, expand_in_box, find_lesions, with_locations
 
-INTERIOR_DISTANCE = "interior_distance"
-SIGNED_DISTANCE = "signed_distance"
-LESION_IDS = "lesion_ids"
-KINDS = (INTERIOR_DISTANCE, SIGNED_DISTANCE, LESION_IDS)
+# Of each lesion so many voxels are kept in its table, for patches to be drawn around.
+MAX_LOCATIONS = 64
 
 
 @dataclass(frozen=True)
@@ -49,13 +52,10 @@ class LabelScheme:
     def highest_label(self) -> int:
         return max([label for group in self.foreground for label in group] + [self.ignore_label or 0])
 
-    def num_channels(self, kind: str) -> int:
-        """Number of channels of a map: classes exclude each other, so one interior distance serves them all."""
-        if kind == LESION_IDS:
-            return len(self.foreground)
-        if kind == INTERIOR_DISTANCE and not self.regions:
-            return 1
-        return self.num_heads
+    @property
+    def all_foreground(self) -> tuple[int, ...]:
+        """The labels that are foreground of any kind."""
+        return tuple(sorted({label for group in self.foreground for label in group}))
 
     def masks(self, labels: np.ndarray) -> list[np.ndarray]:
         """One boolean mask per foreground class or region."""
@@ -66,10 +66,6 @@ class LabelScheme:
         for group in self.foreground:
             yield _is_one_of(labels, group)
 
-    def head_mask(self, labels: np.ndarray, head: int) -> np.ndarray:
-        """The boolean mask of one of the network's heads: the first is the background, unless heads are regions."""
-        return _is_one_of(labels, (self.foreground if self.regions else ((0,), *self.foreground))[head])
-
     def num_labelled(self, labels: np.ndarray) -> int:
         """Number of voxels without the ignore label."""
         return labels.size if self.ignore_label is None else int(np.count_nonzero(labels != self.ignore_label))
@@ -77,6 +73,94 @@ class LabelScheme:
 
 def _is_one_of(labels: np.ndarray, group: tuple[int, ...]) -> np.ndarray:
     return labels == group[0] if len(group) == 1 else np.isin(labels, group)
+
+
+@dataclass(frozen=True)
+class MapKind:
+    """A kind of map.
+
+    Attributes
+    ----------
+    name : str
+        Also of its folder.
+    sampling : "linear" or "nearest"
+        How values are interpolated. Linear ones are distances in mm: they are divided by the zoom, and go on growing
+        beyond the image. The others are lesion ids, which beyond the image are those of its border.
+    groups : function
+        From a `LabelScheme` to the labels that each channel is about: its map says where they begin. The number of
+        groups is that of the channels.
+    compute : function, optional
+        From labels, one group, scheme and spacing to a channel; of distances.
+    """
+
+    name: str
+    sampling: Literal["linear", "nearest"]
+    groups: Callable[[LabelScheme], tuple[tuple[int, ...], ...]]
+    compute: Callable[[np.ndarray, tuple[int, ...], LabelScheme, tuple[float, ...]], np.ndarray] | None = None
+
+    def num_channels(self, scheme: LabelScheme) -> int:
+        return len(self.groups(scheme))
+
+
+def _interior_channel(
+    labels: np.ndarray, group: tuple[int, ...], scheme: LabelScheme, spacing: tuple[float, ...]
+) -> np.ndarray:
+    if scheme.regions:
+        return _boundary_channel(labels, group, scheme, spacing)
+    known = labels if scheme.ignore_label is None else labels[labels != scheme.ignore_label]
+    if known.size == 0 or known.min() == known.max():
+        return np.zeros(labels.shape, np.float32)
+    return interior_distance(labels, spacing, scheme.ignore_label)
+
+
+def _boundary_channel(
+    labels: np.ndarray, group: tuple[int, ...], scheme: LabelScheme, spacing: tuple[float, ...]
+) -> np.ndarray:
+    ignore = None if scheme.ignore_label is None else labels == scheme.ignore_label
+    return boundary_distance(_is_one_of(labels, group), spacing, ignore)
+
+
+INTERIOR_DISTANCE, BOUNDARY_DISTANCE, LESION_IDS = "interior_distance", "boundary_distance", "lesion_ids"
+
+KINDS: dict[str, MapKind] = {
+    kind.name: kind
+    for kind in (
+        # Classes exclude each other, so one channel serves them all.
+        MapKind(
+            INTERIOR_DISTANCE,
+            "linear",
+            lambda scheme: scheme.foreground if scheme.regions else (scheme.all_foreground,),
+            _interior_channel,
+        ),
+        MapKind(
+            BOUNDARY_DISTANCE,
+            "linear",
+            lambda scheme: scheme.foreground if scheme.regions else (scheme.all_foreground, *scheme.foreground),
+            _boundary_channel,
+        ),
+        MapKind(LESION_IDS, "nearest", lambda scheme: scheme.foreground),
+    )
+}
+
+
+def stored_kinds(kinds: Iterable[str], scheme: LabelScheme) -> tuple[str, ...]:
+    """The kinds that are stored and carried for losses that need these, in the order of `KINDS`.
+
+    Of a class and the background, and of a region and what is around it, the distance to the boundary is the interior
+    distance of either side.
+
+    Raises
+    ------
+    ValueError
+        Unknown kind.
+    """
+    kinds = list(kinds)
+    unknown = sorted(set(kinds) - set(KINDS))
+    if unknown:
+        raise ValueError(f"Unknown kind of map: {', '.join(unknown)}. Known: {', '.join(KINDS)}.")
+    alike = scheme.regions or scheme.num_heads == 2
+    needed = {INTERIOR_DISTANCE if kind == BOUNDARY_DISTANCE and alike else kind for kind in kinds}
+    return tuple(kind for kind in KINDS if kind in needed)
 
 
 @dataclass(frozen=True)
@@ -90,16 +174,40 @@ class LesionTable:
     boxes : int64 array (K, 3, 2)
         First voxel and one past the last, per axis.
     num_voxels : int
-        Of the whole case; unlabelled ones do not count.
+        Of the whole case; ignored ones do not count.
+    locations : int64 array (N, 3)
+        Voxels of the lesions, at most `MAX_LOCATIONS` of each, spread evenly over its voxels in array order.
+    starts : int64 array (K + 1,)
+        Those of lesion ``index`` are ``locations[starts[index] : starts[index + 1]]``.
     """
 
     channels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     voxels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 3, 2), np.int64))
     num_voxels: int = 0
+    locations: np.ndarray = field(default_factory=lambda: np.zeros((0, 3), np.int64))
+    starts: np.ndarray = field(default_factory=lambda: np.zeros(1, np.int64))
 
     def __len__(self) -> int:
         return len(self.voxels)
+
+
+def boundary_distance(
+    mask: np.ndarray, spacing: Sequence[float] | None = None, ignore: np.ndarray | None = None
+) -> np.ndarray:
+    """Distance to the mask's boundary without a sign: `nnunet_rw.maps.distance.signed_distance`, absolute.
+
+    Returns
+    -------
+    float32 array of the shape of ``mask``
+        0 everywhere where the mask has no voxel, or has all that are labelled: there is no boundary, and a map that is
+        0 has no say in a loss.
+    """
+    known = mask if ignore is None else mask[~ignore]
+    if not known.any() or known.all():
+        return np.zeros(mask.shape, np.float32)
+    distance = signed_distance(mask, spacing, ignore)
+    return np.abs(distance, out=distance)
 
 
 def compute_distances(
@@ -109,7 +217,7 @@ def compute_distances(
 
     Parameters
     ----------
-    kind : "interior_distance" or "signed_distance"
+    kind : "interior_distance" or "boundary_distance"
     labels : integer array (X, Y[, Z])
     scheme : LabelScheme
     spacing : sequence of float
@@ -120,6 +228,7 @@ def compute_distances(
     Returns
     -------
     float32 array (channels, X, Y[, Z])
+        Above 0 but in ignored voxels, and where there is no boundary: 0 everywhere.
     """
     return np.stack(list(distance_channels(kind, labels, scheme, spacing, per_slice)))
 
@@ -130,48 +239,14 @@ def distance_channels(
     """As `compute_distances`, one channel after the other: of a hundred classes, memory holds one."""
     labels = as_labels(labels)
     spacing = as_spacing(spacing, labels.ndim)
-    for channel in range(scheme.num_channels(kind)):
+    compute = KINDS[kind].compute
+    if compute is None:
+        raise ValueError(f"Expected a kind of distance, but got {kind!r}.")
+    for group in KINDS[kind].groups(scheme):
         if per_slice:
-            yield np.stack([_distance_channel(kind, piece, scheme, spacing[1:], channel) for piece in labels])
+            yield np.stack([compute(piece, group, scheme, spacing[1:]) for piece in labels])
         else:
-            yield _distance_channel(kind, labels, scheme, spacing, channel)
-
-
-def _distance_channel(
-    kind: str, labels: np.ndarray, scheme: LabelScheme, spacing: tuple[float, ...], channel: int
-) -> np.ndarray:
-    if kind == INTERIOR_DISTANCE and not scheme.regions:
-        return interior_distance(labels, spacing, scheme.ignore_label)
-    ignore = None if scheme.ignore_label is None else labels == scheme.ignore_label
-    return _distance_of_mask(kind, scheme.head_mask(labels, channel), spacing, ignore)
-
-
-def region_distances(
-    kind: str, masks: Sequence[np.ndarray], spacing: Sequence[float] | None, ignore: np.ndarray | None = None
-) -> np.ndarray:
-    """A distance map of overlapping regions; parameters as in `compute_distances`.
-
-    Parameters
-    ----------
-    masks : sequence of R boolean arrays (X, Y[, Z])
-    ignore : boolean array (X, Y[, Z]), optional
-        Unlabelled voxels.
-
-    Returns
-    -------
-    float32 array (R, X, Y[, Z])
-    """
-    return np.stack([_distance_of_mask(kind, mask, spacing, ignore) for mask in masks])
-
-
-def _distance_of_mask(
-    kind: str, mask: np.ndarray, spacing: Sequence[float] | None, ignore: np.ndarray | None
-) -> np.ndarray:
-    if kind == SIGNED_DISTANCE and not mask.any():
-        # As in `boundary_maps`: what has no voxel has no boundary and says nothing.
-        return np.zeros(mask.shape, np.float32)
-    distance = signed_distance(mask, spacing, ignore)
-    return distance if kind == SIGNED_DISTANCE else np.abs(distance, out=distance)
+            yield compute(labels, group, scheme, spacing)
 
 
 def compute_lesion_ids(labels: np.ndarray, scheme: LabelScheme) -> tuple[np.ndarray, LesionTable]:
@@ -200,11 +275,17 @@ def lesion_ids_of_masks(masks: Sequence[np.ndarray], num_voxels: int) -> tuple[n
     return ids, table
 
 
-def lesion_channels(masks: Iterable[np.ndarray]) -> Iterator[LesionsInBox]:
-    """The channels of `lesion_ids_of_masks` one after the other, each in its own lesions' box; 0 outside of it."""
+def lesion_channels(masks: Iterable[np.ndarray], max_locations: int = 0) -> Iterator[LesionsInBox]:
+    """The channels of `lesion_ids_of_masks` one after the other, each in its own lesions' box; 0 outside of it.
+
+    With ``max_locations`` each comes with so many voxels of every lesion, see `LesionTable`.
+    """
     offset = 0
     for mask in masks:
-        found = expand_in_box(find_lesions(mask.view(np.uint8), as_connectivity(26, mask.ndim)), mask.shape)
+        found = find_lesions(mask.view(np.uint8), as_connectivity(26, mask.ndim))
+        if max_locations:
+            found = with_locations(found, max_locations)
+        found = expand_in_box(found, mask.shape)
         ids = found.ids.astype(np.uint32, copy=False)
         np.add(ids, offset, out=ids, where=ids > 0, casting="unsafe")
         offset += len(found.voxels)
@@ -218,4 +299,6 @@ def list_lesions(found: Sequence[LesionsInBox], num_voxels: int) -> LesionTable:
         voxels=np.concatenate([lesions.voxels for lesions in found]),
         boxes=np.concatenate([lesions.boxes for lesions in found]),
         num_voxels=num_voxels,
+        locations=np.concatenate([lesions.locations for lesions in found]),
+        starts=np.append(0, np.cumsum(np.concatenate([lesions.num_locations for lesions in found]))),
     )

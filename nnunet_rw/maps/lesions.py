@@ -77,6 +77,10 @@ class LesionsInBox:
     ids : unsigned integer array of the box's shape
     labels, voxels, boxes
         As in `LesionComponents`; ``boxes`` count from the volume's first voxel.
+    locations : int64 array (N, ndim)
+        Some voxels of every lesion, lesion by lesion, see `with_locations`; none unless asked for.
+    num_locations : int64 array (K,)
+        How many of them are each lesion's.
     """
 
     box: tuple[slice, ...]
@@ -84,6 +88,8 @@ class LesionsInBox:
     labels: np.ndarray
     voxels: np.ndarray
     boxes: np.ndarray
+    locations: np.ndarray
+    num_locations: np.ndarray
 
 
 def find_lesions(labels: np.ndarray, connectivity: int, ignore_label: int | None = None) -> LesionsInBox:
@@ -99,7 +105,8 @@ def find_lesions(labels: np.ndarray, connectivity: int, ignore_label: int | None
     box, cropped, ids = _ids_in_box(labels, connectivity, ignore_label)
     if ids.size == 0:
         nothing = np.zeros(0, np.int64)
-        return LesionsInBox(box, ids, nothing, nothing, np.zeros((0, labels.ndim, 2), np.int64))
+        no_voxels = np.zeros((0, labels.ndim), np.int64)
+        return LesionsInBox(box, ids, nothing, nothing, np.zeros((0, labels.ndim, 2), np.int64), no_voxels, nothing)
     inside = ids > 0
     voxels = np.bincount(ids[inside])
     lesion_labels = np.zeros(len(voxels), np.int64)
@@ -111,7 +118,23 @@ def find_lesions(labels: np.ndarray, connectivity: int, ignore_label: int | None
         ],
         np.int64,
     )
-    return LesionsInBox(box, ids, lesion_labels[1:], voxels[1:], boxes)
+    no_voxels, none_of_each = np.zeros((0, labels.ndim), np.int64), np.zeros(len(boxes), np.int64)
+    return LesionsInBox(box, ids, lesion_labels[1:], voxels[1:], boxes, no_voxels, none_of_each)
+
+
+def with_locations(found: LesionsInBox, limit: int) -> LesionsInBox:
+    """With at most ``limit`` voxels of every lesion, spread evenly over its voxels in array order."""
+    flat = np.flatnonzero(found.ids)
+    by_lesion = flat[np.argsort(found.ids.ravel()[flat], kind="stable")]
+    kept = np.minimum(found.voxels, limit)
+    lesion = np.repeat(np.arange(len(kept)), kept)
+    number = np.arange(len(lesion)) - np.repeat(np.cumsum(kept) - kept, kept)
+    # The middles of as many equal stretches of the lesion's voxels.
+    within = ((number + 0.5) * found.voxels[lesion] / kept[lesion]).astype(np.int64)
+    chosen = by_lesion[(np.cumsum(found.voxels) - found.voxels)[lesion] + within]
+    positions = np.stack(np.unravel_index(chosen, found.ids.shape), axis=1) if found.ids.size else found.locations
+    first = np.array([axis.start for axis in found.box])
+    return replace(found, locations=positions + first, num_locations=kept)
 
 
 def _ids_in_box(

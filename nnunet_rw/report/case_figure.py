@@ -15,7 +15,15 @@ import SimpleITK as sitk
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 
 from nnunet_rw.maps import lesion_volume_map, rectified_region_wise_maps
-from nnunet_rw.maps.kinds import KINDS, LESION_IDS, SIGNED_DISTANCE, LabelScheme, compute_distances, compute_lesion_ids
+from nnunet_rw.maps.kinds import (
+    BOUNDARY_DISTANCE,
+    INTERIOR_DISTANCE,
+    KINDS,
+    LESION_IDS,
+    LabelScheme,
+    compute_distances,
+    compute_lesion_ids,
+)
 from nnunet_rw.preprocessed import Preprocessed
 from nnunet_rw.store import open_map
 from nnunet_rw.writing import list_cases
@@ -58,27 +66,36 @@ def load_case_volumes(preprocessed: Preprocessed, case: str | None = None) -> Ca
     folder, settings = str(preprocessed.data_folder), preprocessed.settings
     data, segmentation, _, _ = infer_dataset_class(folder)(folder, [case]).load_case(case)
     labels = np.asarray(segmentation[:])[0]
-    maps: dict[str, np.ndarray] = {}
-    for kind in KINDS:
+    spacing_mm, scheme = settings.spacing_of(folder, case), settings.scheme
+    stored: dict[str, np.ndarray] = {}
+    for kind in settings.stored_kinds(KINDS):
         try:
-            array = np.asarray(open_map(folder, kind, case)[0][:])
+            stored[kind] = np.asarray(open_map(folder, kind, case, settings)[:])
         except (FileNotFoundError, ValueError):
             if kind == LESION_IDS:
-                array = compute_lesion_ids(labels, settings.scheme)[0]
+                stored[kind] = compute_lesion_ids(labels, scheme)[0]
             else:
-                array = compute_distances(kind, labels, settings.scheme, settings.spacing_mm, settings.per_slice)
+                stored[kind] = compute_distances(kind, labels, scheme, spacing_mm, settings.per_slice)
+    # As a loss sees it: with the sign of the labels. No loss uses the background's by default.
+    distances = stored.get(BOUNDARY_DISTANCE, stored[INTERIOR_DISTANCE])[-len(scheme.foreground) :]
+    signed = [
+        np.where(mask, -distance, distance) for mask, distance in zip(scheme.masks(labels), distances, strict=True)
+    ]
+    shown = {
+        INTERIOR_DISTANCE: stored[INTERIOR_DISTANCE],
+        "signed_distance": np.stack(signed),
+        LESION_IDS: stored[LESION_IDS],
+    }
+    maps: dict[str, np.ndarray] = {}
+    for kind, array in shown.items():
         names = [kind] if len(array) == 1 else [f"{kind}_{channel}" for channel in range(len(array))]
         maps.update(zip(names, array, strict=True))
-    foreground = np.where(labels == settings.scheme.ignore_label, 0, labels)
-    maps["lesion_volume_mm3"] = lesion_volume_map(foreground, settings.spacing_mm)
-    if not settings.scheme.regions and not settings.per_slice:
-        for channel, values in enumerate(
-            rectified_region_wise_maps(
-                labels, settings.scheme.num_heads, settings.spacing_mm, settings.scheme.ignore_label
-            )
-        ):
-            maps[f"rectified_region_wise_{channel}"] = values
-    return CaseVolumes(case, np.asarray(data[:])[0], labels, maps, settings.spacing_mm, settings.scheme)
+    foreground = np.where(labels == scheme.ignore_label, 0, labels)
+    maps["lesion_volume_mm3"] = lesion_volume_map(foreground, spacing_mm)
+    if not scheme.regions and not settings.per_slice:
+        rectified = rectified_region_wise_maps(labels, scheme.num_heads, spacing_mm, scheme.ignore_label)
+        maps |= {f"rectified_region_wise_{channel}": values for channel, values in enumerate(rectified)}
+    return CaseVolumes(case, np.asarray(data[:])[0], labels, maps, spacing_mm, scheme)
 
 
 def slice_with_most_lesions(volumes: CaseVolumes) -> int:
@@ -116,10 +133,7 @@ def draw_case(volumes: CaseVolumes, path: str | Path, index: int | None = None) 
     index = slice_with_most_lesions(volumes) if index is None else index
     if not 0 <= index < len(volumes.labels):
         raise ValueError(f"Expected a slice from 0 to {len(volumes.labels) - 1}, but got {index}.")
-    # No loss uses the background's signed distance by default.
-    hidden = () if volumes.scheme.regions else (f"{SIGNED_DISTANCE}_0",)
-    maps = {name: values for name, values in volumes.maps.items() if name not in hidden}
-    panels = {"image": volumes.image, "labels": np.maximum(volumes.labels, 0), **maps}
+    panels = {"image": volumes.image, "labels": np.maximum(volumes.labels, 0), **volumes.maps}
     columns = min(4, len(panels))
     rows = -(-len(panels) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(3.2 * columns, 3.3 * rows), squeeze=False)

@@ -11,7 +11,7 @@ from nnunet_rw.benchmark.splits import ensure_splits
 from nnunet_rw.benchmark.tasks import Task
 from nnunet_rw.benchmark.trainers import find_trainers, needed_maps
 from nnunet_rw.benchmark.workspace import Workspace
-from nnunet_rw.maps.kinds import INTERIOR_DISTANCE, LESION_IDS
+from nnunet_rw.maps.kinds import BOUNDARY_DISTANCE, INTERIOR_DISTANCE, LESION_IDS
 from nnunet_rw.preprocessed import open_preprocessed
 
 DATASET = "Dataset004_Hippocampus"
@@ -61,12 +61,28 @@ def test_plans_that_nobody_can_make(hippocampus, tmp_path):
         prepare(Workspace(tmp_path / "out"), specification(plans="Mine"), TASK, 1)
 
 
+def test_trainers_that_draw_by_lesion_need_lesion_maps(hippocampus, user_trainers):
+    user_trainers("""
+class PatchesByLesion(RWTrainer):
+    oversample_by = "lesion"
+class CasesByLesion(RWTrainer):
+    map_source = "patch"
+    cases_by = "lesion"
+class Boundary(RWTrainer):
+    loss_terms = (Term("boundary"),)
+""")
+    assert needed_maps(specification(trainers=["PatchesByLesion"])) == [INTERIOR_DISTANCE, LESION_IDS]
+    assert needed_maps(specification(trainers=["CasesByLesion"])) == [LESION_IDS]
+    # What a loss needs; what is stored for it depends on the dataset's labels.
+    assert needed_maps(specification(trainers=["Boundary"])) == [BOUNDARY_DISTANCE]
+
+
 def test_maps_of_all_trainers_are_written(hippocampus, tmp_path, capsys):
     assert needed_maps(specification(trainers=["nnUNetTrainer"])) == []
     assert needed_maps(specification(trainers=["RWTrainer", "RWTrainer_IWDiceCE"])) == [INTERIOR_DISTANCE, LESION_IDS]
     prepare(Workspace(tmp_path / "out"), specification(), TASK, 1)
     maps = open_preprocessed(DATASET, "3d_fullres", "tiny").data_folder / "rw_maps"
-    assert len(list((maps / INTERIOR_DISTANCE).glob("*.b2nd"))) == 6
+    assert len(list((maps / INTERIOR_DISTANCE).glob("*/*.b2nd"))) == 6
     assert not (maps / LESION_IDS).exists()
     assert f"{DATASET}: 6 cases, 5 folds, maps of 6 cases written" in capsys.readouterr().out
 

@@ -46,10 +46,13 @@ def dataset(make_dataset, blobs):
 
 @pytest.fixture
 def maps_of():
-    """Function that returns a folder's map files by kind and case, with the time at which they were written."""
+    """Function that returns a folder's map files by kind and case, with the time at which they were written.
+
+    All are of the same settings.
+    """
 
     def read(data_folder):
-        files = Path(data_folder, FOLDER_NAME).glob("*/*.b2nd")
-        return {f"{path.parent.name}/{path.stem}": path.stat().st_mtime_ns for path in files}
+        files = Path(data_folder, FOLDER_NAME).glob("*/*/*.b2nd")
+        return {f"{path.parents[1].name}/{path.stem}": path.stat().st_mtime_ns for path in files}
 
     return read

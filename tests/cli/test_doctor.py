@@ -15,7 +15,7 @@ import torch
 from nnunet_rw import catalogue, compatibility, doctor
 from nnunet_rw.cli import main
 from nnunet_rw.maps.kinds import INTERIOR_DISTANCE, LESION_IDS
-from nnunet_rw.store import FOLDER_NAME
+from nnunet_rw.store import map_path
 
 TRAINERS = Path(__file__).resolve().parents[2] / "trainers"
 
@@ -119,7 +119,7 @@ def test_doctor_finds_incomplete_maps_and_its_advice_completes_them(dataset, fin
     assert code == 0
     assert "interior_distance maps of 900 3d_fullres: 3 of 3 current" in found["ok"]
 
-    (dataset.data_folder() / FOLDER_NAME / LESION_IDS / "case_1.b2nd").unlink()
+    map_path(dataset.data_folder(), LESION_IDS, "case_1", dataset.settings()).unlink()
     code, found = findings("-d", "900", "-p", plans)
     assert code == 1
     (problem,) = found["problem"]

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from nnunet_rw.maps.kinds import INTERIOR_DISTANCE, KINDS, LESION_IDS, SIGNED_DISTANCE
-from nnunet_rw.store import FOLDER_NAME, is_current
+from nnunet_rw.maps.kinds import BOUNDARY_DISTANCE, INTERIOR_DISTANCE, KINDS, LESION_IDS
+from nnunet_rw.store import is_current, map_path
 
 SHAPE, SPACING_MM = (18, 20, 24), (3.0, 1.0, 0.5)
 
@@ -26,10 +26,11 @@ def test_maps_are_written_once(dataset, succeeds, maps_of):
 
 
 def test_maps_overwrite(dataset, succeeds, maps_of):
-    succeeds("maps", "-d", "900", "--kind", SIGNED_DISTANCE)
+    succeeds("maps", "-d", "900", "--kind", BOUNDARY_DISTANCE)
     first = maps_of(dataset.data_folder())
-    assert set(first) == {f"{SIGNED_DISTANCE}/case_{i}" for i in range(3)}
-    assert "maps of 3 cases written" in succeeds("maps", "-d", "900", "--kind", SIGNED_DISTANCE, "--overwrite")
+    # Of two classes it is the interior distance.
+    assert set(first) == {f"{INTERIOR_DISTANCE}/case_{i}" for i in range(3)}
+    assert "maps of 3 cases written" in succeeds("maps", "-d", "900", "--kind", BOUNDARY_DISTANCE, "--overwrite")
     second = maps_of(dataset.data_folder())
     assert all(second[name] > first[name] for name in first)
 
@@ -37,9 +38,9 @@ def test_maps_overwrite(dataset, succeeds, maps_of):
 def test_maps_writes_only_what_is_missing(dataset, succeeds, maps_of):
     succeeds("maps", "-d", "900")
     first = maps_of(dataset.data_folder())
-    damaged = dataset.data_folder() / FOLDER_NAME / LESION_IDS / "case_2.b2nd"
+    damaged = map_path(dataset.data_folder(), LESION_IDS, "case_2", dataset.settings())
     damaged.write_bytes(damaged.read_bytes()[:100])
-    (dataset.data_folder() / FOLDER_NAME / INTERIOR_DISTANCE / "case_0.b2nd").unlink()
+    map_path(dataset.data_folder(), INTERIOR_DISTANCE, "case_0", dataset.settings()).unlink()
     assert "maps of 2 cases written" in succeeds("maps", "-d", "900")
     second = maps_of(dataset.data_folder())
     changed = {name for name in first if first[name] != second[name]}
@@ -48,7 +49,8 @@ def test_maps_writes_only_what_is_missing(dataset, succeeds, maps_of):
 
 def test_maps_of_all_kinds_and_configurations(make_dataset, blobs, succeeds, maps_of):
     configurations = {"2d": {"patch_size": (16, 16), "spacing": (1.0, 0.5)}, "3d_fullres": {"spacing": SPACING_MM}}
-    dataset = make_dataset({"a": blobs(SHAPE), "b": blobs(SHAPE, seed=1)}, configurations=configurations)
+    cases = {case: blobs(SHAPE, seed, num_classes=3) for seed, case in enumerate("ab")}
+    dataset = make_dataset(cases, {"background": 0, "one": 1, "two": 2}, configurations=configurations)
     lines = succeeds("maps", "-d", "900", "--kind", "all").splitlines()
     assert [line for line in lines if "written" in line] == [
         f"{dataset.name} {name}: maps of 2 cases written, all are current" for name in configurations

@@ -1,5 +1,6 @@
 """`nnunet-rw show`: the figure, and the volumes beside it."""
 
+import pickle
 import re
 import struct
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import SimpleITK as sitk
 
 from nnunet_rw.cli import main
+from nnunet_rw.maps import interior_distance, signed_distance
 from nnunet_rw.maps.kinds import INTERIOR_DISTANCE, LESION_IDS
 
 SHAPE, SPACING_MM = (18, 20, 24), (3.0, 1.0, 0.5)  # those of `dataset`
@@ -48,7 +50,7 @@ def test_show_another_case_and_its_volumes(dataset, succeeds, tmp_path):
     assert png_size(path)
     files = {Path(line).name.removeprefix("case_2_").removesuffix(".nii.gz"): Path(line) for line in lines[1:]}
     assert {file.parent for file in files.values()} == {folder}
-    maps = {INTERIOR_DISTANCE, "signed_distance_0", "signed_distance_1", LESION_IDS, "lesion_volume_mm3"}
+    maps = {INTERIOR_DISTANCE, "signed_distance", LESION_IDS, "lesion_volume_mm3"}
     assert set(files) == {"image", "labels", "rectified_region_wise_0", "rectified_region_wise_1", *maps}
     volumes = {name: sitk.ReadImage(str(file)) for name, file in files.items()}
     for volume in volumes.values():
@@ -59,9 +61,41 @@ def test_show_another_case_and_its_volumes(dataset, succeeds, tmp_path):
     np.testing.assert_array_equal(arrays["labels"], dataset.labels["case_2"])
     # A voxel has 3 * 1 * 0.5 mm3.
     assert set(np.unique(arrays["lesion_volume_mm3"] / 1.5 % 1)) == {0}
-    # Outside of the lesions the distance to the next one; stored in half precision, the other computed.
-    outside = arrays["labels"] == 0
-    np.testing.assert_allclose(arrays[INTERIOR_DISTANCE][outside], arrays["signed_distance_1"][outside], rtol=1e-3)
+    # Outside of the lesions the distance to the next one, inside that to the background, there with a sign.
+    sign = np.where(arrays["labels"] == 0, 1, -1)
+    np.testing.assert_array_equal(arrays["signed_distance"], sign * arrays[INTERIOR_DISTANCE])
+    # Stored in half precision.
+    expected = interior_distance(dataset.labels["case_2"], SPACING_MM)
+    np.testing.assert_allclose(arrays[INTERIOR_DISTANCE], expected, rtol=2**-11)
+
+
+def test_show_the_signed_distance_of_every_class(make_dataset, blobs, succeeds, tmp_path):
+    labels = blobs(SHAPE, num_classes=3)
+    classes = {"background": 0, "core": 1, "edge": 2}
+    make_dataset({"a": labels, "b": labels}, labels=classes, configurations={"3d_fullres": {"spacing": SPACING_MM}})
+    lines = succeeds("show", "-d", "900", "-o", tmp_path / "a.png", "--nifti", tmp_path / "volumes").splitlines()
+    files = {Path(line).name.removeprefix("a_"): line for line in lines[1:]}
+    distances = {name: file for name, file in files.items() if "distance" in name}
+    assert list(distances) == [
+        f"{name}.nii.gz" for name in (INTERIOR_DISTANCE, "signed_distance_0", "signed_distance_1")
+    ]
+    for channel, label in enumerate((1, 2)):
+        volume = sitk.GetArrayFromImage(sitk.ReadImage(distances[f"signed_distance_{channel}.nii.gz"]))
+        np.testing.assert_allclose(volume, signed_distance(labels == label, SPACING_MM), rtol=1e-3)
+
+
+def test_show_a_case_of_a_spacing_of_its_own(make_dataset, blobs, succeeds, tmp_path):
+    labels = blobs(SHAPE)
+    configuration = {"spacing": SPACING_MM, "resampling_fn_seg": "no_resampling_hack"}
+    dataset = make_dataset({"a": labels, "b": labels}, configurations={"3d_fullres": configuration})
+    path = dataset.data_folder() / "a.pkl"
+    path.write_bytes(pickle.dumps(pickle.loads(path.read_bytes()) | {"spacing": [1.5, 2.5, 0.75]}))
+    lines = succeeds("show", "-d", "900", "--case", "a", "-o", tmp_path / "a.png", "--nifti", tmp_path / "volumes")
+    (file,) = (line for line in lines.splitlines() if line.endswith("interior_distance.nii.gz"))
+    volume = sitk.ReadImage(file)
+    assert volume.GetSpacing() == (0.75, 2.5, 1.5)
+    expected = interior_distance(labels, (1.5, 2.5, 0.75))
+    np.testing.assert_allclose(sitk.GetArrayFromImage(volume), expected, rtol=1e-3)
 
 
 @pytest.mark.parametrize(

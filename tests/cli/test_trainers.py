@@ -38,8 +38,8 @@ def test_trainers_table_tells_loss_maps_and_paper():
     assert (rows["RWTrainer"].loss, rows["RWTrainer"].maps) == ("nnunet + rrw", "interior_distance")
     assert rows["RWTrainer_IWDiceCE_RRW"].loss.startswith("IW-dice(power=0.5, normalise=True) + IW-ce(power")
     assert rows["RWTrainer_IWDiceCE_RRW"].maps == "interior_distance, lesion_ids"
-    assert rows["RWTrainer_Boundary"].loss == "rebalance_region * nnunet + rebalance_boundary * boundary"
-    assert rows["RWTrainer_Boundary"].maps == "signed_distance"
+    assert rows["RWTrainer_Boundary"].loss == "falling * nnunet + rising * boundary"
+    assert rows["RWTrainer_Boundary"].maps == "boundary_distance"
     assert rows["RWTrainer_ActiveContour"].maps == "none"
     assert rows["RWTrainer_SmallLesions"].loss == f"{rows['RWTrainer_IWDiceCE'].loss}; lesions drawn alike"
     assert all(re.search(r"\b(19|20)\d\d\b", row.paper) and row.summary for row in rows.values())

@@ -27,7 +27,7 @@ class TestCompound:
     def test_needs_the_maps_of_its_terms(self):
         weighted = {"reweight": "inverse_volume"}
         loss = build("compound", terms=[("rrw",), ("dice", 1, weighted), ("ce", 1, weighted), ("boundary",)])
-        assert loss.kinds == ("interior_distance", "lesion_ids", "signed_distance")
+        assert loss.kinds == ("interior_distance", "lesion_ids", "boundary_distance")
 
     def test_terms_may_repeat(self):
         loss = build("compound", terms=[("dice", 0.5), ("dice", 2.0, {"squared": False})])

@@ -34,7 +34,7 @@ def batch():
         "lesion_ids": torch.from_numpy(np.stack([ids for ids, _ in found]).astype(np.float32)),
         "lesion_table": nn.utils.rnn.pad_sequence(tables, batch_first=True).transpose(1, 2),
     }
-    for kind in ("interior_distance", "signed_distance"):
+    for kind in ("interior_distance", "boundary_distance"):
         distances = [compute_distances(kind, sample, scheme, SPACING_MM) for sample in labels]
         maps[kind] = torch.from_numpy(np.stack(distances))
     downsampled = [DownsampleSegForDSTransform(SCALES)(segmentation=torch.from_numpy(s[None])) for s in labels]
@@ -77,8 +77,8 @@ def test_the_lesion_table_is_of_no_scale(batch):
     _, targets, maps = batch
     resampled = resample_maps(maps, targets[2].shape[2:])
     assert resampled["lesion_table"] is maps["lesion_table"]
-    assert resampled["signed_distance"].shape == (2, NUM_CLASSES, *targets[2].shape[2:])
-    assert resample_maps(maps, targets[0].shape[2:])["signed_distance"] is maps["signed_distance"]
+    assert resampled["boundary_distance"].shape == (2, NUM_CLASSES, *targets[2].shape[2:])
+    assert resample_maps(maps, targets[0].shape[2:])["boundary_distance"] is maps["boundary_distance"]
 
 
 def test_three_scales_are_the_weighted_sum_by_hand(batch):
@@ -97,14 +97,16 @@ def test_three_scales_are_the_weighted_sum_by_hand(batch):
 
 
 def test_distances_keep_their_unit_on_every_scale(batch):
-    # Probability 1 of class 1 everywhere: the boundary loss is the mean of its map, about the same on every scale.
+    # Probability 1 of class 1 everywhere: the boundary loss is the mean of its signed map, about the same on every
+    # scale.
     _, targets, maps = batch
     values = []
     for target in targets:
         logits = torch.zeros(2, NUM_CLASSES, *target.shape[2:])
         logits[:, 1] = 50
         values.append(build("boundary")(logits, target, resample_maps(maps, target.shape[2:])).item())
-    assert values[0] == pytest.approx(maps["signed_distance"][:, 1].mean().item() / 2, rel=1e-5)
+    signed = torch.where(targets[0][:, 0] == 1, -1, 1) * maps["boundary_distance"][:, 1]
+    assert values[0] == pytest.approx(signed.mean().item() / 2, rel=1e-5)
     assert values[1:] == pytest.approx([values[0]] * 2, rel=0.3)
 
 
@@ -213,3 +215,45 @@ def test_every_scale_has_the_spacing_of_its_voxels(batch):
     bound.maps = maps
     bound(outputs, targets)
     np.testing.assert_allclose(seen, [(1.5, 0.7, 2.0), (1.5, 1.4, 4.0), (3.0, 2.8, 10.0)])  # 10 voxels become 2
+
+
+def test_every_sample_has_a_spacing_of_its_own_on_every_scale(batch):
+    # Plans that do not resample: the loader hands over one row of mm per sample.
+    outputs, targets, _ = batch
+    rows = torch.tensor([SPACING_MM, (1.0, 2.0, 0.5)])
+    loss = compound()
+    seen = []
+    loss.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[3]))
+    value = MappedLoss(loss, SCALE_WEIGHTS, rows)(outputs, targets)
+    expected = [
+        [(1.5, 0.7, 2.0), (1.0, 2.0, 0.5)],
+        [(1.5, 1.4, 4.0), (1.0, 4.0, 1.0)],
+        [(3.0, 2.8, 10.0), (2.0, 8.0, 2.5)],
+    ]
+    np.testing.assert_allclose(torch.stack(seen), expected, rtol=1e-6)
+    # Its terms are means over samples, each as it is alone.
+    alone = [
+        MappedLoss(compound(), SCALE_WEIGHTS, rows[b].tolist())(
+            [output[[b]] for output in outputs], [target[[b]] for target in targets]
+        )
+        for b in range(2)
+    ]
+    torch.testing.assert_close(value, torch.stack(alone).mean())
+
+
+@pytest.mark.parametrize(("num_classes", "kind"), [(2, "interior_distance"), (3, "boundary_distance")])
+def test_the_boundary_is_carried_as_the_map_that_serves_it(num_classes, kind):
+    # On every scale the maps of the first are used: of two classes one channel.
+    labels = np.stack([references.random_blobs((6, 12, 10), num_classes, seed) for seed in (1, 2)])
+    scheme = LabelScheme.classes(num_classes)
+    distances = [compute_distances(kind, sample, scheme, SPACING_MM) for sample in labels]
+    target = torch.from_numpy(labels[:, None].astype(np.int64))
+    targets = [target, target[..., ::2, ::2]]
+    outputs = [torch.randn((2, num_classes, *scale.shape[2:])) for scale in targets]
+    loss = MappedLoss(build("compound", terms=[("boundary",)]), (0.7, 0.3), SPACING_MM)
+    computed = loss(outputs, targets)
+    loss.maps = {kind: torch.from_numpy(np.stack(distances))}
+    seen = []
+    loss.loss.register_forward_pre_hook(lambda module, arguments: seen.append(list(arguments[2])))
+    torch.testing.assert_close(loss(outputs, targets), computed)
+    assert seen == [[kind], [kind]]

@@ -12,7 +12,14 @@ import torch
 from loss_problems import SPACING_MM
 
 from nnunet_rw.losses import distance_transform
-from nnunet_rw.losses.distance_transform import distance_to, min_plus_by_broadcast, nearest_id, squared_distance
+from nnunet_rw.losses.distance_transform import (
+    distance_to,
+    mean_spacing,
+    min_plus_by_broadcast,
+    nearest_id,
+    spacing_rows,
+    squared_distance,
+)
 
 SHAPES = [(11, 9, 7), (13, 10)]
 DENSITIES = [0.02, 0.3, 0.9]
@@ -111,6 +118,59 @@ class TestDistanceTo:
     def test_spacing_that_does_not_fit(self, function):
         with pytest.raises(ValueError, match=r"spacing of 2 numbers, one per axis, but got \(1, 2, 3\)"):
             function(torch.zeros(1, 1, 4, 3, dtype=torch.int64) > 0, (1, 2, 3))
+
+
+ROWS_MM = torch.tensor([SPACING_MM, (0.5, 3.0, 1.0)])
+
+
+class TestSpacing:
+    def test_rows_by_hand(self):
+        values = torch.zeros(2, 3, 5, 4)
+        assert spacing_rows(values, None) == [(1.0, 1.0)] * 2
+        assert spacing_rows(values, (2, 0.5)) == [(2.0, 0.5)] * 2
+        assert spacing_rows(values, torch.tensor([2.0, 0.5])) == [(2.0, 0.5)] * 2
+        assert spacing_rows(values, torch.tensor([[2.0, 0.5], [1.0, 4.0]])) == [(2.0, 0.5), (1.0, 4.0)]
+
+    @pytest.mark.parametrize("shape", [(1, 2), (3, 2), (2, 3), (2, 1)])
+    def test_rows_that_do_not_fit(self, shape):
+        with pytest.raises(ValueError, match="Expected a spacing of 2 numbers, one per axis, but got tensor"):
+            spacing_rows(torch.zeros(2, 3, 5, 4), torch.ones(shape))
+
+    def test_mean_by_hand(self):
+        assert mean_spacing(torch.tensor([[2.0, 0.5], [1.0, 4.0]])) == [1.5, 2.25]
+        assert mean_spacing(torch.tensor([2.0, 0.5])) == [2.0, 0.5]
+        assert mean_spacing((2.0, 0.5)) == (2.0, 0.5)
+        assert mean_spacing(None) is None
+
+    def test_distances_in_steps_of_every_sample_by_hand(self):
+        # One voxel at the left of a row: steps of 2 mm in the first sample, of half a mm in the second.
+        mask = torch.tensor([1, 0, 0, 0], dtype=torch.bool).expand(2, 1, 1, 4)
+        spacing = torch.tensor([[9.0, 2.0], [9.0, 0.5]])
+        assert distance_to(mask, spacing)[:, 0, 0].tolist() == [[0, 2, 4, 6], [0, 0.5, 1, 1.5]]
+
+    def test_nearest_id_in_steps_of_every_sample_by_hand(self):
+        # The voxel below 7 is one step down from it and three across from 3.
+        ids = torch.tensor([[7, 0, 0, 0], [0, 0, 0, 3]]).expand(2, 1, 2, 4)
+        spacing = torch.tensor([[1.0, 1.0], [4.0, 1.0]])
+        nearest = nearest_id(ids, spacing)[:, 0]
+        assert nearest[:, 1, 0].tolist() == [7, 3]
+        assert nearest[:, 0, 0].tolist() == [7, 7]
+
+    def test_equal_sample_by_sample(self):
+        mask, ids = random_mask((8, 7, 6)), random_ids((8, 7, 6))
+        mask[0, 1], mask[1, 2] = False, True
+        for function, values in ((distance_to, mask), (nearest_id, ids)):
+            found = function(values, ROWS_MM)
+            alone = [function(sample[None], row.tolist()) for sample, row in zip(values, ROWS_MM, strict=True)]
+            assert found.dtype == alone[0].dtype
+            assert torch.equal(found, torch.cat(alone))
+            assert not torch.equal(found, function(values, ROWS_MM[0]))
+
+    def test_rows_that_are_alike_are_one_spacing(self):
+        mask, ids = random_mask((8, 7, 6)), random_ids((8, 7, 6))
+        rows = ROWS_MM[[0, 0]]
+        assert torch.equal(distance_to(mask, rows), distance_to(mask, ROWS_MM[0].tolist()))
+        assert torch.equal(nearest_id(ids, rows), nearest_id(ids, ROWS_MM[0].tolist()))
 
 
 def nearest_id_by_passes(ids, spacing):
@@ -238,6 +298,10 @@ def test_triton_kernel_in_its_interpreter():
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="There is no CUDA device.")
 class TestOnCuda:
+    def test_every_sample_may_have_a_spacing_of_its_own(self):
+        mask = random_mask((40, 33, 30))
+        np.testing.assert_allclose(distance_to(mask.cuda(), ROWS_MM).cpu(), distance_to(mask, ROWS_MM), rtol=1e-5)
+
     @pytest.mark.parametrize("density", [0, *DENSITIES, 1])
     @pytest.mark.parametrize("shape", [(40, 33, 70), (65, 37)])
     def test_distance_equals_scipy(self, shape, density):

@@ -58,7 +58,7 @@ class TestFuzzyRough:
         expected = certainty(3) * 0.01 + certainty(2) * 0.04 + certainty(2) * 0.09 + certainty(3) * 0.16
         assert computed == pytest.approx(expected / 4, rel=1e-6)
         # A map may hold something there, where augmentation has interpolated it.
-        maps = {"signed_distance": torch.tensor([[-3.0, -2, 5, 2, 3], [3, 2, 5, -2, -3]])[None, :, None]}
+        maps = {"boundary_distance": torch.tensor([[3.0, 2, 5, 2, 3]] * 2)[None, :, None]}
         computed = value("fuzzy_rough", labels=[0, 0, IGNORE, 1, 1], ignore_label=IGNORE, maps=maps)
         assert computed == pytest.approx(expected / 4, rel=1e-6)
 

@@ -14,6 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from nnunet_rw.losses import LOSSES, build, option_names
 from nnunet_rw.losses.deep_supervision import MappedLoss
 from nnunet_rw.losses.distance_transform import min_plus_by_broadcast
+from nnunet_rw.maps.kinds import LabelScheme, stored_kinds
 
 SHAPE, COARSE = (12, 10, 8), (6, 5, 4)
 SPACING_MM = (1.0, 1.5, 2.0)
@@ -45,10 +46,11 @@ def target_of(regions, shape=SHAPE):
 def maps_of(kinds, regions):
     maps = {
         "interior_distance": on_gpu(2, 3 if regions else 1, *SHAPE, dtype=torch.float16),
-        "signed_distance": on_gpu(2, 3, *SHAPE, dtype=torch.float16),
+        "boundary_distance": on_gpu(2, 3, *SHAPE, dtype=torch.float16),
         "lesion_ids": on_gpu(2, 3 if regions else 2, *SHAPE),
     }
-    return {kind: maps[kind] for kind in kinds} | {"lesion_table": on_gpu(2, 2, 9)}
+    scheme = LabelScheme(((1,), (2,), (3,)), regions=True) if regions else LabelScheme.classes(3)
+    return {kind: maps[kind] for kind in stored_kinds(kinds, scheme)} | {"lesion_table": on_gpu(2, 2, 9)}
 
 
 @pytest.mark.parametrize("regions", [False, True], ids=["classes", "regions"])
@@ -73,6 +75,16 @@ def test_deep_supervision():
     mapped.maps = maps_of(["lesion_ids"], False)  # the distances are computed
     outputs = [on_gpu(2, 3, *shape) for shape in (SHAPE, COARSE)]
     assert mapped(outputs, [target_of(False, shape) for shape in (SHAPE, COARSE)]).device.type == "cuda"
+
+
+@pytest.mark.parametrize("regions", [False, True], ids=["classes", "regions"])
+def test_every_sample_may_have_a_spacing_of_its_own(regions):
+    # As a rule the loader's rows of mm are all that is on the CPU; a fake tensor has no values to read, a tuple has.
+    loss = build("compound", terms=[("boundary",), ("hausdorff_dt",)], regions=regions)
+    rows = torch.empty(2, 3)
+    rows.tolist = lambda: [list(SPACING_MM), [2.0, 0.5, 1.0]]
+    target = on_gpu(2, 3, *SHAPE) if regions else target_of(False)
+    assert loss(on_gpu(2, 3, *SHAPE), target, None, rows).device.type == "cuda"
 
 
 def test_a_copy_to_the_cpu_would_be_seen():

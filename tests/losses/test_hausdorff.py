@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from loss_problems import IGNORE, ROW, SHIFTED, logits_of, row, value, weighted_value
+from loss_problems import IGNORE, ROW, SHIFTED, P, logits_of, row, value, weighted_value
 
 from nnunet_rw.losses import build
 
@@ -159,6 +159,13 @@ class TestConvolution:
     def test_radii_have_the_unit_of_the_spacing(self):
         assert value("hausdorff_cv", radii=[2], spacing=(5, 2)) == pytest.approx(4 * self.by_hand, rel=1e-6)
         assert value("hausdorff_cv", radii=[1], spacing=(5, 2)) == pytest.approx(self.alone, rel=1e-6)
+
+    def test_samples_of_different_spacing_have_balls_of_their_mean(self):
+        # Steps of 1 and 3 mm: as of 2 mm.
+        logits, target = logits_of(P).repeat(2, 1, 1, 1), row(ROW).repeat(2, 1, 1, 1)
+        loss = build("hausdorff_cv", radii=[2])
+        computed = loss(logits, target, None, torch.tensor([[5.0, 1.0], [5.0, 3.0]]))
+        assert computed.item() == pytest.approx(4 * self.by_hand, rel=1e-6)
 
     def test_default_radii(self):
         # Balls of 9 voxels and more hold the whole row: a mean of 0.4 in target and prediction, f = 0 of either and

@@ -1,8 +1,10 @@
 """What several losses take from one output: distances to the boundaries of target and prediction."""
 
+import numpy as np
 import pytest
+import references
 import torch
-from loss_problems import IGNORE, SHIFTED, P, logits_of, row
+from loss_problems import IGNORE, ROW, SHIFTED, SPACING_MM, P, logits_of, random_problem, row
 
 from nnunet_rw.losses import LossInputs
 
@@ -35,11 +37,102 @@ class TestBoundaryDistance:
         assert distance[0].tolist() == [[1, 1, 2, 3], [1, 1, 2, 3], [0, 0, 0, 0]]
         assert not distance[1].any()
 
-    def test_of_a_map_that_was_given(self):
-        # A lesion cut by the patch, which it fills: its boundary is outside.
-        maps = {"signed_distance": torch.tensor([[4.0, 3, 2, 1], [-4, -3, -2, -1]])[None, :, None]}
+    @pytest.mark.parametrize("kind", ["boundary_distance", "interior_distance"])
+    @pytest.mark.parametrize("sign", [1, -1])
+    def test_of_a_map_that_was_given(self, kind, sign):
+        # A lesion cut by the patch, which it fills: its boundary is outside. A sign that the map has is ignored.
+        maps = {kind: sign * torch.tensor([[4.0, 3, 2, 1]] * 2)[None, :, None]}
         inputs = LossInputs(torch.zeros(1, 2, 1, 4), row([1] * 4), maps)
-        assert inputs.boundary_distance[0, 1, 0].tolist() == [4, 3, 2, 1]
+        assert inputs.boundary_distance[0, :, 0].tolist() == [[4, 3, 2, 1]] * 2
+        assert inputs.signed_distance[0, :, 0].tolist() == [[4, 3, 2, 1], [-4, -3, -2, -1]]
+
+    def test_unlabelled_voxels_of_a_map_that_was_given_are_zero(self):
+        maps = {"boundary_distance": torch.tensor([[2.0, 1, 5, 1]] * 2)[None, :, None]}
+        inputs = LossInputs(torch.zeros(1, 2, 1, 4), row([0, 0, IGNORE, 1]), maps, ignore_label=IGNORE)
+        assert inputs.boundary_distance[0, :, 0].tolist() == [[2, 1, 0, 1]] * 2
+        assert inputs.signed_distance[0, :, 0].tolist() == [[-2, -1, 0, 1], [2, 1, 0, -1]]
+
+    def test_one_interior_distance_serves_two_classes(self):
+        maps = {"interior_distance": torch.tensor([6.0, 4, 2, 2, 4], dtype=torch.float16)[None, None, None]}
+        inputs = LossInputs(logits_of(P), row(ROW), maps)
+        assert inputs.boundary_distance.dtype == torch.float64
+        assert inputs.boundary_distance[0, :, 0].tolist() == [[6, 4, 2, 2, 4]] * 2
+        assert list(inputs.maps) == ["interior_distance"]
+
+    def test_interior_distances_serve_regions(self):
+        maps = {"interior_distance": torch.tensor([[1.0, 1, 2, 3], [3, 2, 1, 1]])[None, :, None]}
+        target = torch.tensor([[0, 1, 1, 1], [0, 0, 0, 1]])[None, :, None]
+        inputs = LossInputs(torch.zeros(1, 2, 1, 4), target, maps, regions=True)
+        assert inputs.signed_distance[0, :, 0].tolist() == [[1, -1, -2, -3], [3, 2, 1, -1]]
+
+    def test_one_interior_distance_does_not_serve_three_classes(self):
+        # Class 1 ends at class 2, but the boundary of the background does not lie there.
+        maps = {"interior_distance": torch.tensor([1.0, 1, 1, 2])[None, None, None]}
+        inputs = LossInputs(torch.zeros(1, 3, 1, 4), row([0, 1, 2, 2]), maps)
+        assert inputs.boundary_distance[0, :, 0].tolist() == [[1, 1, 2, 3], [1, 1, 1, 2], [2, 1, 1, 2]]
+        assert list(inputs.maps) == ["interior_distance", "boundary_distance"]
+
+    @pytest.mark.parametrize(
+        ("num_heads", "regions", "kind"),
+        [(2, False, "interior_distance"), (3, True, "interior_distance"), (3, False, "boundary_distance")],
+    )
+    def test_completed_are_the_maps_that_are_carried(self, num_heads, regions, kind):
+        target = torch.zeros(1, num_heads if regions else 1, 4, 3)
+        inputs = LossInputs(torch.zeros(1, num_heads, 4, 3), target, regions=regions)
+        assert list(inputs.complete(["boundary_distance", "lesion_ids"])) == [kind, "lesion_ids", "lesion_table"]
+
+    @pytest.mark.parametrize("kind", ["boundary_distance", "interior_distance"])
+    def test_map_that_does_not_fit(self, kind):
+        maps = {kind: torch.zeros(1, 3, 1, 5)}
+        with pytest.raises(
+            ValueError, match=rf"Expected a {kind} map of shape .*\(1, 2, 1, 5\), but got \(1, 3, 1, 5\)"
+        ):
+            LossInputs(logits_of(P), row(ROW), maps).boundary_distance.sum()
+
+
+class TestSignedDistance:
+    def test_by_hand(self):
+        # Negative where the target has the head: of foreground in the last two voxels, of background in the others.
+        inputs = LossInputs(logits_of(P), row(ROW), spacing=(5, 2))
+        assert inputs.signed_distance[0, :, 0].tolist() == [[-6, -4, -2, 2, 4], [6, 4, 2, -2, -4]]
+
+    def test_overlapping_regions(self):
+        target = torch.tensor([[0, 1, 1, 1, 0], [0, 0, 1, 1, 0]])[None, :, None]
+        inputs = LossInputs(torch.zeros(1, 2, 1, 5), target, regions=True)
+        assert inputs.signed_distance[0, :, 0].tolist() == [[1, -1, -2, -1, 1], [2, 1, -1, -1, 1]]
+
+    def test_absent_and_full(self):
+        inputs = LossInputs(torch.zeros(1, 3, 1, 4), row([1] * 4))
+        assert not inputs.signed_distance.any()
+
+    @pytest.mark.parametrize("regions", [False, True], ids=["classes", "regions"])
+    @pytest.mark.parametrize("ignore", [False, True], ids=["labelled", "ignore"])
+    def test_equals_the_slow_reference(self, regions, ignore):
+        logits, target, heads = random_problem((7, 6, 5), regions, ignore)
+        inputs = LossInputs(torch.from_numpy(logits), torch.from_numpy(target), None, SPACING_MM, **heads)
+        reference = references.LossReference(logits, target, SPACING_MM, **heads)
+        expected = [[reference._signed_distance(b, c) for c in range(reference.heads)] for b in range(2)]
+        np.testing.assert_allclose(inputs.signed_distance, expected, rtol=0, atol=1e-4)
+
+
+class TestSpacingOfEverySample:
+    @pytest.mark.parametrize("kind", ["interior_distance", "boundary_distance", "lesion_ids"])
+    @pytest.mark.parametrize("regions", [False, True], ids=["classes", "regions"])
+    def test_maps_are_computed_sample_by_sample(self, regions, kind):
+        logits, target, heads = random_problem((7, 6, 5), regions, ignore=True)
+        logits, target = torch.from_numpy(logits), torch.from_numpy(target)
+        spacing = torch.tensor([SPACING_MM, (0.5, 3.0, 1.0)])
+        computed = LossInputs(logits, target, None, spacing, **heads).map(kind)
+        for b in range(2):
+            alone = LossInputs(logits[[b]], target[[b]], None, spacing[b].tolist(), **heads).map(kind)
+            assert torch.equal(computed[[b]], alone)
+
+    def test_predicted_boundary_by_hand(self):
+        # p > 0.5 in the third and fourth voxel: steps 2 1 | 1 1 | 1 of 2 mm, and of half a mm.
+        inputs = LossInputs(logits_of(SHIFTED).repeat(2, 1, 1, 1), row([0] * 5).repeat(2, 1, 1, 1))
+        inputs.spacing = torch.tensor([[5.0, 2.0], [5.0, 0.5]])
+        distance = inputs.predicted_boundary_distance()[:, 1, 0]
+        assert distance.tolist() == [[4, 2, 2, 2, 2], [1, 0.5, 0.5, 0.5, 0.5]]
 
 
 class TestPredictedBoundaryDistance:

@@ -9,7 +9,7 @@ import torch
 
 from nnunet_rw.layout import lesion_table_tensor
 from nnunet_rw.losses import LOSSES, build, option_names
-from nnunet_rw.maps.kinds import LESION_IDS, LabelScheme, compute_distances, compute_lesion_ids
+from nnunet_rw.maps.kinds import LESION_IDS, LabelScheme, compute_distances, compute_lesion_ids, stored_kinds
 
 SPACING_MM = (1.5, 0.7, 2.0)
 NUM_CLASSES = 3
@@ -185,6 +185,17 @@ def test_samples_are_independent(name, options, regions):
     torch.testing.assert_close(loss(logits, target, spacing=SPACING_MM), torch.stack(alone).mean())
 
 
+@classes_and_regions
+@pytest.mark.parametrize(("name", "options"), losses(without=(*OVER_THE_BATCH, "hausdorff_cv")))  # its balls are shared
+def test_every_sample_may_have_a_spacing_of_its_own(name, options, regions):
+    labels = blobs((8, 7, 6))
+    logits, target = random_logits(labels, regions), target_of(labels, regions)
+    rows = torch.tensor([SPACING_MM, (0.5, 3.0, 1.0)])
+    loss = build(name, regions=regions, **options)
+    alone = [loss(logits[[b]], target[[b]], spacing=rows[b].tolist()) for b in range(2)]
+    torch.testing.assert_close(loss(logits, target, spacing=rows), torch.stack(alone).mean())
+
+
 def degenerate_labels(kind):
     labels = np.zeros((2, 6, 5, 4), np.uint8)
     if kind == "full":
@@ -315,7 +326,7 @@ def maps_of(labels, regions, kinds):
     """Maps of (B, X, Y, Z) labels as the store and the loader would hand them over."""
     scheme = LabelScheme(GROUPS, regions=True) if regions else LabelScheme.classes(NUM_CLASSES)
     maps = {}
-    for kind in kinds:
+    for kind in stored_kinds(kinds, scheme):
         if kind == LESION_IDS:
             found = [compute_lesion_ids(sample, scheme) for sample in labels]
             maps[LESION_IDS] = torch.from_numpy(np.stack([ids for ids, _ in found]).astype(np.float32))
@@ -339,6 +350,20 @@ def test_maps_given_equal_maps_computed(name, options, regions):
     maps = maps_of(labels, regions, loss.kinds)
     torch.testing.assert_close(loss(logits, target, maps, SPACING_MM), computed)
     assert loss(logits, target, {}, spacing=SPACING_MM) == computed
+
+
+@classes_and_regions
+@pytest.mark.parametrize(
+    ("name", "options"), [row for row in losses() if "boundary_distance" in LOSSES[row.values[0]].kinds]
+)
+def test_the_sign_of_distances_that_are_given_does_not_matter(name, options, regions):
+    labels = blobs((8, 7, 6))
+    logits, target = random_logits(labels, regions), target_of(labels, regions)
+    loss = build(name, regions=regions, **options)
+    maps = maps_of(labels, regions, loss.kinds)
+    signs = torch.randint(0, 2, logits.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    signed = {kind: signs * values if kind.endswith("distance") else values for kind, values in maps.items()}
+    assert loss(logits, target, signed) == loss(logits, target, maps)
 
 
 @every_loss

@@ -24,6 +24,16 @@ class TestRectifiedRegionWise:
         assert value("rrw", spacing=(5, 2)) == pytest.approx((self.background + self.foreground) / 10, rel=1e-6)
         assert value("rrw", include_background=False) == pytest.approx(self.foreground / 5, rel=1e-6)
 
+    def test_class_that_fills_the_patch(self):
+        # It has no boundary: z = -1 everywhere, and of the background, which is absent, +1.
+        expected = (-sum(P) + sum(1 - p for p in P)) / 10
+        assert value("rrw", labels=[1] * 5) == pytest.approx(expected, rel=1e-6)
+        # So also where what is labelled is of one class, and where only one sample is.
+        computed = value("rrw", labels=[1, 1, IGNORE, 1, 1], ignore_label=IGNORE)
+        assert computed == pytest.approx((-0.1 - 0.2 - 0.7 - 0.6 + 0.9 + 0.8 + 0.3 + 0.4) / 8, rel=1e-6)
+        both = build("rrw")(logits_of(P).repeat(2, 1, 1, 1), torch.cat([row([1] * 5), row(ROW)]))
+        assert both.item() == pytest.approx((expected + (self.background + self.foreground) / 10) / 2, rel=1e-6)
+
     def test_weighted(self):
         # All distances of the foreground are 1 step, of the background too: z = -1 and +1.
         foreground = -2 * 0.4 + 0.1 + 0.3 - 0.8 - 0.7 + 0.2
@@ -70,6 +80,24 @@ class TestBoundary:
         assert value("boundary", spacing=(5, 2), inside_offset=0.5) == pytest.approx(
             (foreground + 0.5 * (0.7 + 0.6)) / 5, rel=1e-6
         )
+
+    def test_sign_comes_from_the_target(self):
+        # Unsigned distances, or signed ones of an earlier kind of map: the same loss.
+        expected = (0.6 + 0.8 + 0.8 - 1.4 - 2.4) / 5
+        for inside in (2.0, -2.0):
+            maps = {"boundary_distance": torch.tensor([[6, 4, 2, inside, 2 * inside]] * 2)[None, :, None]}
+            assert value("boundary", maps=maps) == pytest.approx(expected, rel=1e-6)
+
+    def test_two_classes_are_served_by_the_interior_distance(self):
+        maps = {"interior_distance": torch.tensor([6.0, 4, 2, 2, 4])[None, None, None]}
+        for options in ({}, {"include_background": True}, {"inside_offset": 0.5}):
+            expected = value("boundary", spacing=(5, 2), **options)
+            assert value("boundary", maps=maps, **options) == pytest.approx(expected, rel=1e-6)
+
+    def test_what_has_no_boundary_has_no_say(self):
+        for labels in ([0] * 5, [1] * 5, [1, 1, IGNORE, 1, 1]):
+            for offset in (0, 0.5):
+                assert value("boundary", labels=labels, ignore_label=IGNORE, inside_offset=offset) == 0
 
     def test_ignored_voxels_are_not_counted(self):
         # Distances 3 2 . 2 3 steps of 2 mm.
@@ -164,6 +192,7 @@ class TestGeneralizedSurface:
 
     def test_absent_class(self):
         assert value("gsl", [0.9] * 5, [0] * 5) == 0
+        assert value("gsl", [0.1] * 5, [1] * 5) == 0  # one that fills the patch has no boundary either
         logits = logits_of(P).repeat(2, 1, 1, 1)
         loss = build("gsl")(logits, torch.cat([row(ROW), row([0] * 5)]))
         assert loss.item() == pytest.approx(self.expected / 2, rel=1e-6)
@@ -174,7 +203,7 @@ class TestGeneralizedSurface:
         expected = 1 - (9 * 0.81 + 4 * 0.64 + 4 * 0.49 + 9 * 0.36) / 26
         assert computed == pytest.approx(expected, rel=1e-6)
         # A map may hold something there, where augmentation has interpolated it.
-        maps = {"signed_distance": torch.tensor([[-3.0, -2, 5, 2, 3], [3, 2, 5, -2, -3]])[None, :, None]}
+        maps = {"boundary_distance": torch.tensor([[3.0, 2, 5, 2, 3]] * 2)[None, :, None]}
         computed = value("gsl", labels=[0, 0, IGNORE, 1, 1], ignore_label=IGNORE, maps=maps)
         assert computed == pytest.approx(expected, rel=1e-6)
 
@@ -191,8 +220,9 @@ class TestRectifiedMaps:
         if ignore_label is None:
             labels[labels == IGNORE] = 0
         labels[1][labels[1] == 2] = 0  # an absent class
+        labels = np.concatenate([labels, np.where(labels[:1] == IGNORE, IGNORE, 1)])  # one class, and no boundary
         inputs = LossInputs(
-            torch.zeros(2, 3, 9, 8, 7),
+            torch.zeros(3, 3, 9, 8, 7),
             torch.from_numpy(labels[:, None].astype(int)),
             spacing=SPACING_MM,
             ignore_label=ignore_label,
@@ -217,7 +247,11 @@ class TestRectifiedMaps:
         maps = rectified_maps(distance, torch.tensor([[0.0, 1, 1]])[None, None])
         assert maps[0, 0, 0].tolist() == [1, -0.5, -1]
 
-    def test_distances_of_zero_give_no_nan(self):
-        # A label that augmentation moved to where the sampled distance is 0.
-        maps = rectified_maps(torch.zeros(1, 1, 1, 3), torch.ones(1, 1, 1, 3))
-        assert maps.isfinite().all()
+    def test_distances_of_zero_are_as_deep_as_any(self):
+        # The class has no boundary, or augmentation has moved its label to where the sampled distance is 0.
+        onehot = torch.tensor([[1.0, 1, 0], [0, 0, 1]])[None, :, None]
+        distance = torch.tensor([0.0, 0, 2])[None, None, None]
+        assert rectified_maps(distance, onehot)[0, :, 0].tolist() == [[-1, -1, 1], [1, 1, -1]]
+        # Beside voxels that are deeper, 0 is the boundary.
+        distance = torch.tensor([0.0, 4, 2])[None, None, None]
+        assert rectified_maps(distance, onehot)[0, :, 0].tolist() == [[0, -1, 1], [1, 1, -1]]

@@ -48,7 +48,9 @@ class TestSchedules:
             weight_at("linear", 0, 300)
         with pytest.raises(ValueError, match="Unknown schedule 'linear'"):
             build("compound", terms=[("dice", "linear")])
-        with pytest.raises(ValueError, match=r"Expected a number before the star of a schedule, but got 'x \* ramp_up'"):
+        with pytest.raises(
+            ValueError, match=r"Expected a number before the star of a schedule, but got 'x \* ramp_up'"
+        ):
             weight_at("x * ramp_up", 0, 300)
 
     def test_needs_a_length(self):

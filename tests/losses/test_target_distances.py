@@ -39,7 +39,7 @@ def any_device(request, monkeypatch):
 
 
 @pytest.mark.parametrize("case", ["blobs", "empty", "full", "absent class", "ignored"])
-@pytest.mark.parametrize("kind", ["interior_distance", "signed_distance"])
+@pytest.mark.parametrize("kind", ["interior_distance", "boundary_distance"])
 @pytest.mark.parametrize("regions", [False, True], ids=["classes", "regions"])
 @pytest.mark.parametrize("shape", [(9, 8, 7), (12, 11)])
 @pytest.mark.usefixtures("any_device")
@@ -54,5 +54,19 @@ def test_equal_to_the_maps_of_the_array(case, kind, regions, shape):
     expected = np.stack([compute_distances(kind, sample, scheme, spacing) for sample in samples])
     found = target_distances(kind, target, known, regions, spacing)
     torch.testing.assert_close(found, torch.from_numpy(expected), rtol=1e-5, atol=1e-5)
+    assert found[0].any() == (case not in ("empty", "full"))  # one label has no boundary
     if case != "ignored":
         torch.testing.assert_close(target_distances(kind, target, None, regions, spacing), found)
+
+
+@pytest.mark.parametrize("kind", ["interior_distance", "boundary_distance"])
+@pytest.mark.parametrize("regions", [False, True], ids=["classes", "regions"])
+def test_every_sample_may_have_a_spacing_of_its_own(kind, regions):
+    labels = np.stack([references.random_blobs((9, 8, 7), 3, seed) for seed in (1, 2)])
+    groups = GROUPS if regions else ((0,), (1,), (2,))
+    target = torch.from_numpy(np.stack([np.isin(labels, group) for group in groups], 1))
+    spacing = torch.tensor([SPACING_MM, (0.5, 3.0, 1.0)])
+    found = target_distances(kind, target, None, regions, spacing)
+    alone = [target_distances(kind, target[[b]], None, regions, spacing[b].tolist()) for b in range(2)]
+    assert torch.equal(found, torch.cat(alone))
+    assert not torch.equal(found, target_distances(kind, target, None, regions, SPACING_MM))

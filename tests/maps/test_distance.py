@@ -235,8 +235,17 @@ class TestBoundaryMaps:
         assert maps.tolist() == [[[-1, 0, 1, 2, 3]], [[2, 1, 0, -1, -2]]]
 
     def test_one_label(self):
-        maps = boundary_maps(np.full((3, 4), 1), num_classes=3)
-        assert [np.unique(channel).tolist() for channel in maps] == [[0], [-5], [0]]
+        # It fills the volume: its boundary does not exist either.
+        maps = boundary_maps(np.full((3, 4), 1), num_classes=3, inside_offset=1)
+        assert maps.shape == (3, 3, 4)
+        assert not maps.any()
+
+    def test_one_known_label_beside_ignored_ones(self):
+        maps = boundary_maps(np.array([[1, 1, IGNORE, IGNORE]]), num_classes=2, ignore_label=IGNORE)
+        assert not maps.any()
+        # One voxel of another label, and both have a boundary.
+        maps = boundary_maps(np.array([[1, 1, IGNORE, 0]]), num_classes=2, ignore_label=IGNORE)
+        assert maps.tolist() == [[[3, 2, 0, -2]], [[-3, -2, 0, 2]]]
 
     def test_ignored_voxels_are_zero_and_no_boundary(self):
         maps = boundary_maps(np.array([[0, 0, IGNORE, 1, 1]]), num_classes=3, spacing=(1, 2), ignore_label=IGNORE)

@@ -3,6 +3,7 @@ import pytest
 import references
 
 from nnunet_rw.maps import expand_lesions, inverse_volume_weights, lesion_components, lesion_volume_map
+from nnunet_rw.maps.lesions import find_lesions, with_locations
 
 SPACING_MM = (0.5, 2.0, 3.0)  # 3 mm3 per voxel
 IGNORE = 9
@@ -133,6 +134,76 @@ class TestLesionComponents:
             lesion_components(np.zeros(3, int))
         with pytest.raises(ValueError, match=r"one spacing per array axis \(3\), but got 2"):
             lesion_components(np.zeros((3, 3, 3), int), spacing=(1, 1))
+
+
+class TestWithLocations:
+    def located(self, labels, limit):
+        """Locations of every lesion, with what they were found in."""
+        found = find_lesions(labels, connectivity=26 if labels.ndim == 3 else 8)
+        with_some = with_locations(found, limit)
+        assert with_some.num_locations.dtype == with_some.locations.dtype == np.int64
+        return np.split(with_some.locations, np.cumsum(with_some.num_locations)[:-1]), with_some
+
+    def test_by_hand(self):
+        # Lesions of 5, 1 and 2 voxels in a row. Two of five: the middles of voxels 0-2.5 and 2.5-5 are 1 and 3.
+        labels = np.array([[0, 1, 1, 1, 1, 1, 0, 1, 0, 1, 1, 0]], np.uint8)
+        locations, found = self.located(labels, limit=2)
+        assert [voxels.tolist() for voxels in locations] == [[[0, 2], [0, 4]], [[0, 7]], [[0, 9], [0, 10]]]
+        assert found.num_locations.tolist() == [2, 1, 2]
+        # Of one each the middle; of three all of the smaller ones, and of five 0, 2 and 4.
+        assert [voxels[:, 1].tolist() for voxels in self.located(labels, 1)[0]] == [[3], [7], [10]]
+        assert [voxels[:, 1].tolist() for voxels in self.located(labels, 3)[0]] == [[1, 3, 5], [7], [9, 10]]
+        assert [voxels[:, 1].tolist() for voxels in self.located(labels, 9)[0]] == [[1, 2, 3, 4, 5], [7], [9, 10]]
+
+    def test_lesions_that_interlock_keep_their_own_voxels(self):
+        # Two columns side by side, a gap between: in array order their voxels take turns.
+        labels = np.zeros((6, 3, 1), np.uint8)
+        labels[:, 0], labels[1:4, 2] = 1, 1
+        locations, _ = self.located(labels, limit=3)
+        assert sorted(voxels[:, :2].tolist() for voxels in locations) == [
+            [[1, 0], [3, 0], [5, 0]],  # of six: 1, 3 and 5
+            [[1, 2], [2, 2], [3, 2]],
+        ]
+
+    @pytest.mark.parametrize("limit", [1, 4, 64])
+    @pytest.mark.parametrize("shape", [(14, 17, 11), (25, 23)])
+    def test_count_and_place(self, shape, limit):
+        labels = references.random_blobs(shape, 3, seed=4)
+        labels[:2] = labels[:, -3:] = 0  # lesions whose box begins elsewhere than the volume
+        locations, found = self.located(labels, limit)
+        assert found.num_locations.tolist() == np.minimum(found.voxels, limit).tolist()
+        assert found.voxels.min() < 64 < found.voxels.max()
+        components = lesion_components(labels)
+        for number, voxels in enumerate(locations, start=1):
+            own = np.argwhere(components.ids == number)  # in array order
+            assert len(np.unique(voxels, axis=0)) == len(voxels) == min(len(own), limit)
+            place = [int(np.flatnonzero((own == voxel).all(1))[0]) for voxel in voxels]
+            if len(own) <= limit:
+                assert place == list(range(len(own)))
+            # Spread evenly: steps differ by one at most.
+            step = len(own) / len(place)
+            assert {int(np.floor(step)), int(np.ceil(step))} >= set(np.diff(place).tolist())
+            assert place[0] == int(step / 2)
+
+    def test_everything_else_stays(self):
+        labels = references.random_blobs((14, 17, 11), 3, seed=4)
+        found = find_lesions(labels, 26)
+        ids = found.ids.copy()
+        assert (found.locations.shape, found.num_locations.tolist()) == ((0, 3), [0] * len(found.voxels))
+        other = with_locations(found, 5)
+        np.testing.assert_array_equal(found.ids, ids)
+        for name in ("box", "ids", "labels", "voxels", "boxes"):
+            np.testing.assert_array_equal(getattr(other, name), getattr(found, name))
+
+    @pytest.mark.parametrize("shape", [(3, 4), (3, 4, 2)])
+    def test_no_lesion(self, shape):
+        found = with_locations(find_lesions(np.zeros(shape, np.uint8), 26), 5)
+        assert (found.locations.shape, found.num_locations.shape) == ((0, len(shape)), (0,))
+
+    def test_full_volume(self):
+        (voxels,), found = self.located(np.ones((3, 4, 2), np.uint8), limit=24)
+        assert found.num_locations.tolist() == [24]
+        np.testing.assert_array_equal(voxels, np.argwhere(np.ones((3, 4, 2))))
 
 
 class TestLesionVolumeMap:

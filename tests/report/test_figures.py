@@ -72,18 +72,18 @@ def test_case_is_drawn_with_its_spacing_and_a_title_a_panel(tmp_path, drawn):
     labels[2, 3:5, 3:9] = 1
     labels[2, 0, 0] = -1  # nnU-Net's label for what lies outside of the cropped image
     signed = np.linspace(-2, 1, labels.size, dtype=np.float32).reshape(labels.shape)
-    volumes = case_volumes(labels, signed_distance_1=signed)
+    volumes = case_volumes(labels, signed_distance=signed)
     assert draw_case(volumes, tmp_path / "case.png") == 2
     assert min(png_size(tmp_path / "case.png")) > 400
     (figure,) = drawn
     assert figure.get_suptitle() == "case_1, slice 2"
     panels = {axis.get_title(): axis for axis in figure.axes if axis.get_title()}
-    assert list(panels) == ["image", "labels", "signed distance 1", "lesion ids 0", "lesion ids 1"]
+    assert list(panels) == ["image", "labels", "signed distance", "lesion ids 0", "lesion ids 1"]
     for axis in panels.values():
         assert axis.get_aspect() == SPACING_MM[1] / SPACING_MM[2]  # rows are axis 1, columns axis 2
     np.testing.assert_array_equal(panels["labels"].images[0].get_array(), np.maximum(labels[2], 0))
     # Symmetric colours: white is the boundary.
-    low, high = panels["signed distance 1"].images[0].get_clim()
+    low, high = panels["signed distance"].images[0].get_clim()
     assert low == -high < 0
 
 

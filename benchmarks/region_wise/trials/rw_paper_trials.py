@@ -14,7 +14,7 @@ DICE = {"include_background": True, "squared": False, "batch_dice": False, "smoo
 
 
 class RWPaper(RWTrainer):
-    """What all trials have in common."""
+    """What all trials of the paper's losses have in common."""
 
     map_source = "patch"
     optimizer_name = "adam"
@@ -124,11 +124,16 @@ class RWPaper_RRW_SGD(RWPaper_RRW):
     initial_lr = 1e-2
 
 
-class RWPaper_Dice_SGD(RWPaper_Dice):
-    """Dice alone with nnU-Net's optimiser."""
+class RWBeside_1(RWTrainer):
+    """nnU-Net's loss and optimiser, with rectified maps summed over the classes beside it, weight 1."""
 
-    optimizer_name = "sgd"
-    initial_lr = 1e-2
+    loss_terms = (Term("nnunet"), Term("rrw", 1.0, {"sum_classes": True}))
+
+
+class RWBeside_4(RWTrainer):
+    """The same, weight 4."""
+
+    loss_terms = (Term("nnunet"), Term("rrw", 4.0, {"sum_classes": True}))
 
 
 __getattr__ = lengths(globals())
