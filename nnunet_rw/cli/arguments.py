@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 
 from nnunet_rw.maps.kinds import INTERIOR_DISTANCE, KINDS, LESION_IDS
 
@@ -57,6 +58,13 @@ def positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"expected a number above 0, but got {value}")
+    return value
+
+
+def positive_number(text: str) -> float:
+    value = float(text)
+    if not (math.isfinite(value) and value > 0):
+        raise argparse.ArgumentTypeError(f"expected a number above 0, but got {text}")
     return value
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from nnunet_rw.cli.arguments import add_command, positive
+from nnunet_rw.cli.arguments import add_command, positive, positive_number
 
 
 def register(commands) -> None:  # type: ignore[no-untyped-def]
@@ -25,6 +25,10 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
     command.add_argument("--iterations", type=positive, default=300, metavar="N", help="of a run; default: %(default)s")
     command.add_argument("-o", metavar="FOLDER", type=Path, help="default: stability_<dataset> here")
     command.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    command.add_argument(
+        "--optimizer", choices=("sgd", "adam", "adamw"), default="sgd", help="default: nnU-Net's, %(default)s"
+    )
+    command.add_argument("--lr", type=positive_number, default=0.01, metavar="LR", help="default: %(default)s")
 
 
 def _stability(options: argparse.Namespace) -> None:
@@ -41,5 +45,7 @@ def _stability(options: argparse.Namespace) -> None:
         with_dice=options.with_dice,
         output=options.o,
         device=options.device,
+        optimizer_name=options.optimizer,
+        initial_lr=options.lr,
     )
     print(run_stability(settings))

@@ -17,7 +17,7 @@ from nnunet_rw.stability.curves import Curves
 from nnunet_rw.stability.measures import CLIP_NORM, moving_mean, pooled_dice, window_of
 
 
-def draw_stability(curves: Mapping[str, Sequence[Curves]], path: str | Path) -> None:
+def draw_stability(curves: Mapping[str, Sequence[Curves]], path: str | Path, title: str = "") -> None:
     """Write a PNG: every seed a thin line, the median over the seeds a thick one.
 
     Losses have axes of their own, since their units differ; gradient norms (logarithmic, with nnU-Net's clip) and Dice
@@ -30,6 +30,8 @@ def draw_stability(curves: Mapping[str, Sequence[Curves]], path: str | Path) -> 
         By name of the loss, a training a seed; at least one.
     path : path
         Of the PNG.
+    title : str
+        Above all columns, such as the optimiser of all runs.
     """
     length = max(len(run.loss) for runs in curves.values() for run in runs)
     window = window_of(length)
@@ -51,6 +53,7 @@ def draw_stability(curves: Mapping[str, Sequence[Curves]], path: str | Path) -> 
     limits = [norm.get_ylim() for norm in axes[1]]
     for norm in axes[1]:
         norm.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
+    figure.suptitle(title, fontsize=10)
     figure.tight_layout()
     figure.savefig(path, dpi=130)
     plt.close(figure)

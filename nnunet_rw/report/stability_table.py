@@ -27,15 +27,18 @@ gradient spikes: norms above ten times the median of the 25 before; steps clippe
 predicted / true, pseudo-Dice: foreground voxels and Dice of the last tenth's training patches"""
 
 
-def stability_table(summaries: Mapping[str, Mapping[str, Any]]) -> str:
+def stability_table(summaries: Mapping[str, Mapping[str, Any]], optimizer: str) -> str:
     """A row per loss, and below what the columns mean.
 
     Parameters
     ----------
     summaries : mapping of str to what `nnunet_rw.stability.measures.summarise_runs` returns
         By name of the loss.
+    optimizer : str
+        Of all runs, in words.
     """
-    return f"{text_table(_HEADER, [_row(name, summary) for name, summary in summaries.items()])}\n\n{_LEGEND}"
+    table = text_table(_HEADER, [_row(name, summary) for name, summary in summaries.items()])
+    return f"{table}\n\nOptimiser: {optimizer}. {_LEGEND}"
 
 
 def _row(name: str, summary: Mapping[str, Any]) -> tuple[str, ...]:

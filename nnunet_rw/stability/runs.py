@@ -24,6 +24,7 @@ from nnunet_rw.report.stability_table import stability_table
 from nnunet_rw.stability.curves import Curves, join_files, read_finished_curves, write_curves
 from nnunet_rw.stability.measures import measure, summarise_runs
 from nnunet_rw.stability.training import record_training
+from nnunet_rw.trainer import OPTIMIZERS, RWTrainer
 from nnunet_rw.writing import ensure_maps, list_cases
 
 _OPTIONS: dict[str, dict[str, Any]] = {"boundary": {"include_background": True}}
@@ -53,6 +54,10 @@ class Stability:
         ``stability_<dataset>`` here.
     device : str
         "cpu" or "cuda".
+    optimizer_name : str
+        "sgd", "adam" or "adamw", as of `RWTrainer`.
+    initial_lr : float
+        Learning rate of the first iteration.
     """
 
     dataset: str
@@ -65,6 +70,8 @@ class Stability:
     with_dice: bool = False
     output: Path | None = None
     device: str = "cpu"
+    optimizer_name: str = RWTrainer.optimizer_name
+    initial_lr: float = RWTrainer.initial_lr
 
     def compared(self) -> dict[str, tuple[Term, ...]]:
         """The losses by name.
@@ -99,9 +106,11 @@ def run_stability(settings: Stability) -> str:
     FileNotFoundError
         Dataset, plans or preprocessed data do not exist; the message says what to run.
     ValueError
-        An unknown loss or configuration, a cascade, no such device, or a folder with runs of other settings.
+        An unknown loss, optimiser or configuration, a cascade, no such device, or a folder with runs of other settings.
     """
     compared = settings.compared()
+    if settings.optimizer_name not in OPTIMIZERS:
+        raise ValueError(f"Unknown optimiser {settings.optimizer_name!r}. Known: {', '.join(OPTIMIZERS)}.")
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("PyTorch sees no CUDA device. Give --device cpu.")
     data = open_preprocessed(settings.dataset, settings.configuration, settings.plans_name)
@@ -117,9 +126,10 @@ def run_stability(settings: Stability) -> str:
     join_files([_run_file(output, name, k) for name in compared for k in range(settings.seeds)], output / _FILES[0])
     summaries = {name: summarise_runs([measure(run) for run in runs]) for name, runs in curves.items()}
     _write_json(output / _FILES[1], {"settings": _fixed(data, settings), "losses": summaries})
-    draw_stability(curves, output / _FILES[2])
+    optimizer = f"{settings.optimizer_name}, lr {settings.initial_lr:g}"
+    draw_stability(curves, output / _FILES[2], f"optimiser: {optimizer}")
     names = "\n".join(f"  {output / name}" for name in _FILES)
-    return f"{stability_table(summaries)}\n\nFiles:\n{names}"
+    return f"{stability_table(summaries, optimizer)}\n\nFiles:\n{names}"
 
 
 def _fixed(data: Preprocessed, settings: Stability) -> dict[str, Any]:
@@ -131,6 +141,8 @@ def _fixed(data: Preprocessed, settings: Stability) -> dict[str, Any]:
         "fold": settings.fold,
         "iterations": settings.iterations,
         "device": settings.device,
+        "optimizer_name": settings.optimizer_name,
+        "initial_lr": settings.initial_lr,
     }
 
 
@@ -139,7 +151,9 @@ def _claim(output: Path, data: Preprocessed, settings: Stability) -> None:
     if not path.is_file():
         _write_json(path, fixed)
         return
-    there = json.loads(path.read_text(encoding="utf-8"))
+    # What folders of before there was a choice do not say.
+    nnunets = {"optimizer_name": Stability.optimizer_name, "initial_lr": Stability.initial_lr}
+    there = nnunets | json.loads(path.read_text(encoding="utf-8"))
     other = [f"{name} {there.get(name)}, not {value}" for name, value in fixed.items() if there.get(name) != value]
     if other:
         raise ValueError(f"{output} holds runs of other settings ({'; '.join(other)}). Give another folder as -o.")
@@ -159,7 +173,12 @@ def _run_all(
             run = read_finished_curves(path, length)
             if run is None:
                 log = output / "logs" / path.stem
-                run = record_training(data, compared[name], settings.fold, seed, length, device, log, progress.update)
+                attributes = {
+                    "loss_terms": compared[name],
+                    "optimizer_name": settings.optimizer_name,
+                    "initial_lr": settings.initial_lr,
+                }
+                run = record_training(data, attributes, settings.fold, seed, length, device, log, progress.update)
                 write_curves(path, name, seed, run)
             curves[name].append(run)
             # Finished runs, and what is left of one that ended early.

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.nn.utils import clip_grad_norm_
 
-from nnunet_rw.losses import LossInputs, Term
+from nnunet_rw.losses import LossInputs
 from nnunet_rw.preprocessed import Preprocessed
 from nnunet_rw.seeding import seed_generators
 from nnunet_rw.stability.curves import Curves
@@ -88,7 +88,7 @@ def class_shares(
 
 def record_training(
     data: Preprocessed,
-    terms: tuple[Term, ...],
+    attributes: dict[str, Any],
     fold: int,
     seed: int,
     iterations: int,
@@ -98,14 +98,14 @@ def record_training(
 ) -> Curves:
     """The first iterations of a training of nnU-Net's usual length.
 
-    Network, optimiser, learning rates, augmentation and clipping are nnU-Net's. Initial weights and patches depend on
+    Network, decay of the learning rate, augmentation and clipping are nnU-Net's. Initial weights and patches depend on
     the seed alone: they are the same for every loss.
 
     Parameters
     ----------
     data : Preprocessed
-    terms : tuple of Term
-        The loss, as `RWTrainer.loss_terms`.
+    attributes : dict
+        Of the trainer, see `RWTrainer`: its loss_terms, and its optimiser where that is not nnU-Net's.
     fold, seed, iterations : int
     device : str
         "cpu" or "cuda".
@@ -119,7 +119,7 @@ def record_training(
     Curves
         Shorter than ``iterations`` where the loss became no number.
     """
-    trainer_class = type("StabilityTrainer", (RecordingTrainer,), {"loss_terms": terms})
+    trainer_class = type("StabilityTrainer", (RecordingTrainer,), attributes)
     plans = {**copy.deepcopy(data.plans.plans), "continue_training": False}
     # One process: nnU-Net's workers draw seeds of their own.
     with _environment(nnUNet_results=str(folder), nnUNet_n_proc_DA="0"), redirect_stdout(io.StringIO()):

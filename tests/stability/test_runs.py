@@ -17,6 +17,7 @@ from nnunet_rw.stability import runs
 from nnunet_rw.stability.curves import Curves
 from nnunet_rw.stability.runs import Stability
 from nnunet_rw.stability.training import RecordingTrainer
+from nnunet_rw.trainer import OPTIMIZERS
 
 
 @pytest.fixture
@@ -57,9 +58,9 @@ def trained(monkeypatch):
     seen = []
     record = runs.record_training
 
-    def recorded(data, terms, fold, seed, *arguments):
-        seen.append(("+".join(term.loss for term in terms), seed))
-        return record(data, terms, fold, seed, *arguments)
+    def recorded(data, attributes, fold, seed, *arguments):
+        seen.append(("+".join(term.loss for term in attributes["loss_terms"]), seed))
+        return record(data, attributes, fold, seed, *arguments)
 
     monkeypatch.setattr(runs, "record_training", recorded)
     return seen
@@ -124,10 +125,10 @@ def test_finished_runs_are_not_repeated_and_torn_ones_are(dataset, compare, trai
 def test_an_interrupted_command_goes_on_with_the_run_that_it_was_at(dataset, compare, trained, tmp_path, monkeypatch):
     record = runs.record_training
 
-    def interrupted(data, terms, *arguments):
-        if terms[0].loss == "rrw":
+    def interrupted(data, attributes, *arguments):
+        if attributes["loss_terms"][0].loss == "rrw":
             raise KeyboardInterrupt
-        return record(data, terms, *arguments)
+        return record(data, attributes, *arguments)
 
     with monkeypatch.context() as patch:
         patch.setattr(runs, "record_training", interrupted)
@@ -181,6 +182,39 @@ def test_learning_rates_are_those_of_nnunets_first_epochs(dataset, compare, tmp_
     assert [float(rate) for rate in rates] == [0.01, 0.00999]
 
 
+def test_runs_take_another_optimiser(dataset, compare, fails, tmp_path, monkeypatch):
+    optimizers = []
+    step = RecordingTrainer.train_step
+
+    def seen(trainer, batch):
+        optimizers.append(trainer.optimizer)
+        return step(trainer, batch)
+
+    monkeypatch.setattr(RecordingTrainer, "train_step", seen)
+    arguments = ("--iterations", "1", "--seeds", "1", "--losses", "rrw")
+    assert "\nOptimiser: adam, lr 0.002. Diverged" in compare(*arguments, "--optimizer", "adam", "--lr", "2e-3")
+    (optimizer,) = optimizers
+    assert type(optimizer) is torch.optim.Adam
+    assert optimizer.param_groups[0]["lr"] == 0.002
+    settings = json.loads((tmp_path / "out" / "summary.json").read_text())["settings"]
+    assert (settings["optimizer_name"], settings["initial_lr"]) == ("adam", 0.002)
+    assert fails("-d", "900", "-p", "nnUNetPlans", "-o", tmp_path / "out", "--iterations", "1") == (
+        f"{tmp_path / 'out'} holds runs of other settings (optimizer_name adam, not sgd; initial_lr 0.002, not 0.01). "
+        "Give another folder as -o."
+    )
+
+
+def test_a_folder_from_before_there_was_a_choice_has_nnunets_optimiser(dataset, compare, trained, tmp_path):
+    arguments = ("--iterations", "1", "--seeds", "1", "--losses", "rrw")
+    assert "\nOptimiser: sgd, lr 0.01. Diverged" in compare(*arguments)
+    path = tmp_path / "out" / "settings.json"
+    settings = json.loads(path.read_text())
+    del settings["optimizer_name"], settings["initial_lr"]
+    path.write_text(json.dumps(settings))
+    compare(*arguments)
+    assert trained == [("rrw", 0)]
+
+
 def test_other_settings_need_another_folder(dataset, compare, fails, tmp_path):
     compare("--iterations", "1", "--seeds", "1", "--losses", "rrw")
     arguments = ["-d", "900", "-p", "nnUNetPlans", "-o", tmp_path / "out", "--iterations", "2", "-f", "1"]
@@ -225,6 +259,21 @@ def test_numbers_are_above_0(capsys, option):
     assert f"{option}: expected a number above 0, but got 0" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("rate", ["0", "-1", "nan", "inf"])
+def test_learning_rates_are_above_0(capsys, rate):
+    with pytest.raises(SystemExit):
+        main(["stability", "-d", "4", f"--lr={rate}"])
+    assert f"--lr: expected a number above 0, but got {rate}" in capsys.readouterr().err
+
+
+def test_choices_of_optimisers_are_those_of_the_trainer(capsys):
+    with pytest.raises(SystemExit):
+        main(["stability", "--help"])
+    assert f"--optimizer {{{','.join(OPTIMIZERS)}}}" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r"Unknown optimiser 'lion'\. Known: sgd, adam, adamw\."):
+        runs.run_stability(Stability("4", optimizer_name="lion"))
+
+
 def test_figure_has_a_column_a_loss_and_a_line_a_seed(tmp_path, monkeypatch):
     def run(length, last=0.0):
         shares = np.full((length, 1), 0.1)
@@ -232,8 +281,9 @@ def test_figure_has_a_column_a_loss_and_a_line_a_seed(tmp_path, monkeypatch):
 
     figures = []
     monkeypatch.setattr(plt, "close", figures.append)
-    draw_stability({"boundary": [run(40), run(1, np.nan)], "rrw": [run(40)]}, tmp_path / "figure.png")
+    draw_stability({"boundary": [run(40), run(1, np.nan)], "rrw": [run(40)]}, tmp_path / "figure.png", "with Adam")
     (figure,) = figures
+    assert figure.get_suptitle() == "with Adam"
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
     titles = [axis.get_title() for axis in figure.axes[:2]]
     assert titles == ["boundary (2 seeds)", "rrw (1 seeds)"]
