@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
@@ -27,6 +28,11 @@ def trainer_loss(trainer: str, labels: LabelManager, batch_dice: bool = False) -
         Of the plans.
     """
     terms = (Term(STOCK_TERM),) if trainer == STOCK_TRAINER else trainer_classes()[trainer].loss_terms
+    return loss_of_terms(terms, labels, batch_dice)
+
+
+def loss_of_terms(terms: Sequence[Term], labels: LabelManager, batch_dice: bool = False) -> CompoundLoss:
+    """As `trainer_loss`, of a trainer that has these terms."""
     # A real one wants plans, folders and a device; its losses depend on these alone.
     bare = object.__new__(RWTrainer)
     bare.label_manager = labels
