@@ -77,13 +77,24 @@ def trainer_rows() -> list[TrainerRow]:
     return [
         TrainerRow(
             name=name,
-            loss=loss_text(trainer.loss_terms) + ("; lesions drawn alike" if trainer.oversample_by == "lesion" else ""),
+            loss="; ".join([loss_text(trainer.loss_terms), *_besides(trainer)]),
             maps=", ".join(map_kinds(trainer)) or "none",
             paper=trainer.paper,
             summary=(trainer.__doc__ or "").strip().splitlines()[0],
         )
         for name, trainer in trainer_classes().items()
     ]
+
+
+def _besides(trainer: type[RWTrainer]) -> list[str]:
+    """What a trainer does otherwise than nnU-Net, its loss aside."""
+    from nnunet_rw.trainer import OPTIMIZERS
+
+    told = ["lesions drawn alike"] if trainer.oversample_by == "lesion" else []
+    if trainer.optimizer_name != "sgd":
+        digits, exponent = f"{trainer.initial_lr:e}".split("e")
+        told.append(f"{OPTIMIZERS[trainer.optimizer_name].__name__} {float(digits):g}e{int(exponent)}")
+    return told
 
 
 def map_kinds(trainer: type[RWTrainer]) -> tuple[str, ...]:

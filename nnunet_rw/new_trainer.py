@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import keyword
+import math
 import os
 import re
 import textwrap
@@ -20,7 +21,7 @@ from nnunet_rw.dataloading import OVERSAMPLE_BY
 from nnunet_rw.files import write_atomically
 from nnunet_rw.losses import Term
 from nnunet_rw.term_text import parse_term
-from nnunet_rw.trainer import MAP_SOURCES, RWTrainer
+from nnunet_rw.trainer import MAP_SOURCES, OPTIMIZERS, RWTrainer
 from nnunet_rw.variants import has_length
 
 __all__ = ["parse_term", "trainer_source", "write_trainer"]
@@ -45,7 +46,14 @@ __getattr__ = lengths(globals())
 '''
 
 
-def trainer_source(name: str, terms: Sequence[Term], map_source: str = "stored", oversample_by: str = "voxel") -> str:
+def trainer_source(
+    name: str,
+    terms: Sequence[Term],
+    map_source: str = RWTrainer.map_source,
+    oversample_by: str = RWTrainer.oversample_by,
+    optimizer_name: str = RWTrainer.optimizer_name,
+    initial_lr: float = RWTrainer.initial_lr,
+) -> str:
     """The module that defines a trainer, formatted as ruff does at 120 characters.
 
     Parameters
@@ -53,7 +61,7 @@ def trainer_source(name: str, terms: Sequence[Term], map_source: str = "stored",
     name : str
         Of the class.
     terms : sequence of Term
-    map_source, oversample_by : str
+    map_source, oversample_by, optimizer_name, initial_lr
         As of `RWTrainer`; its defaults are not repeated.
     """
     attributes = [f"    loss_terms = {_tuple_source(terms)}"]
@@ -61,6 +69,10 @@ def trainer_source(name: str, terms: Sequence[Term], map_source: str = "stored",
         attributes.append(f'    map_source = "{map_source}"')
     if oversample_by != RWTrainer.oversample_by:
         attributes.append(f'    oversample_by = "{oversample_by}"')
+    if optimizer_name != RWTrainer.optimizer_name:
+        attributes.append(f'    optimizer_name = "{optimizer_name}"')
+    if initial_lr != RWTrainer.initial_lr:
+        attributes.append(f"    initial_lr = {initial_lr!r}")
     docstring = textwrap.wrap(f'"""Loss: {loss_text(terms)}."""', _LINE_LENGTH - 4, break_long_words=False)
     return _SOURCE.format(name=name, docstring="\n    ".join(docstring), attributes="\n".join(attributes))
 
@@ -69,9 +81,11 @@ def write_trainer(
     name: str,
     terms: Sequence[Term],
     folder: str | Path,
-    map_source: str = "stored",
-    oversample_by: str = "voxel",
+    map_source: str = RWTrainer.map_source,
+    oversample_by: str = RWTrainer.oversample_by,
     overwrite: bool = False,
+    optimizer_name: str = RWTrainer.optimizer_name,
+    initial_lr: float = RWTrainer.initial_lr,
 ) -> Path:
     """Write a trainer's module; the folder is made where there is none.
 
@@ -83,7 +97,7 @@ def write_trainer(
         From `parse_term`, or made otherwise.
     folder : path
         Best of trainers alone: nnU-Net imports every module of it.
-    map_source, oversample_by : str
+    map_source, oversample_by, optimizer_name, initial_lr
         As of `RWTrainer`.
     overwrite : bool
         Replace a file that is there.
@@ -103,6 +117,10 @@ def write_trainer(
         raise ValueError(f"Expected map_source to be one of {MAP_SOURCES}, but got {map_source!r}.")
     if oversample_by not in OVERSAMPLE_BY:
         raise ValueError(f"Expected oversample_by to be one of {OVERSAMPLE_BY}, but got {oversample_by!r}.")
+    if optimizer_name not in OPTIMIZERS:
+        raise ValueError(f"Expected optimizer_name to be one of {tuple(OPTIMIZERS)}, but got {optimizer_name!r}.")
+    if not (math.isfinite(initial_lr) and initial_lr > 0):
+        raise ValueError(f"Expected a learning rate above 0, but got {initial_lr!r}.")
     folder = Path(folder).resolve()
     if os.pathsep in str(folder):
         raise ValueError(f"Expected a folder without {os.pathsep!r} in its path, but got {folder}.")
@@ -110,7 +128,8 @@ def write_trainer(
     _check_name(name, path)
     if os.path.lexists(path) and not overwrite:
         raise ValueError(f"{path} is there already. Choose another name, or give --overwrite to replace it.")
-    write_atomically(path, trainer_source(name, terms, map_source, oversample_by).encode())
+    source = trainer_source(name, terms, map_source, oversample_by, optimizer_name, initial_lr)
+    write_atomically(path, source.encode())
     return path
 
 

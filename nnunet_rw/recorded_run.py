@@ -10,6 +10,7 @@ from time import perf_counter
 from typing import Any
 
 import torch
+from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from torch.nn.utils import clip_grad_norm_
 
 from nnunet_rw.run_iterations import append_iterations, keep_iterations
@@ -101,6 +102,8 @@ class RecordedRun(SeededRun):
 
     def initialize(self) -> None:
         super().initialize()
+        # Before a checkpoint brings the settings that it was written with.
+        self._optimizer_text = optimizer_text(self.optimizer, self.lr_scheduler)
         if self.device.type == "cpu":
             # A CPU's convolutions, forward and backward, take 0.7 of the time in this layout of memory. The results
             # are the same but for rounding.
@@ -210,6 +213,11 @@ class RecordedRun(SeededRun):
                     f"The training in {self.output_folder} began with other {name} than there are now. Restore them, "
                     "or train again without --c."
                 )
+        if record.optimizer and record.optimizer != self._optimizer_text:
+            raise ValueError(
+                f"The training in {self.output_folder} began with {record.optimizer}, and its trainer has "
+                f"{self._optimizer_text} now. Restore the trainer, or train again without --c."
+            )
         return record
 
     def _splits_sha256(self) -> str | None:
@@ -231,6 +239,7 @@ class RecordedRun(SeededRun):
             patch_size=tuple(int(size) for size in self.configuration_manager.patch_size),
             num_parameters=sum(parameter.numel() for parameter in self.network.parameters()),
             loss=loss_formula(self.loss),
+            optimizer=self._optimizer_text,
             plans_sha256=self._plans_sha256,
             splits_sha256=self._splits_sha256(),
             sessions=(*(earlier.sessions if earlier else ()), session),
@@ -243,3 +252,18 @@ def loss_formula(loss: Any) -> str:
     while not hasattr(loss, "formula") and isinstance(getattr(loss, "loss", None), torch.nn.Module):
         loss = loss.loss
     return loss.formula() if hasattr(loss, "formula") else type(loss).__name__
+
+
+def optimizer_text(optimizer: torch.optim.Optimizer, schedule: Any) -> str:
+    """An optimiser with its settings, and how its learning rate changes: "Adam, lr 0.001, weight decay 3e-05, poly"."""
+    settings = optimizer.param_groups[0]
+    # A scheduler keeps the rate that it begins with.
+    parts = [type(optimizer).__name__, f"lr {settings.get('initial_lr', settings['lr']):g}"]
+    if settings.get("momentum"):
+        parts.append(f"momentum {settings['momentum']:g}")
+    parts += [name for key, name in (("nesterov", "Nesterov"), ("amsgrad", "AMSGrad")) if settings.get(key)]
+    if settings.get("weight_decay"):
+        parts.append(f"weight decay {settings['weight_decay']:g}")
+    if schedule is not None:
+        parts.append("poly" if isinstance(schedule, PolyLRScheduler) else type(schedule).__name__)
+    return ", ".join(parts)

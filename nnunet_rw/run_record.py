@@ -118,6 +118,8 @@ class RunRecord:
     num_parameters : int
         Of the network.
     loss : str
+    optimizer : str
+        With its settings, as "SGD, lr 0.01, momentum 0.99, Nesterov, weight decay 3e-05, poly"; "" in older records.
     plans_sha256, splits_sha256 : str
         `content_hash` of the plans and of splits_final.json; the latter None where there is no such file.
     sessions : tuple of Session
@@ -145,6 +147,7 @@ class RunRecord:
     patch_size: tuple[int, ...]
     num_parameters: int
     loss: str
+    optimizer: str = ""
     plans_sha256: str
     splits_sha256: str | None
     sessions: tuple[Session, ...]

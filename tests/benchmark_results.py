@@ -20,6 +20,7 @@ DESCRIPTIONS = {
 }
 CASES = [f"case_{number}" for number in range(12)]
 EPOCHS, ITERATIONS = 3, 2
+OPTIMIZER = "SGD, lr 0.01, momentum 0.99, Nesterov, weight decay 3e-05, poly"
 # Of the mean Dice, over the baseline's.
 GAINS = {"nnUNetTrainer": 0.0, "RWTrainer": 0.05, "RWTrainer_IWDiceCE": -0.03}
 VERSIONS = {"nnunet_rw": "0.1.0", "nnunetv2": "2.8.1", "torch": "2.9.0", "cuda": None, "python": "3.12.3"}
@@ -107,6 +108,7 @@ def write_run(folder, dataset, trainer, seed, fold, done=True):
         "patch_size": [40, 56, 40],
         "num_parameters": 1_400_000,
         "loss": "nnunet" if trainer == "nnUNetTrainer" else "nnunet + rrw",
+        "optimizer": OPTIMIZER,
         "plans_sha256": f"{dataset[9]}a" * 32,
         "splits_sha256": "5b" * 32,
         "sessions": [session],

@@ -141,7 +141,9 @@ def of_many_widths():
 def test_source_is_formatted(tmp_path, command):
     many = {**WEIGHTED, "w_min": 0.01, "w_max": 1e5, "normalise": True, "smooth": 1e-5, "batch_dice": True}
     for number, terms in enumerate([(Term("rrw"),), TERMS, (Term("dice", 0.1, many),) * 3, *of_many_widths()]):
-        (tmp_path / f"rw_{number}.py").write_text(trainer_source("RWTrainer_Mine", terms, "patch", "lesion"))
+        (tmp_path / f"rw_{number}.py").write_text(
+            trainer_source("RWTrainer_Mine", terms, "patch", "lesion", "adam", 3e-5)
+        )
     ruff = [sys.executable, "-m", "ruff", command[0], "--no-cache", "--config", CHECKOUT / "pyproject.toml"]
     done = subprocess.run([*ruff, *command[1:], tmp_path], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -150,10 +152,11 @@ def test_source_is_formatted(tmp_path, command):
 @pytest.mark.parametrize("terms", [*list(of_many_widths())[::15], TERMS])
 def test_source_defines_what_was_asked_for(terms):
     namespace = {"__name__": "rw_mine"}
-    exec(trainer_source("Mine", terms, "patch", "lesion"), namespace)
+    exec(trainer_source("Mine", terms, "patch", "lesion", "adamw", 3e-5), namespace)
     trainer = namespace["Mine"]
     assert issubclass(trainer, RWTrainer)
     assert (trainer.loss_terms, trainer.map_source, trainer.oversample_by) == (terms, "patch", "lesion")
+    assert (trainer.optimizer_name, trainer.initial_lr) == ("adamw", 3e-5)
 
 
 def test_file_has_a_name_of_its_own_and_nothing_else_is_left(folder):

@@ -80,6 +80,16 @@ def test_table_of_trainers_is_complete():
     assert sorted(listed) == sorted(trainer_classes())
 
 
+def test_table_of_trainers_tells_optimisers():
+    from nnunet_rw.catalogue import trainer_rows
+
+    text = (CHECKOUT / "README.md").read_text()
+    for row in trainer_rows():
+        _, _, optimizer = row.loss.partition("; Adam ")
+        if optimizer:
+            assert re.search(rf"^\| `{row.name}` \| .*; Adam {optimizer}; ", text, re.MULTILINE)
+
+
 def test_losses_are_all_named():
     from nnunet_rw.losses import LOSSES
 

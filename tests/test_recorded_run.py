@@ -2,6 +2,7 @@ import json
 import math
 import socket
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,14 @@ from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as stock
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_rw.export import export_model
-from nnunet_rw.recorded_run import VALIDATION_TTA, TimedBatches, loss_formula, pairs
+from nnunet_rw.recorded_run import VALIDATION_TTA, TimedBatches, loss_formula, optimizer_text, pairs
 from nnunet_rw.run_iterations import ITERATIONS_FILE
-from nnunet_rw.run_record import RUN_FILE, content_hash, read_iterations, read_run_record
+from nnunet_rw.run_record import RUN_FILE, content_hash, read_iterations, read_run_record, write_run_record
 from nnunet_rw.run_session import this_session
 
 CPU = torch.device("cpu")
 SYNTHETIC = "Dataset900_Synthetic"
+SGD = "SGD, lr 0.01, momentum 0.99, Nesterov, weight decay 3e-05, poly"
 FORMULA = "1 * nnunet[DC_and_CE_loss] + 1 * rrw[mean(p z), z = -D / max D inside, +1 outside]"
 
 
@@ -60,14 +62,14 @@ def rows(folder):
 
 
 @pytest.mark.parametrize(
-    ("trainer", "loss"),
+    ("trainer", "loss", "optimizer"),
     [
-        ("RWTrainer", FORMULA),
-        ("nnUNetTrainer", "DC_and_CE_loss"),
-        ("nnUNetTrainerDiceLoss", "MemoryEfficientSoftDiceLoss"),
+        ("RWTrainer", FORMULA, SGD),
+        ("nnUNetTrainer", "DC_and_CE_loss", SGD),
+        ("nnUNetTrainerDiceLoss", "MemoryEfficientSoftDiceLoss", SGD),
     ],
 )
-def test_every_field_of_a_training(dataset, trainer, loss):
+def test_every_field_of_a_training(dataset, trainer, loss, optimizer):
     name = f"{trainer}_2epochs_3iterations_seed5"
     run = make_trainer(name)
     run.run_training()
@@ -80,7 +82,7 @@ def test_every_field_of_a_training(dataset, trainer, loss):
     encoder = (27 * 4 + 4 + 8) + 2 * (27 * 16 + 4 + 8)
     decoder = 2 * ((8 * 16 + 4) + (27 * 32 + 4 + 8) + (4 * 2 + 2))
     assert record.num_parameters == encoder + decoder
-    assert record.loss == loss
+    assert (record.loss, record.optimizer) == (loss, optimizer)
     assert record.plans_sha256 == content_hash(dataset.folder / "nnUNetPlans.json")
     assert record.splits_sha256 == content_hash(dataset.folder / "splits_final.json")
     [session] = record.sessions
@@ -288,6 +290,61 @@ def test_other_splits_or_plans_than_before_stop_a_continued_training(dataset, fi
         content[0]["train"].reverse()
     (dataset.folder / file).write_text(json.dumps(content))
     with pytest.raises(ValueError, match=f"began with other {what} than there are now. Restore them, or train again"):
+        continued(name).run_training()
+
+
+@pytest.mark.parametrize(
+    ("trainer", "text"),
+    [
+        ("RWTrainer_RRW", "Adam, lr 0.001, weight decay 3e-05, poly"),
+        ("nnUNetTrainerAdam", "AdamW, lr 0.01, AMSGrad, weight decay 3e-05, poly"),
+        ("nnUNetTrainerVanillaAdam1en3", "Adam, lr 0.001, weight decay 3e-05, poly"),
+        ("nnUNetTrainerCosAnneal", SGD.replace("poly", "CosineAnnealingLR")),
+    ],
+)
+def test_optimisers_of_other_trainers(trainer, text):
+    run = make_trainer(f"{trainer}_seed5" if trainer.startswith("RW") else trainer)
+    run.initialize()
+    assert optimizer_text(run.optimizer, run.lr_scheduler) == text
+
+
+def test_the_rate_is_the_first_one_however_far_the_training_is():
+    run = make_trainer("RWTrainer_RRW")
+    run.initialize()
+    run.lr_scheduler.step(500)
+    assert run.optimizer.param_groups[0]["lr"] < 0.001
+    assert optimizer_text(run.optimizer, None) == "Adam, lr 0.001, weight decay 3e-05"
+
+
+def test_another_optimiser_than_before_stops_a_continued_training():
+    name = "RWTrainer_RRW_2epochs_1iterations_seed5"
+    folder = interrupted(name, epoch=1)
+    record = read_run_record(folder)
+    now = "Adam, lr 0.001, weight decay 3e-05, poly"
+    assert record.optimizer == now
+    write_run_record(folder, replace(record, optimizer=SGD))
+    with pytest.raises(ValueError, match=f"began with {SGD}, and its trainer has {now} now. Restore the trainer, or"):
+        continued(name).run_training()
+    # A record from before optimisers were written down.
+    write_run_record(folder, replace(record, optimizer=""))
+    continued(name).on_train_start()
+    assert read_run_record(folder).optimizer == now
+
+
+def test_what_a_checkpoint_was_written_with_hides_no_other_rate(user_trainers, monkeypatch):
+    user_trainers("""
+import os
+
+
+class Changed(RWTrainer):
+    optimizer_name = "adam"
+    initial_lr = float(os.environ["RATE_OF_A_TEST"])
+""")
+    monkeypatch.setenv("RATE_OF_A_TEST", "1e-3")
+    name = "Changed_2epochs_1iterations_seed5"
+    interrupted(name, epoch=1)
+    monkeypatch.setenv("RATE_OF_A_TEST", "2e-3")
+    with pytest.raises(ValueError, match=r"began with Adam, lr 0\.001, .* and its trainer has Adam, lr 0\.002, "):
         continued(name).run_training()
 
 

@@ -63,6 +63,7 @@ RECORD = RunRecord(
     patch_size=(40, 56, 48),
     num_parameters=1234,
     loss="1 * nnunet[DC_and_CE_loss]",
+    optimizer="Adam, lr 0.001, poly",
     plans_sha256="ab" * 32,
     splits_sha256="cd" * 32,
     sessions=(SESSION, replace(SESSION, first_epoch=1, git=None)),
@@ -99,6 +100,14 @@ def test_what_is_no_number_is_null_in_the_file(tmp_path):
     assert math.isnan(read.train_loss)
     assert read.val_loss == 0.75
     assert read.peak_gpu_mib is None
+
+
+def test_an_older_record_names_no_optimiser(tmp_path):
+    write_run_record(tmp_path, RECORD)
+    content = json.loads((tmp_path / RUN_FILE).read_text())
+    del content["optimizer"]
+    (tmp_path / RUN_FILE).write_text(json.dumps(content))
+    assert read_run_record(tmp_path) == replace(RECORD, optimizer="")
 
 
 def test_a_folder_without_a_record_has_none(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from nnunet_rw.cli.arguments import add_command, add_configuration
+from nnunet_rw.cli.arguments import add_command, add_configuration, positive_number
 
 _NEW_TRAINER = """\
 Write a trainer of your own. A term is LOSS[:WEIGHT[:NAME=VALUE,...]]:
@@ -40,6 +40,12 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
     )
     command.add_argument("--map-source", choices=("stored", "patch"), default="stored", help="default: %(default)s")
     command.add_argument("--oversample-by", choices=("voxel", "lesion"), default="voxel", help="default: %(default)s")
+    command.add_argument(
+        "--optimizer", choices=("sgd", "adam", "adamw"), default="sgd", help="default: nnU-Net's, %(default)s"
+    )
+    command.add_argument(
+        "--lr", type=positive_number, default=0.01, metavar="LR", help="learning rate; default: nnU-Net's, %(default)s"
+    )
     command.add_argument("--overwrite", action="store_true", help="replace the file if it is there")
 
     command = add_command(commands, "export", _export, "make a stock nnU-Net model of a trained one")
@@ -74,7 +80,16 @@ def _new_trainer(options: argparse.Namespace) -> None:
     from nnunet_rw.new_trainer import parse_term, write_trainer
 
     terms = [parse_term(text) for text in options.loss]
-    path = write_trainer(options.name, terms, options.o, options.map_source, options.oversample_by, options.overwrite)
+    path = write_trainer(
+        options.name,
+        terms,
+        options.o,
+        options.map_source,
+        options.oversample_by,
+        options.overwrite,
+        options.optimizer,
+        options.lr,
+    )
     print(f"{path}\nLet nnU-Net find it, best in your shell's start-up file:\n  {export_line(path.parent)}")
     print(f"Train with:\n  nnUNetv2_train DATASET CONFIGURATION FOLD -tr {options.name}")
 

@@ -11,7 +11,7 @@ from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from nnunet_rw.cli import main
 from nnunet_rw.dataloading import OVERSAMPLE_BY
 from nnunet_rw.losses import Term
-from nnunet_rw.trainer import MAP_SOURCES
+from nnunet_rw.trainer import MAP_SOURCES, OPTIMIZERS
 
 TRAINERS = Path(__file__).resolve().parents[2] / "trainers"
 
@@ -47,6 +47,14 @@ def test_new_trainer_in_a_folder_of_choice(succeeds, tmp_path):
     assert 'map_source = "patch"' in Path(path).read_text()
 
 
+def test_new_trainer_with_another_optimiser(succeeds, tmp_path, monkeypatch):
+    options = ("-o", tmp_path, "--optimizer", "adam", "--lr", "5e-4")
+    succeeds("new-trainer", "RWTrainer_Adam", "--loss", "rrw", *options)
+    monkeypatch.setenv("nnUNet_extTrainer", os.pathsep.join([str(TRAINERS), str(tmp_path)]))
+    trainer = recursive_find_trainer_class_by_name("RWTrainer_Adam")
+    assert (trainer.optimizer_name, trainer.initial_lr) == ("adam", 5e-4)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -76,3 +84,4 @@ def test_choices_are_those_of_the_trainer(capsys):
     text = capsys.readouterr().out
     assert f"--map-source {{{','.join(MAP_SOURCES)}}}" in text
     assert f"--oversample-by {{{','.join(OVERSAMPLE_BY)}}}" in text
+    assert f"--optimizer {{{','.join(OPTIMIZERS)}}}" in text

@@ -45,6 +45,8 @@ def training_text(results: BenchmarkResults) -> str:
         )
     sentences += [_size_text(task) for task in results.tasks if _records_of(task)]
     sentences.append(_length_text(results))
+    if len(_optimizers(results)) == 1:
+        sentences.append(f"The optimiser was {_optimizers(results)[0]}.")
     sentences.append(
         f"Each trainer was trained on {_counted(len(folds), 'fold')} ({', '.join(map(str, folds))}) of nnU-Net's "
         f"cross-validation, with {_counted(seeds, 'random seed')}{' each' if seeds > 1 else ''}"
@@ -62,8 +64,10 @@ def training_text(results: BenchmarkResults) -> str:
 
 def losses_heading(results: BenchmarkResults) -> str:
     """What comes before the losses."""
-    known = {*trainer_classes(), _STOCK_TRAINER}
-    alone = "The trainers differ in their loss alone. " if known.issuperset(results.specification.trainers) else ""
+    classes, trainers = trainer_classes(), results.specification.trainers
+    known = {name for name, trainer in classes.items() if trainer.optimizer_name == "sgd"} | {_STOCK_TRAINER}
+    only_losses = known.issuperset(trainers) and len(_optimizers(results)) < 2
+    alone = "The trainers differ in their loss alone. " if only_losses else ""
     return (
         f"{alone}In formulas `nnunet` stands for nnU-Net's own loss, Dice and cross-entropy, other names for losses of "
         "`nnunet_rw`:"
@@ -71,7 +75,7 @@ def losses_heading(results: BenchmarkResults) -> str:
 
 
 def loss_texts(results: BenchmarkResults) -> list[str]:
-    """An item per trainer: its loss in words, in a formula and by its paper."""
+    """An item per trainer: its loss in words, in a formula and by its paper; its optimiser where they differ."""
     rows = {row.name: row for row in trainer_rows()}
     classes = trainer_classes()
     items = []
@@ -81,11 +85,13 @@ def loss_texts(results: BenchmarkResults) -> list[str]:
             cited = "; ".join(f"@{key}" for key in keys_of_paper(classes[trainer].paper))
             # What the class is besides, concerns programmers.
             summary = rows[trainer].summary.partition(", and the base of")[0].rstrip(".").replace("`", "")
-            items.append(f"{name}{summary}; loss `{rows[trainer].loss}` [{cited}].")
+            items.append(f"{name}{summary}; loss `{rows[trainer].loss}` [{cited}]")
         elif trainer == _STOCK_TRAINER:
-            items.append(f"{name}nnU-Net's own loss, Dice and cross-entropy [@isensee2021nnunet].")
+            items.append(f"{name}nnU-Net's own loss, Dice and cross-entropy [@isensee2021nnunet]")
         else:
-            items.append(f"{name}no trainer of `nnunet_rw`{_recorded_loss(results, trainer)}.")
+            items.append(f"{name}no trainer of `nnunet_rw`{_recorded_loss(results, trainer)}")
+        optimizers = _optimizers(results, trainer) if len(_optimizers(results)) > 1 else []
+        items[-1] += f"; optimiser {listed(optimizers)}." if optimizers else "."
     return items
 
 
@@ -148,6 +154,12 @@ def _length_text(results: BenchmarkResults) -> str:
 def _recorded_loss(results: BenchmarkResults, trainer: str) -> str:
     losses = dict.fromkeys(record.loss.replace("`", "'") for record in _records(results) if record.trainer == trainer)
     return f"; its loss was recorded as `{listed(losses)}`" if losses else ""
+
+
+def _optimizers(results: BenchmarkResults, trainer: str | None = None) -> list[str]:
+    """What the trainings recorded, all or one trainer's; records from before there was a choice say nothing."""
+    records = (record for record in _records(results) if trainer in (None, record.trainer))
+    return list(dict.fromkeys(record.optimizer for record in records if record.optimizer))
 
 
 def _records_of(task: TaskResults) -> list[RunRecord]:

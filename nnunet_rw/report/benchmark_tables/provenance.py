@@ -64,6 +64,7 @@ def _row(results: BenchmarkResults, task: TaskResults) -> dict[str, str]:
         "dataset": task.dataset,
         "configuration": _joined(record.configuration for record in records),
         "plans": _joined(f"{record.plans} {_short(record.plans_sha256)}" for record in records),
+        "optimisers": _joined(record.optimizer for record in records if record.optimizer),
         "splits": _joined(_short(record.splits_sha256) for record in records),
         "folds": ", ".join(map(str, results.specification.folds)),
         "seeds": _joined((str(record.seed) for record in records), ", "),
@@ -88,7 +89,21 @@ def _task_warnings(task: TaskResults) -> list[str]:
         *_difference(what, "splits", (_short(record.splits_sha256) for record in records)),
         *_difference(what, "lengths", (_length(record) for record in records)),
         *_difference(what, "batch sizes", (str(record.batch_size) for record in records)),
+        *_optimizer_warnings(task),
         *_difference(what, "patch sizes", (" x ".join(map(str, record.patch_size)) for record in records)),
+    ]
+
+
+def _optimizer_warnings(task: TaskResults) -> list[str]:
+    """Trainers may differ in it, trainings of one should not; older records say nothing."""
+    used: dict[str, list[str]] = {}
+    for record in _records(task):
+        if record.optimizer:
+            used.setdefault(record.trainer, []).append(record.optimizer)
+    return [
+        warning
+        for trainer, optimizers in used.items()
+        for warning in _difference(f"Trainings of {task.task} with {trainer}", "optimisers", optimizers)
     ]
 
 

@@ -2,7 +2,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from benchmark_results import TRAINERS, benchmark_results
+from benchmark_results import OPTIMIZER, TRAINERS, benchmark_results
 
 from nnunet_rw.benchmark.specification import EvaluationOptions
 from nnunet_rw.report.benchmark_tables.methods import bibtex, empty_case_policy, methods_latex, methods_text
@@ -52,6 +52,24 @@ def test_losses(text):
     assert "loss `nnunet + rrw` [@valverde2023regionwise]" in text
     assert "[@shirokikh2020reweighting]" in text
     assert "The trainers differ in their loss alone" in text
+
+
+def test_one_optimiser_is_told_once(text):
+    assert text.count(f"The optimiser was {OPTIMIZER}.") == text.count("optimiser") == 1
+
+
+def test_optimisers_are_told_by_trainer_where_they_differ(with_record):
+    text = methods_text(with_record(trainer="RWTrainer", optimizer="Adam, lr 0.001, poly"))
+    assert "The optimiser was" not in text
+    assert "loss alone" not in text
+    assert f"own loss, Dice and cross-entropy [@isensee2021nnunet]; optimiser {OPTIMIZER}." in text
+    assert f"[@valverde2023regionwise]; optimiser Adam, lr 0.001, poly and {OPTIMIZER}." in text
+
+
+def test_a_trainer_with_an_optimiser_of_its_own(tmp_path):
+    text = methods_text(benchmark_results(tmp_path, trainers=("nnUNetTrainer", "RWTrainer_RRW", "RWTrainer"), seeds=1))
+    assert "in their loss alone" not in text
+    assert "loss `rrw; Adam 1e-3` [@valverde2023regionwise]" in text
 
 
 def test_a_users_own_trainer(tmp_path):

@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import pytest
+from benchmark_results import OPTIMIZER
 
 from nnunet_rw.report.benchmark_tables.provenance import device_text, provenance_rows, provenance_warnings
 from nnunet_rw.run_record import Git
@@ -48,6 +49,20 @@ def test_plans_splits_and_lengths(with_record):
         "Trainings of Task04_Hippocampus differ in splits: 5b5b5b5b5b (11), none (1).",
         "Trainings of Task04_Hippocampus differ in lengths: 3 epochs of 2 iterations (11), 5 epochs of 2 iterations (1).",  # noqa: E501
     ]
+
+
+def test_optimisers(results, with_record):
+    assert provenance_rows(results)[0]["optimisers"] == OPTIMIZER
+    # Of another trainer they may be others.
+    changed = with_record(optimizer="Adam, lr 0.001, poly")
+    assert provenance_rows(changed)[0]["optimisers"] == f"Adam, lr 0.001, poly; {OPTIMIZER}"
+    assert provenance_warnings(changed) == [
+        f"Trainings of Task04_Hippocampus with nnUNetTrainer differ in optimisers: {OPTIMIZER} (3), "
+        "Adam, lr 0.001, poly (1)."
+    ]
+    older = with_record(optimizer="")
+    assert provenance_rows(older)[0]["optimisers"] == OPTIMIZER
+    assert provenance_warnings(older) == []
 
 
 def test_source(with_record, session):
