@@ -1,5 +1,11 @@
 """`nnunet-rw small-plans`: plans beside the stock ones."""
 
+import json
+
+import pytest
+
+from nnunet_rw.cli import main
+
 
 def test_small_plans_stand_beside_the_others(dataset, succeeds):
     lines = succeeds("small-plans", "-d", "900").splitlines()
@@ -16,6 +22,28 @@ def test_small_plans_stand_beside_the_others(dataset, succeeds):
 def test_small_plans_under_another_name(dataset, succeeds):
     assert "-p mine" in succeeds("small-plans", "-d", dataset.name, "-o", "mine")
     assert (dataset.folder / "mine.json").is_file()
+
+
+def test_small_plans_of_another_patch_and_batch(dataset, succeeds):
+    def configuration(name="nnUNetPlansSmall"):
+        return json.loads((dataset.folder / f"{name}.json").read_text())["configurations"]["3d_fullres"]
+
+    succeeds("small-plans", "-d", "900")
+    # The stock patch.
+    assert (configuration()["patch_size"], configuration()["batch_size"]) == ([16, 16, 16], 2)
+    succeeds("small-plans", "-d", "900", "--max-patch", "12", "--batch-size", "5", "-o", "smaller")
+    assert (configuration("smaller")["patch_size"], configuration("smaller")["batch_size"]) == ([12, 12, 12], 5)
+
+
+@pytest.mark.parametrize("option", ["--max-patch", "--batch-size"])
+def test_small_plans_refuse_numbers_below_1(option, capsys):
+    with pytest.raises(SystemExit):
+        main(["small-plans", "-d", "900", option, "0"])
+    assert f"{option}: expected a number above 0, but got 0" in capsys.readouterr().err
+
+
+def test_small_plans_refuse_a_patch_for_which_no_network_is_small_enough(dataset, fails):
+    assert "Raise max_patch (it is 4)" in fails("small-plans", "-d", "900", "--max-patch", "4")
 
 
 def test_small_plans_refuse(dataset, fails):

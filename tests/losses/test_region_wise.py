@@ -34,6 +34,51 @@ class TestRectifiedRegionWise:
         both = build("rrw")(logits_of(P).repeat(2, 1, 1, 1), torch.cat([row([1] * 5), row(ROW)]))
         assert both.item() == pytest.approx((expected + (self.background + self.foreground) / 10) / 2, rel=1e-6)
 
+    def test_sum_over_classes(self):
+        # Of five voxels.
+        assert value("rrw", sum_classes=True) == pytest.approx((self.background + self.foreground) / 5, rel=1e-6)
+        # One class is left, of which the sum is the mean.
+        assert value("rrw", sum_classes=True, include_background=False) == pytest.approx(self.foreground / 5, rel=1e-6)
+        # A region's interior distance knows no other: 3 2 1 outside count as +1, like those of the foreground above.
+        assert value("rrw", sum_classes=True, regions=True) == pytest.approx(self.foreground / 5, rel=1e-6)
+
+    @pytest.mark.parametrize("options", [{}, {"include_background": False}, {"regions": True}], ids=str)
+    @pytest.mark.parametrize("weights", [{}, {"reweight": "inverse_volume"}], ids=["plain", "weighted"])
+    @pytest.mark.parametrize("ignore", [False, True])
+    def test_sum_is_the_mean_times_the_classes(self, options, weights, ignore):
+        regions = options.get("regions", False)
+        logits, target, heads = random_problem((7, 6, 5), regions=regions, ignore=ignore)
+        logits, target = torch.from_numpy(logits), torch.from_numpy(target)
+        mean, total = (
+            build("rrw", sum_classes=summed, **{**heads, **options, **weights})(logits, target, None, SPACING_MM)
+            for summed in (False, True)
+        )
+        counted = logits.shape[1] - (options.get("include_background") is False)
+        assert counted > 1
+        torch.testing.assert_close(total, counted * mean, rtol=1e-12, atol=0)
+
+    @pytest.mark.parametrize("num_classes", [2, 3, 7])
+    def test_gradient_of_the_sum_is_that_of_cross_entropy_times_a_factor(self, num_classes):
+        # sum_c p_c z_c = 1 - p_y (1 + D / max D), of which the gradient is p_y (1 + D / max D) times that of -log p_y.
+        generator = torch.Generator().manual_seed(0)
+        shape = (2, num_classes, 6, 5, 4)
+        logits = torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_()
+        target = torch.randint(0, num_classes, (2, 1, 6, 5, 4), generator=generator)
+        target[:, :, :3] = 1  # a class with an inside
+        loss, cross_entropy = build("rrw", sum_classes=True), build("ce")
+        [found] = torch.autograd.grad(loss(logits, target), logits)
+        [of_ce] = torch.autograd.grad(cross_entropy(logits, target), logits)
+        onehot = torch.zeros(shape, dtype=torch.float64).scatter_(1, target, 1)
+        distance = LossInputs(logits, target).map("interior_distance").double()
+        inside = distance * onehot
+        depth = (inside / inside.amax((2, 3, 4), keepdim=True)).sum(1, keepdim=True)
+        assert depth.min() < 0.7
+        probability = logits.detach().softmax(1).gather(1, target)
+        torch.testing.assert_close(found, of_ce * probability * (1 + depth), rtol=1e-9, atol=1e-15)
+
+    def test_formula_tells_the_sum(self):
+        assert build("rrw", sum_classes=True).formula().startswith("mean over voxels of sum over classes(p z), z = ")
+
     def test_weighted(self):
         # All distances of the foreground are 1 step, of the background too: z = -1 and +1.
         foreground = -2 * 0.4 + 0.1 + 0.3 - 0.8 - 0.7 + 0.2

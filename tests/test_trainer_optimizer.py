@@ -1,0 +1,144 @@
+"""The optimiser of a trainer: nnU-Net's own, Adam, or with settings of a user's."""
+
+import pytest
+import torch
+from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint
+from nnunetv2.training.logging.nnunet_logger import LocalLogger
+from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
+
+CPU = torch.device("cpu")
+SYNTHETIC = "Dataset900_Synthetic"
+ADAM = """
+class Adaptive(RWTrainer):
+    optimizer_name = "{name}"
+    initial_lr = 2e-3
+    weight_decay = 1e-4
+"""
+
+
+@pytest.fixture(autouse=True)
+def dataset(make_dataset, blobs, monkeypatch):
+    monkeypatch.setattr(LocalLogger, "plot_progress_png", lambda self, folder: None)
+    return make_dataset({name: blobs((18, 18, 18), seed) for seed, name in enumerate("ab")})
+
+
+def make_trainer(name, **options):
+    trainer = get_trainer_from_args(SYNTHETIC, "3d_fullres", 0, name, device=CPU, **options)
+    trainer.initialize()
+    return trainer
+
+
+def settings(optimizer):
+    """Of its only group of parameters."""
+    [group] = optimizer.param_groups
+    return {key: value for key, value in group.items() if key != "params"}
+
+
+def rates(trainer, epochs):
+    """Learning rates as nnU-Net sets them at the start of these epochs."""
+    found = []
+    for epoch in epochs:
+        trainer.lr_scheduler.step(epoch)
+        found.append(trainer.optimizer.param_groups[0]["lr"])
+    return found
+
+
+@pytest.mark.parametrize(("name", "optimizer"), [("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)])
+def test_adam_has_the_rates_of_the_class_and_nnunets_schedule(user_trainers, name, optimizer):
+    user_trainers(ADAM.format(name=name))
+    trainer = make_trainer("Adaptive")
+    assert type(trainer.optimizer) is optimizer
+    assert (trainer.initial_lr, trainer.weight_decay) == (2e-3, 1e-4)
+    found = settings(trainer.optimizer)
+    assert (found["lr"], found["weight_decay"], found["betas"]) == (2e-3, 1e-4, (0.9, 0.999))
+    parameters = trainer.optimizer.param_groups[0]["params"]
+    assert {id(one) for one in parameters} == {id(one) for one in trainer.network.parameters()}
+    assert type(trainer.lr_scheduler) is PolyLRScheduler
+    # lr (1 - epoch / 1000)^0.9
+    expected = [2e-3 * (1 - epoch / 1000) ** 0.9 for epoch in (0, 250, 999)]
+    assert rates(trainer, (0, 250, 999)) == pytest.approx(expected)
+
+
+def test_sgd_is_nnunets_own():
+    ours, nnunets = make_trainer("RWTrainer"), make_trainer("nnUNetTrainer")
+    assert type(ours.optimizer) is type(nnunets.optimizer) is torch.optim.SGD
+    assert settings(ours.optimizer) == settings(nnunets.optimizer)
+    assert (ours.initial_lr, ours.weight_decay) == (nnunets.initial_lr, nnunets.weight_decay)
+    assert type(ours.lr_scheduler) is type(nnunets.lr_scheduler)
+    assert rates(ours, (0, 1, 999)) == rates(nnunets, (0, 1, 999))
+
+
+def test_sgd_takes_the_settings_of_the_class(user_trainers):
+    user_trainers(ADAM.format(name="sgd"))
+    found = settings(make_trainer("Adaptive").optimizer)
+    assert (found["lr"], found["weight_decay"], found["momentum"], found["nesterov"]) == (2e-3, 1e-4, 0.99, True)
+
+
+def test_rrw_alone_trains_with_adam():
+    trainer = make_trainer("RWTrainer_RRW")
+    assert type(trainer.optimizer) is torch.optim.Adam
+    assert settings(trainer.optimizer)["lr"] == 1e-3
+
+
+def test_an_unknown_optimiser_is_explained(user_trainers):
+    user_trainers(ADAM.format(name="lion"))
+    message = r"^Expected optimizer_name to be one of \('sgd', 'adam', 'adamw'\), but got 'lion'\.$"
+    with pytest.raises(ValueError, match=message):
+        make_trainer("Adaptive")
+
+
+def test_what_a_user_sets_on_the_instance_wins(user_trainers):
+    user_trainers("""
+class Own(RWTrainer):
+    optimizer_name = "adam"
+    initial_lr = 2e-3
+
+    def __init__(self, plans, configuration, fold, dataset_json, device=torch.device("cuda")):
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.initial_lr, self.weight_decay = 5e-4, 0.0
+""")
+    for name in ("Own", "Own_20epochs", "Own_20epochs_seed1"):
+        trainer = make_trainer(name)
+        found = settings(trainer.optimizer)
+        assert (found["lr"], found["weight_decay"]) == (5e-4, 0.0)
+        assert rates(trainer, [0]) == [5e-4]
+
+
+@pytest.mark.parametrize("name", ["Adaptive_20epochs", "Adaptive_seed1", "Adaptive_20epochs_50iterations_seed1"])
+def test_lengths_and_seeds_keep_the_optimiser(user_trainers, name):
+    user_trainers(ADAM.format(name="adamw"))
+    trainer = make_trainer(name)
+    assert type(trainer.optimizer) is torch.optim.AdamW
+    assert (settings(trainer.optimizer)["lr"], settings(trainer.optimizer)["weight_decay"]) == (2e-3, 1e-4)
+    epochs = 20 if "20epochs" in name else 1000
+    assert rates(trainer, [epochs // 2]) == [pytest.approx(2e-3 * 0.5**0.9)]
+
+
+@pytest.mark.parametrize("seed", ["", "_seed1"])
+def test_a_continued_training_has_the_optimisers_state(seed):
+    name = f"RWTrainer_RRW_2epochs_2iterations{seed}"
+    first = make_trainer(name)
+    first.save_every = 1
+    save = first.save_checkpoint
+
+    def stop(path):
+        save(path)
+        raise KeyboardInterrupt
+
+    first.save_checkpoint = stop
+    with pytest.raises(KeyboardInterrupt):
+        first.run_training()
+    second = make_trainer(name, continue_training=True)
+    assert second.optimizer.state_dict()["state"] == {}
+    maybe_load_checkpoint(second, continue_training=True, validation_only=False)
+    assert second.current_epoch == 1
+    before, after = first.optimizer.state_dict(), second.optimizer.state_dict()
+    assert before["state"].keys() == after["state"].keys() != set()
+    for key, values in before["state"].items():
+        # Two steps were taken.
+        assert after["state"][key]["step"] == values["step"] == 2
+        for moment in ("exp_avg", "exp_avg_sq"):
+            assert torch.equal(after["state"][key][moment], values[moment])
+    assert any(values["exp_avg"].abs().max() > 0 for values in after["state"].values())
+    second.run_training()
+    assert {int(values["step"]) for values in second.optimizer.state_dict()["state"].values()} == {4}
