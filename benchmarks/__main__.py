@@ -16,6 +16,7 @@ NAMES = (
     "losses",
     "per_lesion",
     "lesion_count",
+    "gradient_shares",
     "evaluation",
     "gpu",
 )
@@ -32,7 +33,11 @@ parser.add_argument(
     "names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; default: all but {' and '.join(ONLY_BY_NAME)}"
 )
 parser.add_argument(
-    "-d", "--dataset", nargs="+", default=[], help="preprocessed ones, of store, and one to train on, of gpu"
+    "-d",
+    "--dataset",
+    nargs="+",
+    default=[],
+    help="preprocessed ones, of store and gradient_shares, and one to train on, of gpu",
 )
 parser.add_argument("--tables", action="store_true", help="measure nothing: draw the documentation's tables anew")
 arguments = parser.parse_args()
@@ -45,7 +50,7 @@ if unknown:
     parser.error(f"unknown benchmark {', '.join(unknown)}; known: {', '.join(NAMES)}")
 for name in chosen:
     options: dict[str, object] = {}
-    if name == "store":
+    if name in ("store", "gradient_shares"):
         options = {"datasets": arguments.dataset}
     if name == "gpu" and arguments.dataset:
         options = {"dataset": arguments.dataset[0]}

@@ -23,7 +23,7 @@ from benchmarks.targets import targets_table
 
 DOCUMENTS = (
     CHECKOUT / "README.md",
-    *(CHECKOUT / "docs" / f"{name}.md" for name in ("evidence", "performance", "scaling")),
+    *(CHECKOUT / "docs" / f"{name}.md" for name in ("evidence", "losses_compared", "performance", "scaling")),
 )
 _PLACE = re.compile(r"(?P<begin><!-- table: (?P<name>\w+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
 _SECONDS, _RATIO, _TIMES, _SHARE = ".3f", ".2f", ".0f", ".0%"
@@ -33,6 +33,12 @@ _BOUNDS = {
     "cc3d": ("cc3d_share", _SHARE),
     "blosc2": ("blosc2_share", _SHARE),
     "interpreter, at most": ("interpreter_share_at_most", ".1%"),
+}
+_GRADIENT = {
+    "of the others, at first": ("share_at_start", ".3g"),
+    "trained": ("share_trained", ".3g"),
+    "cosine, at first": ("cosine_at_start", _RATIO),
+    "trained, cosine": ("cosine_trained", _RATIO),
 }
 TABLES = {
     "maps": Table(
@@ -153,6 +159,26 @@ TABLES = {
             "rival, s": ("rival_seconds", _SECONDS),
             "of its time": ("ratio", _RATIO),
         },
+    ),
+    "gradient_shares": Table(
+        "gradient_shares",
+        {
+            "trainer": ("trainer", ""),
+            "term": ("term", ""),
+            "weight": ("weight", ""),
+            **_GRADIENT,
+        },
+        {"measured": "trainers", "stock": False},
+    ),
+    "gradient_shares_classes": Table(
+        "gradient_shares",
+        {
+            "`rrw`": ("trainer", ""),
+            "classes": ("classes", ""),
+            **_GRADIENT,
+            "Dice of the foreground, trained": ("dice_trained", _RATIO),
+        },
+        {"measured": "classes", "stock": False},
     ),
     "lesion_count": Table(
         "lesion_count",

@@ -13,17 +13,20 @@ MS_SPACING_MM = (1.0, 1.0, 1.0)
 _CROPS = Path(__file__).with_name("ms_lesion_crops.npz")
 
 
-def ms_labels() -> np.ndarray:
-    """Real lesion masks in 240 x 240 x 154 voxels of 1 mm, uint8: four crops of 72 x 80 x 64 side by side.
-
-    They hold 110 lesions, as many as a patient of the database that they come from (3316 in 30 patients; Lesjak et
-    al., Neuroinformatics 2017, CC-BY).
-    """
+def ms_crops() -> np.ndarray:
+    """Real lesion masks, uint8 (4, 72, 80, 64) of 1 mm (Lesjak et al., Neuroinformatics 2017, CC-BY)."""
     with np.load(_CROPS) as content:
         shape = tuple(int(size) for size in content["shape"])
-        crops = np.unpackbits(content["bits"], count=int(np.prod(shape))).reshape(shape)
+        return np.unpackbits(content["bits"], count=int(np.prod(shape))).reshape(shape)
+
+
+def ms_labels() -> np.ndarray:
+    """The crops of `ms_crops` side by side in 240 x 240 x 154 voxels of 1 mm, uint8.
+
+    They hold 110 lesions, as many as a patient of the database that they come from (3316 in 30 patients).
+    """
     labels = np.zeros((240, 240, 154), np.uint8)
-    for crop, (x, y) in zip(crops, ((48, 40), (48, 120), (120, 40), (120, 120)), strict=True):
+    for crop, (x, y) in zip(ms_crops(), ((48, 40), (48, 120), (120, 40), (120, 120)), strict=True):
         labels[x : x + crop.shape[0], y : y + crop.shape[1], 45 : 45 + crop.shape[2]] = crop
     return labels
 
