@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from benchmarks.harness import read_rows
+
+Row = Mapping[str, Any]
+# Its header, and the cell of a row.
+Column = tuple[str, Callable[[Row], str]]
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,24 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Lines of a table, each with its end."""
     lines = [header, ["---"] * len(header), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def table_of(rows: Iterable[Row], columns: Sequence[Column]) -> str:
+    """A line per row."""
+    return markdown_table([header for header, _ in columns], [[cell(row) for _, cell in columns] for row in rows])
+
+
+def number(value: float | None, scale: float = 1, decimals: int = 2) -> str:
+    """A scaled number; nothing for None."""
+    return "" if value is None else f"{scale * value:.{decimals}f}"
+
+
+points = partial(number, scale=100, decimals=1)
+
+
+def difference(value: float, low: float, high: float, scale: float = 100, decimals: int = 1) -> str:
+    """A difference with its interval, all with their signs."""
+    return "{} [{}, {}]".format(*(f"{scale * end:+.{decimals}f}" for end in (value, low, high)))
 
 
 def _cell(value: Any, form: str) -> str:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import combinations, pairwise
+from itertools import pairwise
 from statistics import fmean
 from typing import Any
 
@@ -15,11 +15,11 @@ import numpy as np
 
 from benchmarks.evidence.thresholds import PRICES, OperatingPoint, operating_point
 from benchmarks.harness import write_result
-from nnunet_rw.benchmark.results import Run, TaskResults, read_results
-from nnunet_rw.evaluation.compared_metrics import METRICS
+from benchmarks.trainings import case_values, paired_difference, seconds_per_epoch, spread, without_nan
+from nnunet_rw.benchmark.results import TaskResults, read_results
 from nnunet_rw.evaluation.evaluation_folder import Evaluation
 from nnunet_rw.evaluation.froc import average_recall
-from nnunet_rw.evaluation.intervals import bca_interval, cluster_bootstrap
+from nnunet_rw.evaluation.intervals import cluster_bootstrap
 
 # A lesion of up to 20 voxels is less than three across.
 SMALL_VOXELS = 20
@@ -64,8 +64,7 @@ class Training:
         """(N,) values; a distance to nothing is the image's diagonal."""
         if metric == "matched_dice":
             return self.matched.dice
-        values = METRICS[metric].values(self.evaluation.columns[self.label])
-        return np.where(np.isinf(values), self.evaluation.diagonals_mm(), values)
+        return case_values(self.evaluation, self.label, metric)
 
     @cached_property
     def figures(self) -> dict[str, float]:
@@ -127,7 +126,6 @@ def trainer_rows(task: TaskResults, label: str, of_lesions: bool = True) -> list
         for name, seeds in task.evaluations.items()
     }
     baseline = next(iter(trainers.values()))
-    noise = _spread([training.figures for training in baseline])
     rows = []
     for name, trainings in trainers.items():
         row: dict[str, Any] = {
@@ -139,18 +137,18 @@ def trainer_rows(task: TaskResults, label: str, of_lesions: bool = True) -> list
             "lesions": int(trainings[0].lesions.sum()),
             "small_lesions": int(trainings[0].small.sum()),
             "price": price,
-            "seconds_per_epoch": _seconds_per_epoch([run for run in task.runs if run.trainer == name]),
+            "seconds_per_epoch": seconds_per_epoch(run for run in task.runs if run.trainer == name),
         }
         for figure in trainings[0].figures:
             values = [training.figures[figure] for training in trainings]
-            row |= {figure: fmean(values), f"{figure}_seeds": values, f"{figure}_noise": noise[figure]}
+            noise = spread(training.figures[figure] for training in baseline)
+            row |= {figure: fmean(values), f"{figure}_seeds": values, f"{figure}_noise": noise}
         if trainings is not baseline:
             row |= _gains(baseline, trainings)
         if of_lesions:
             row["matched_recall_by_size"] = _by_size(trainings)
             row["found_at_prices"] = _at_prices(trainings)
-        # JSON has no NaN.
-        rows.append({key: None if value != value else value for key, value in row.items()})
+        rows.append(without_nan(row))
     return rows
 
 
@@ -167,9 +165,8 @@ def _gains(baseline: Sequence[Training], trainings: Sequence[Training]) -> dict[
             recall = cluster_bootstrap(case[chosen], found[0][chosen], found[1][chosen])
             row |= _gain(name, recall.difference, recall.interval)
     for metric in of_cases:
-        before, after = (np.mean([item.of_cases(metric) for item in group], axis=0) for group in (baseline, trainings))
-        gain = (after - before)[~np.isnan(after - before)]
-        row |= _gain(metric, float(gain.mean()), bca_interval(gain))
+        before, after = ([item.of_cases(metric) for item in group] for group in (baseline, trainings))
+        row |= _gain(metric, *paired_difference(before, after))
     return row
 
 
@@ -208,19 +205,6 @@ def _at_prices(trainings: Sequence[Training]) -> list[dict[str, float | None]]:
             }
         )
     return rows
-
-
-def _spread(figures: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Largest difference between two seeds; NaN for one."""
-    return {
-        name: max((abs(one[name] - other[name]) for one, other in combinations(figures, 2)), default=math.nan)
-        for name in figures[0]
-    }
-
-
-def _seconds_per_epoch(runs: Sequence[Run]) -> float:
-    seconds = [epoch.seconds for run in runs if run.record for epoch in run.record.epochs]
-    return float(np.median(seconds)) if seconds else math.nan
 
 
 def _mean(values: np.ndarray) -> float:

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 from benchmarks.evidence.thresholds import PRICES
 from benchmarks.harness import read_rows
-from benchmarks.tables import markdown_table
-
-Row = Mapping[str, Any]
-
-
-# Its header, and the cell of a row.
-Column = tuple[str, Callable[[Row], str]]
+from benchmarks.tables import Column, Row, difference, markdown_table, number, points, table_of
 
 
 def found_table(result: str) -> str:
@@ -27,12 +19,12 @@ def found_table(result: str) -> str:
         _TRAINER,
         _SEEDS,
         ("threshold", lambda row: f"{row['matched_threshold']:.3g}"),
-        ("false positives", lambda row: _plain(row["matched_false_positives"])),
+        ("false positives", lambda row: number(row["matched_false_positives"])),
         *_with_gain("small lesions found", "matched_small_recall"),
         *_with_gain("all found", "matched_recall"),
         *_with_gain("Dice", "matched_dice"),
     )
-    return _table(
+    return table_of(
         (baseline, *sorted(others, key=lambda row: (is_dearer(row), -row["matched_small_recall_gain"]))), columns
     )
 
@@ -46,16 +38,16 @@ def segmented_table(result: str) -> str:
     """What trainers segment at a probability of 0.5, in the order of the rows."""
     columns = (
         _TRAINER,
-        ("false positives", lambda row: _plain(row["false_positives"])),
-        ("small lesions found", lambda row: _points(row["small_recall"])),
-        ("lesion F1", lambda row: _points(row["lesion_f1"])),
-        ("FROC average", lambda row: _points(row["froc_average"])),
+        ("false positives", lambda row: number(row["false_positives"])),
+        ("small lesions found", lambda row: points(row["small_recall"])),
+        ("lesion F1", lambda row: points(row["lesion_f1"])),
+        ("FROC average", lambda row: points(row["froc_average"])),
         *_with_gain("Dice", "dice"),
         *_HD95,
-        ("lesion Dice", lambda row: _points(row["lesion_dice"])),
+        ("lesion Dice", lambda row: points(row["lesion_dice"])),
         _SECONDS,
     )
-    return _table(read_rows(result), columns)
+    return table_of(read_rows(result), columns)
 
 
 def answer_table(result: str, trainers: Sequence[str]) -> str:
@@ -66,12 +58,12 @@ def answer_table(result: str, trainers: Sequence[str]) -> str:
         _TRAINER,
         ("small lesions found, at equal false positives", lambda row: f"{100 * row['matched_small_recall']:.0f} %"),
         (f"at {PRICES[0]:g} a case", lambda row: f"{100 * row['found_at_prices'][0]['small_recall']:.0f} %"),
-        ("lesion F1", lambda row: _points(row["lesion_f1"])),
-        ("Dice", lambda row: _points(row["dice"])),
+        ("lesion F1", lambda row: points(row["lesion_f1"])),
+        ("Dice", lambda row: points(row["dice"])),
         ("false positives a case", lambda row: f"{row['false_positives']:.0f}"),
         ("time", lambda row: f"{row['seconds_per_epoch'] / seconds:.2f}"),
     )
-    return _table((baseline, *(row for name in trainers for row in others if row["trainer"] == name)), columns)
+    return table_of((baseline, *(row for name in trainers for row in others if row["trainer"] == name)), columns)
 
 
 def prices_table(result: str, trainers: Sequence[str] | None = None) -> str:
@@ -88,7 +80,7 @@ def prices_table(result: str, trainers: Sequence[str] | None = None) -> str:
     cells = [
         [f"`{row['trainer']}`"]
         + [
-            "" if item["recall"] is None else f"{_points(item['small_recall'])} / {_points(item['recall'])}"
+            "" if item["recall"] is None else f"{points(item['small_recall'])} / {points(item['recall'])}"
             for item in row["found_at_prices"]
         ]
         for row in rows
@@ -107,7 +99,7 @@ def boundary_table(result: str) -> str:
         *_with_gain("NSD", "nsd"),
         _SECONDS,
     )
-    return _table(read_rows(result), columns)
+    return table_of(read_rows(result), columns)
 
 
 def seeds_table(result: str, figures: Mapping[str, tuple[str, Callable[[float | None], str]]]) -> str:
@@ -137,28 +129,15 @@ def _seeds_cells(name: str, key: str, form: Callable[[float | None], str], rows:
     return [name, baseline, form(noise), *others]
 
 
-def _table(rows: Iterable[Row], columns: Sequence[Column]) -> str:
-    return markdown_table([header for header, _ in columns], [[cell(row) for _, cell in columns] for row in rows])
-
-
 def _with_gain(header: str, figure: str, scale: float = 100, decimals: int = 1) -> tuple[Column, Column]:
     """The figure, and its difference to the baseline with an interval."""
 
     def gain(row: Row) -> str:
         if f"{figure}_gain" not in row:
             return ""
-        value, low, high = (scale * row[f"{figure}_gain{end}"] for end in ("", "_low", "_high"))
-        return f"{value:+.{decimals}f} [{low:+.{decimals}f}, {high:+.{decimals}f}]"
+        return difference(*(row[f"{figure}_gain{end}"] for end in ("", "_low", "_high")), scale, decimals)
 
-    return (header, lambda row: _number(row[figure], scale, decimals)), ("gain", gain)
-
-
-def _number(value: float | None, scale: float, decimals: int) -> str:
-    return "" if value is None else f"{scale * value:.{decimals}f}"
-
-
-_points = partial(_number, scale=100, decimals=1)
-_plain = partial(_number, scale=1, decimals=2)
+    return (header, lambda row: number(row[figure], scale, decimals)), ("gain", gain)
 
 
 _TRAINER: Column = ("trainer", lambda row: f"`{row['trainer']}`")
@@ -166,15 +145,15 @@ _SEEDS: Column = ("seeds", lambda row: str(row["seeds"]))
 _HD95 = _with_gain("HD95, mm", "hd95_mm", 1, 2)
 _SECONDS: Column = ("s per epoch", lambda row: f"{row['seconds_per_epoch']:.0f}")
 OF_LESIONS = {
-    "small lesions found at equal false positives": ("matched_small_recall", _points),
-    "the same, at thresholds that other cases chose": ("left_out_small_recall", _points),
-    "their false positives": ("left_out_false_positives", _plain),
-    "all found at equal false positives": ("matched_recall", _points),
-    "false positives": ("false_positives", _plain),
-    "FROC average": ("froc_average", _points),
-    "lesion F1": ("lesion_f1", _points),
-    "Dice": ("dice", _points),
-    "HD95, mm": ("hd95_mm", _plain),
-    "lesion Dice": ("lesion_dice", _points),
+    "small lesions found at equal false positives": ("matched_small_recall", points),
+    "the same, at thresholds that other cases chose": ("left_out_small_recall", points),
+    "their false positives": ("left_out_false_positives", number),
+    "all found at equal false positives": ("matched_recall", points),
+    "false positives": ("false_positives", number),
+    "FROC average": ("froc_average", points),
+    "lesion F1": ("lesion_f1", points),
+    "Dice": ("dice", points),
+    "HD95, mm": ("hd95_mm", number),
+    "lesion Dice": ("lesion_dice", points),
 }
-OF_BOUNDARIES = {"Dice": ("dice", _points), "HD95, mm": ("hd95_mm", _plain), "NSD": ("nsd", _points)}
+OF_BOUNDARIES = {"Dice": ("dice", points), "HD95, mm": ("hd95_mm", number), "NSD": ("nsd", points)}
