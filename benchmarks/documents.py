@@ -17,6 +17,7 @@ from benchmarks.evidence.tables import (
     seeds_table,
     segmented_table,
 )
+from benchmarks.region_wise.tables import alone_table, beside_table, optimisers_table, stability_table
 from benchmarks.scaling import scaling_table
 from benchmarks.tables import Table
 from benchmarks.targets import targets_table
@@ -206,6 +207,13 @@ COMPUTED: dict[str, Callable[[], str]] = {
     "evidence_hippocampus": partial(boundary_table, _HIPPOCAMPUS),
     "evidence_hippocampus_seeds": partial(seeds_table, _HIPPOCAMPUS, OF_BOUNDARIES),
     "evidence_hippocampus_short": partial(seeds_table, "evidence_hippocampus_short", OF_BOUNDARIES),
+    "region_wise_alone_2d": partial(alone_table, "region_wise_2d"),
+    "region_wise_alone_3d": partial(alone_table, "region_wise_3d"),
+    "region_wise_stability_2d": partial(stability_table, "region_wise_2d"),
+    "region_wise_stability_3d": partial(stability_table, "region_wise_3d"),
+    "region_wise_beside": partial(beside_table, "region_wise_2d"),
+    "region_wise_optimisers_2d": partial(optimisers_table, "region_wise_2d"),
+    "region_wise_optimisers_3d": partial(optimisers_table, "region_wise_3d"),
 }
 
 

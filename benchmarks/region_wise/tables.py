@@ -1,0 +1,157 @@
+"""The tables of docs/region_wise.md, from the rows that `benchmarks.region_wise.collect` wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import partial
+
+from benchmarks.harness import read_rows
+from benchmarks.region_wise.collect import MEAN, RRW, STOCK, STOCK_ADAM
+from benchmarks.tables import Column, Row, difference, number, table_of
+
+# As a reader knows them, RRW first, then its rivals, then nnU-Net's own loss.
+ALONE = {
+    RRW: "RRW",
+    "RWPaper_Boundary": "boundary maps",
+    "RWPaper_ActiveContour": "active contours",
+    "RWPaper_Dice": "Dice",
+    "RWPaper_Focal": "focal",
+    "RWPaper_CE": "cross-entropy",
+    "RWPaper_WCE": "weighted cross-entropy",
+    STOCK_ADAM: "nnU-Net's Dice + cross-entropy",
+}
+BESIDE = {
+    "RWPaper_Dice": "Dice",
+    "RWPaper_RRW_Dice": "Dice + RRW, equal",
+    "RWPaper_RRW_Dice_Gradual": "Dice + RRW, gradual",
+    "RWPaper_Boundary_Dice": "Dice + boundary maps, equal",
+    "RWPaper_Boundary_Dice_Gradual": "Dice + boundary maps, gradual",
+    "RWPaper_CE": "cross-entropy",
+    "RWPaper_RRW_CE": "cross-entropy + RRW, equal",
+    "RWPaper_RRW_CE_Gradual": "cross-entropy + RRW, gradual",
+    "RWPaper_Boundary_CE": "cross-entropy + boundary maps, equal",
+    "RWPaper_Boundary_CE_Gradual": "cross-entropy + boundary maps, gradual",
+}
+# Loss, optimiser, and the trainer.
+OPTIMISERS = (
+    ("RRW", "Adam, 0.001", RRW),
+    ("RRW", "SGD, 0.01", "RWPaper_RRW_SGD"),
+    ("nnU-Net's Dice + cross-entropy", "Adam, 0.001", STOCK_ADAM),
+    ("nnU-Net's Dice + cross-entropy", "SGD, 0.01", STOCK),
+)
+
+
+def alone_table(result: str) -> str:
+    """Every loss alone: overlap and distances of the classes, and the difference of their means to RRW."""
+    rows = _by_trainer(result)
+    columns: tuple[Column, ...] = (
+        ("loss", lambda row: ALONE[row["trainer"]]),
+        *_of_classes(rows.values()),
+        ("Dice less RRW's", lambda row: _difference(row, RRW, "dice")),
+        ("HD95 less RRW's", lambda row: _difference(row, RRW, "hd95_mm")),
+        _TRAINER,
+    )
+    return table_of((rows[trainer] for trainer in ALONE if trainer in rows), columns)
+
+
+def stability_table(result: str) -> str:
+    """How steadily every loss alone trained."""
+    rows = _by_trainer(result)
+    columns: tuple[Column, ...] = (
+        ("loss", lambda row: ALONE[row["trainer"]]),
+        ("seeds", lambda row: str(row["seeds"])),
+        ("seeds that never predict a class", lambda row: str(without_a_class(row))),
+        ("pseudo-Dice at the end", lambda row: _seeds([curve[-1] for curve in row["pseudo_dice"]])),
+        ("largest fall below the best before", lambda row: _seeds(row["largest_fall_seeds"])),
+        ("largest rise of the loss", lambda row: _seeds(row["loss_rise_seeds"], decimals=0, unit=" %")),
+        ("gradient spikes", lambda row: ", ".join(map(str, row["gradient_spikes_seeds"]))),
+        ("s per epoch", lambda row: number(row["seconds_per_epoch"], decimals=1)),
+    )
+    return table_of((rows[trainer] for trainer in ALONE if trainer in rows), columns)
+
+
+def beside_table(result: str) -> str:
+    """Dice and cross-entropy alone and with maps beside them, at once ("equal") and step by step ("gradual")."""
+    rows = _by_trainer(result)
+    columns: tuple[Column, ...] = (
+        ("loss", lambda row: BESIDE[row["trainer"]]),
+        ("Dice", lambda row: _figure(row, "dice", MEAN)),
+        ("HD95, mm", lambda row: _figure(row, "hd95_mm", MEAN)),
+        ("Dice less that without maps", lambda row: _difference(row, without_maps(row["trainer"]), "dice")),
+        ("Dice, gradual less equal", lambda row: _difference(row, equal_of(row["trainer"]), "dice")),
+        ("HD95, gradual less equal", lambda row: _difference(row, equal_of(row["trainer"]), "hd95_mm")),
+        _TRAINER,
+    )
+    return table_of((rows[trainer] for trainer in BESIDE if trainer in rows), columns)
+
+
+def without_maps(trainer: str) -> str:
+    """Of the term that a trainer of `BESIDE` has beside its maps, alone."""
+    return f"RWPaper_{equal_of(trainer).rpartition('_')[2]}"
+
+
+def equal_of(trainer: str) -> str:
+    """A trainer without its schedule."""
+    return trainer.removesuffix("_Gradual")
+
+
+def optimisers_table(result: str) -> str:
+    """RRW and nnU-Net's loss with Adam and with nnU-Net's SGD."""
+    rows = _by_trainer(result)
+    names = {trainer: (loss, optimiser) for loss, optimiser, trainer in OPTIMISERS}
+    adam = {"RWPaper_RRW_SGD": RRW, STOCK: STOCK_ADAM}
+    columns: tuple[Column, ...] = (
+        ("loss", lambda row: names[row["trainer"]][0]),
+        ("optimiser", lambda row: names[row["trainer"]][1]),
+        *_of_classes(rows.values()),
+        ("Dice less Adam's", lambda row: _difference(row, adam.get(row["trainer"], ""), "dice")),
+        _TRAINER,
+    )
+    return table_of((rows[trainer] for trainer in names if trainer in rows), columns)
+
+
+def _by_trainer(result: str) -> dict[str, Row]:
+    """Those of which something is evaluated."""
+    return {row["trainer"]: row for row in read_rows(result) if row["seeds"]}
+
+
+def _of_classes(rows: Iterable[Row]) -> list[Column]:
+    """Both metrics of every class."""
+    names = [key[5:-6] for key in next(iter(rows), {}) if key.startswith("dice_") and key.endswith("_seeds")]
+    return [
+        (f"{title}, {name}", partial(_figure, metric=metric, name=name))
+        for title, metric in (("Dice", "dice"), ("HD95 in mm", "hd95_mm"))
+        for name in names
+        if name != MEAN
+    ]
+
+
+def _figure(row: Row, metric: str, name: str) -> str:
+    scale, decimals = _FORMS[metric]
+    return _seeds(row[f"{metric}_{name}_seeds"], scale, decimals)
+
+
+def _seeds(values: Sequence[float], scale: float = 100, decimals: int = 1, unit: str = "") -> str:
+    """Mean, and in brackets the lowest and the highest of several seeds."""
+    mean = number(sum(values) / len(values), scale, decimals) + unit
+    if len(values) < 2:
+        return mean
+    return f"{mean} ({number(min(values), scale, decimals)} to {number(max(values), scale, decimals)})"
+
+
+def _difference(row: Row, other: str, metric: str) -> str:
+    """Of the mean over classes; nothing where the two have no seed in common."""
+    if other not in row["differences"]:
+        return ""
+    return difference(*row["differences"][other][f"{metric}_{MEAN}"], *_FORMS[metric])
+
+
+def without_a_class(row: Row) -> int:
+    """Seeds that predict nothing of a class in all cases."""
+    counts = [values for key, values in row.items() if key.startswith("unpredicted_")]
+    return sum(row["cases"] in of_seed for of_seed in zip(*counts, strict=True))
+
+
+_TRAINER: Column = ("trainer", lambda row: f"`{row['trainer']}`")
+# Scale and decimals.
+_FORMS = {"dice": (100, 1), "hd95_mm": (1, 2)}
