@@ -178,6 +178,13 @@ class TestTables:
         # Of the first seed: 0.5 and 0.7 less, in the mean of both cases 0.6.
         assert lines[1].startswith("| RRW | SGD, 0.01 | 0.0 | 0.0 | 100.00 | 100.00 | -60.0 [")
 
+    def test_sgd(self, tmp_path):
+        runs = {"runs": 3, "all_background": 2, "largest_rise": [0.1, 0.25, 0.5], "pseudo_dice": [0.0, 0.0, 0.75]}
+        content = {"settings": {"dataset": "Dataset004_Hippocampus"}, "losses": {"rrw": runs}}
+        (tmp_path / "stability.json").write_text(json.dumps(content))
+        line = tables.sgd_table(["stability"]).splitlines()[2]
+        assert line == "| Dataset004_Hippocampus | `rrw` | 3 | 2 | 25% (10% to 50%) | 0.000 (0.000 to 0.750) |"
+
     def test_of_nothing(self):
         assert len(tables.alone_table("absent").splitlines()) == 2
 

@@ -8,6 +8,9 @@ from benchmarks.evidence.thresholds import PRICES
 from benchmarks.harness import read_rows
 from benchmarks.tables import Column, Row, difference, markdown_table, number, points, table_of
 
+# By their name in a table: the key, and how a value is written.
+Figures = Mapping[str, tuple[str, Callable[[float | None], str]]]
+
 
 def found_table(result: str) -> str:
     """What trainers find at the baseline's false positives, the best in small lesions first.
@@ -102,14 +105,14 @@ def boundary_table(result: str) -> str:
     return table_of(read_rows(result), columns)
 
 
-def seeds_table(result: str, figures: Mapping[str, tuple[str, Callable[[float | None], str]]]) -> str:
+def seeds_table(result: str, figures: Figures) -> str:
     """Figures of every seed, of the trainers that have several; of the baseline the largest difference is the noise.
 
     Parameters
     ----------
     result : str
-    figures : mapping of str to (key, form)
-        By their name in the table: `OF_LESIONS` or `OF_BOUNDARIES`.
+    figures : Figures
+        `OF_LESIONS` or `OF_BOUNDARIES`.
     """
     rows = [row for row in read_rows(result) if row["seeds"] > 1 or "dice_gain" not in row]
     labels = list(dict.fromkeys(row["label"] for row in rows))
@@ -135,7 +138,8 @@ def _with_gain(header: str, figure: str, scale: float = 100, decimals: int = 1) 
     def gain(row: Row) -> str:
         if f"{figure}_gain" not in row:
             return ""
-        return difference(*(row[f"{figure}_gain{end}"] for end in ("", "_low", "_high")), scale, decimals)
+        value, low, high = (row[f"{figure}_gain{end}"] for end in ("", "_low", "_high"))
+        return difference(value, low, high, scale, decimals)
 
     return (header, lambda row: number(row[figure], scale, decimals)), ("gain", gain)
 
@@ -144,7 +148,7 @@ _TRAINER: Column = ("trainer", lambda row: f"`{row['trainer']}`")
 _SEEDS: Column = ("seeds", lambda row: str(row["seeds"]))
 _HD95 = _with_gain("HD95, mm", "hd95_mm", 1, 2)
 _SECONDS: Column = ("s per epoch", lambda row: f"{row['seconds_per_epoch']:.0f}")
-OF_LESIONS = {
+OF_LESIONS: Figures = {
     "small lesions found at equal false positives": ("matched_small_recall", points),
     "the same, at thresholds that other cases chose": ("left_out_small_recall", points),
     "their false positives": ("left_out_false_positives", number),
@@ -156,4 +160,4 @@ OF_LESIONS = {
     "HD95, mm": ("hd95_mm", number),
     "lesion Dice": ("lesion_dice", points),
 }
-OF_BOUNDARIES = {"Dice": ("dice", points), "HD95, mm": ("hd95_mm", number), "NSD": ("nsd", points)}
+OF_BOUNDARIES: Figures = {"Dice": ("dice", points), "HD95, mm": ("hd95_mm", number), "NSD": ("nsd", points)}

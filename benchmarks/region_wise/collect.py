@@ -92,7 +92,7 @@ def compared_with(trainer: str) -> list[str]:
 
 def _values(evaluation: Evaluation, names: Mapping[str, str]) -> dict[str, np.ndarray]:
     """(N,) of every metric, of each class and of their mean."""
-    values = {}
+    values: dict[str, np.ndarray] = {}
     for metric in METRICS:
         of_classes = [case_values(evaluation, label, metric) for label in names]
         values |= {f"{metric}_{name}": cases for name, cases in zip(names.values(), of_classes, strict=True)}

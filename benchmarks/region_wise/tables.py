@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from functools import partial
 
+from benchmarks import harness
 from benchmarks.harness import read_rows
 from benchmarks.region_wise.collect import MEAN, RRW, STOCK, STOCK_ADAM
-from benchmarks.tables import Column, Row, difference, number, table_of
+from benchmarks.tables import Column, Row, difference, markdown_table, number, table_of
 
 # As a reader knows them, RRW first, then its rivals, then nnU-Net's own loss.
 ALONE = {
@@ -110,6 +112,23 @@ def optimisers_table(result: str) -> str:
     return table_of((rows[trainer] for trainer in names if trainer in rows), columns)
 
 
+def sgd_table(results: Sequence[str]) -> str:
+    """Runs of ``nnunet-rw stability``, which trains every loss with nnU-Net's SGD, by dataset and loss."""
+    header = ["dataset", "loss", "seeds", "all background", "largest rise of the loss", "pseudo-Dice"]
+    lines = []
+    for result in results:
+        content = json.loads((harness.RESULTS / f"{result}.json").read_text(encoding="utf-8"))
+        for loss, runs in content["losses"].items():
+            # Kept as the lowest, the median and the highest of the seeds.
+            rise, dice = (
+                "{:{form}} ({:{form}} to {:{form}})".format(median, low, high, form=form)
+                for form, (low, median, high) in ((".0%", runs["largest_rise"]), (".3f", runs["pseudo_dice"]))
+            )
+            dataset = content["settings"]["dataset"]
+            lines.append([dataset, f"`{loss}`", str(runs["runs"]), str(runs["all_background"]), rise, dice])
+    return markdown_table(header, lines)
+
+
 def _by_trainer(result: str) -> dict[str, Row]:
     """Those of which something is evaluated."""
     return {row["trainer"]: row for row in read_rows(result) if row["seeds"]}
@@ -143,7 +162,8 @@ def _difference(row: Row, other: str, metric: str) -> str:
     """Of the mean over classes; nothing where the two have no seed in common."""
     if other not in row["differences"]:
         return ""
-    return difference(*row["differences"][other][f"{metric}_{MEAN}"], *_FORMS[metric])
+    value, low, high = row["differences"][other][f"{metric}_{MEAN}"]
+    return difference(value, low, high, *_FORMS[metric])
 
 
 def without_a_class(row: Row) -> int:
@@ -154,4 +174,4 @@ def without_a_class(row: Row) -> int:
 
 _TRAINER: Column = ("trainer", lambda row: f"`{row['trainer']}`")
 # Scale and decimals.
-_FORMS = {"dice": (100, 1), "hd95_mm": (1, 2)}
+_FORMS: dict[str, tuple[float, int]] = {"dice": (100, 1), "hd95_mm": (1, 2)}
