@@ -24,7 +24,10 @@ from benchmarks.targets import targets_table
 
 DOCUMENTS = (
     CHECKOUT / "README.md",
-    *(CHECKOUT / "docs" / f"{name}.md" for name in ("evidence", "losses_compared", "performance", "scaling")),
+    *(
+        CHECKOUT / "docs" / f"{name}.md"
+        for name in ("evidence", "losses_compared", "performance", "region_wise", "scaling")
+    ),
 )
 _PLACE = re.compile(r"(?P<begin><!-- table: (?P<name>\w+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
 _SECONDS, _RATIO, _TIMES, _SHARE = ".3f", ".2f", ".0f", ".0%"
