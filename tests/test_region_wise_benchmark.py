@@ -195,11 +195,19 @@ class TestFigure:
         monkeypatch.setattr(figure.plt, "close", drawn.append)
         figure.draw(list(rows.values()), list(rows.values()), tmp_path / "images" / "region_wise.png")
         assert (tmp_path / "images" / "region_wise.png").stat().st_size > 10_000
-        courses, differences, beside = drawn[0].axes
+        courses, of_others, differences, beside = drawn[0].axes
+        assert of_others.get_title("left") == "Each loss alone, 3D (band: seeds)"
         assert courses.get_lines()[0].get_ydata().tolist() == [25, 50, 50]
         assert [text.get_text() for text in courses.texts] == ["RRW", "boundary maps", "Dice"]
         assert [text.get_text() for text in differences.get_legend().get_texts()] == ["2D", "3D"]
         assert [label.get_text() for label in beside.get_yticklabels()][-1] == "Dice\n+ RRW"
+
+    def test_what_is_not_measured_is_left_out(self, rows, tmp_path, monkeypatch):
+        drawn = []
+        monkeypatch.setattr(figure.plt, "close", drawn.append)
+        figure.draw(list(rows.values()), [], tmp_path / "region_wise.png")
+        _, differences, _ = drawn[0].axes
+        assert differences.get_legend() is None
 
     def test_names_are_apart(self):
         assert figure.apart([50, 20, 80], 5) == [50, 20, 80]

@@ -32,21 +32,28 @@ def draw(rows: Sequence[Row], others: Sequence[Row], path: Path) -> None:
     Parameters
     ----------
     rows, others : of `benchmarks.region_wise.collect`
-        In two dimensions, and in three: only in the middle, and absent where not measured.
+        In two dimensions, and in three; what is not measured is left out.
     path : Path
     """
-    by_trainer, of_others = ({row["trainer"]: row for row in group if row["seeds"]} for group in (rows, others))
+    groups = {
+        name: {row["trainer"]: row for row in group if row["seeds"]} for name, group in (("2D", rows), ("3D", others))
+    }
+    groups = {name: group for name, group in groups.items() if group}
+    rest = ["differences", "beside"]
+    panels: list[Any] = [[*groups], rest] if len(groups) > 1 else [[*groups, *rest]]
+    size = (13, 9) if len(groups) > 1 else (15, 4.8)
     with plt.rc_context({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False}):
-        figure, axes = plt.subplots(1, 3, figsize=(15, 4.8), width_ratios=(1.15, 0.9, 0.95), layout="constrained")
-        _courses(axes[0], by_trainer)
-        _differences(axes[1], by_trainer, of_others)
-        _beside(axes[2], by_trainer)
+        figure, axes = plt.subplot_mosaic(panels, figsize=size, layout="constrained")
+        for name, group in groups.items():
+            _courses(axes[name], name, group)
+        _differences(axes["differences"], groups)
+        _beside(axes["beside"], groups.get("2D", {}))
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=110)
     plt.close(figure)
 
 
-def _courses(axis: Axes, rows: Mapping[str, Row]) -> None:
+def _courses(axis: Axes, title: str, rows: Mapping[str, Row]) -> None:
     """Named at the end of each line, in its colour."""
     ends = []
     for (trainer, name), colour in zip(ALONE.items(), COLOURS, strict=True):
@@ -63,30 +70,26 @@ def _courses(axis: Axes, rows: Mapping[str, Row]) -> None:
         axis.text(1.02 * last, place, name, color=colour, va="center", fontsize=9.5)
         axis.set_xlim(0, last)
     axis.set(xlabel="iteration", ylabel="pseudo-Dice, %", ylim=(-2, 100))
-    axis.set_title("Each loss alone (band: seeds)", fontsize=11, loc="left")
+    axis.set_title(f"Each loss alone, {title} (band: seeds)", fontsize=11, loc="left")
     axis.grid(alpha=0.3)
 
 
-def _differences(axis: Axes, rows: Mapping[str, Row], others: Mapping[str, Row]) -> None:
+def _differences(axis: Axes, groups: Mapping[str, Mapping[str, Row]]) -> None:
     trainers = [trainer for trainer in ALONE if trainer != RRW][::-1]
     axis.axvline(0, color=COLOURS[0], lw=1.5)
-    away = 0.13 if others else 0.0
-    for group, name, marker, shift in ((rows, "2D", "o", away), (others, "3D", "s", -away)):
-        handle = None
+    shifts = (0.13, -0.13) if len(groups) > 1 else (0.0,)
+    for (name, group), shift, filled in zip(groups.items(), shifts, (True, False), strict=False):
+        marker = "o" if filled else "s"
         for place, trainer in enumerate(trainers):
             if RRW not in group.get(trainer, {}).get("differences", {}):
                 continue
             value, *interval = (100 * end for end in group[trainer]["differences"][RRW][f"dice_{MEAN}"])
             colour = COLOURS[list(ALONE).index(trainer)]
             axis.plot(interval, [place + shift] * 2, color=colour, lw=2)
-            face = colour if marker == "o" else "white"
-            axis.plot(value, place + shift, marker, color=colour, mfc=face, ms=6)
-            handle = plt.Line2D([], [], color=WITHOUT, marker=marker, mfc=WITHOUT if marker == "o" else "white", ls="")
-        if handle is not None and others:
-            handle.set_label(name)
-            axis.add_line(handle)
-    if others:
-        axis.legend(frameon=False, fontsize=9, loc="best")
+            axis.plot(value, place + shift, marker, color=colour, mfc=colour if filled else "white", ms=6)
+        axis.plot([], [], marker, color=WITHOUT, mfc=WITHOUT if filled else "white", label=name)
+    if len(groups) > 1:
+        axis.legend(frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2)
     axis.set_yticks(range(len(trainers)), [_in_lines(ALONE[trainer]) for trainer in trainers])
     axis.set(ylim=(-0.6, len(trainers) - 0.4), xlabel="Dice less that of RRW, points")
     axis.set_title("Each loss alone (bar: 95 % over cases)", fontsize=11, loc="left")
@@ -116,7 +119,7 @@ def _beside(axis: Axes, rows: Mapping[str, Row]) -> None:
     names = [BESIDE[trainer].removesuffix(", equal").replace(" + ", "\n+ ") for trainer in trainers]
     axis.set_yticks(range(len(trainers)), names)
     axis.set(ylim=(-0.6, len(trainers) - 0.4), xlabel="Dice, %")
-    axis.set_title("Maps beside a loss (bar: seeds)", fontsize=11, loc="left")
+    axis.set_title("Maps beside a loss, 2D (bar: seeds)", fontsize=11, loc="left")
     axis.grid(axis="x", alpha=0.3)
 
 
