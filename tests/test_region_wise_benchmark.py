@@ -200,6 +200,7 @@ class TestFigure:
         assert courses.get_lines()[0].get_ydata().tolist() == [25, 50, 50]
         assert [text.get_text() for text in courses.texts] == ["RRW", "boundary maps", "Dice"]
         assert [text.get_text() for text in differences.get_legend().get_texts()] == ["2D", "3D"]
+        assert beside.get_title("left") == "Maps beside a loss, 3D (bar: seeds)"
         assert [label.get_text() for label in beside.get_yticklabels()][-1] == "Dice\n+ RRW"
 
     def test_what_is_not_measured_is_left_out(self, rows, tmp_path, monkeypatch):

@@ -32,7 +32,8 @@ def draw(rows: Sequence[Row], others: Sequence[Row], path: Path) -> None:
     Parameters
     ----------
     rows, others : of `benchmarks.region_wise.collect`
-        In two dimensions, and in three; what is not measured is left out.
+        In two dimensions, and in three; what is not measured is left out. Maps beside a loss are those of the
+        dimensions with more of them.
     path : Path
     """
     groups = {
@@ -47,7 +48,9 @@ def draw(rows: Sequence[Row], others: Sequence[Row], path: Path) -> None:
         for name, group in groups.items():
             _courses(axes[name], name, group)
         _differences(axes["differences"], groups)
-        _beside(axes["beside"], groups.get("2D", {}))
+        # In three where both have as many.
+        best = max(reversed(groups), key=lambda name: len(set(BESIDE) & set(groups[name])), default="")
+        _beside(axes["beside"], best, groups.get(best, {}))
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=110)
     plt.close(figure)
@@ -96,7 +99,7 @@ def _differences(axis: Axes, groups: Mapping[str, Mapping[str, Row]]) -> None:
     axis.grid(axis="x", alpha=0.3)
 
 
-def _beside(axis: Axes, rows: Mapping[str, Row]) -> None:
+def _beside(axis: Axes, title: str, rows: Mapping[str, Row]) -> None:
     """A line per pair of losses: equal and gradual, and a bar where its term without maps is."""
     trainers = [trainer for trainer in BESIDE if equal_of(trainer) == trainer != without_maps(trainer)][::-1]
     marks = {"equal": ("", "o", EQUAL, 0.12), "gradual": ("_Gradual", "D", GRADUAL, -0.12)}
@@ -119,7 +122,7 @@ def _beside(axis: Axes, rows: Mapping[str, Row]) -> None:
     names = [BESIDE[trainer].removesuffix(", equal").replace(" + ", "\n+ ") for trainer in trainers]
     axis.set_yticks(range(len(trainers)), names)
     axis.set(ylim=(-0.6, len(trainers) - 0.4), xlabel="Dice, %")
-    axis.set_title("Maps beside a loss, 2D (bar: seeds)", fontsize=11, loc="left")
+    axis.set_title(f"Maps beside a loss, {title} (bar: seeds)", fontsize=11, loc="left")
     axis.grid(axis="x", alpha=0.3)
 
 
