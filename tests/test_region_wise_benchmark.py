@@ -65,13 +65,13 @@ def _run(folder, trainer, seed):
 
 @pytest.fixture
 def rows(task):
-    return {row["trainer"]: row for row in collect.trainer_rows(task, NAMES)}
+    return {row["trainer"]: row for row in collect.trainer_rows(collect.trainings_of(task, NAMES))}
 
 
 class TestRows:
     def test_figures_are_means_over_cases_then_seeds(self, rows):
         row = rows["RWPaper_RRW"]
-        assert (row["seeds"], row["missing"], row["cases"]) == (2, [], 2)
+        assert (row["seeds"], row["cases"]) == (2, 2)
         assert row["dice_anterior_seeds"] == pytest.approx([0.5, 0.6])
         assert (row["dice_anterior"], row["dice_posterior"], row["dice_mean"]) == pytest.approx((0.55, 0.75, 0.65))
         assert row["dice_anterior_spread"] == pytest.approx(0.1)
@@ -103,7 +103,7 @@ class TestRows:
 
     def test_courses(self, rows):
         row = rows["RWPaper_Boundary"]
-        assert row["pseudo_dice"] == [[0.5, 0.25, 0.375]]
+        assert row["pseudo_dice_seeds"] == [[0.5, 0.25, 0.375]]
         assert row["largest_fall_seeds"] == [0.25]
         # A window of a tenth of six iterations is one: from 0 to 4, of a range of 4.
         assert row["loss_rise_seeds"] == [1.0]
@@ -111,9 +111,24 @@ class TestRows:
         assert row["gradient_spikes_seeds"] == [0]
         assert (row["epochs"], row["iterations_per_epoch"], row["seconds_per_epoch"]) == (3, 2, 10.0)
 
-    def test_what_is_not_done_is_missing(self, rows):
-        assert rows["RWPaper_Boundary"]["missing"] == [1]
-        assert rows["RWPaper_CE"] == {"task": "Task", "trainer": "RWPaper_CE", "seeds": 0, "missing": [0]}
+    def test_only_what_is_done_has_a_row(self, rows):
+        assert rows["RWPaper_Boundary"]["seeds"] == 1
+        assert "RWPaper_CE" not in rows
+
+    def test_seeds_of_another_folder_are_added(self, task):
+        trainings = collect.trainings_of(task, NAMES)
+        first = [row for row in trainings if row["seed"] == 0]
+        second = [row | {"loss": "the same, again"} for row in trainings if row["trainer"] == "RWPaper_RRW"]
+        together = collect.with_earlier(second, first)
+        assert len(together) == len(trainings)
+        [row] = [row for row in collect.trainer_rows(together) if row["trainer"] == "RWPaper_RRW"]
+        assert (row["seeds"], row["loss"]) == (2, "the same, again")
+        assert row["dice_anterior_seeds"] == pytest.approx([0.5, 0.6])
+
+    def test_other_conditions_are_not_added(self, task):
+        trainings = collect.trainings_of(task, NAMES)
+        with pytest.raises(ValueError, match="Trainings of Task ran under different conditions"):
+            collect.with_earlier(trainings[:1], [row | {"epochs": 7} for row in trainings[1:]])
 
     def test_rows_are_json(self, rows):
         assert json.loads(json.dumps(rows, allow_nan=False)) == rows
@@ -138,9 +153,9 @@ class TestRows:
 
 class TestTables:
     @pytest.fixture(autouse=True)
-    def results(self, rows, tmp_path, monkeypatch):
+    def results(self, task, tmp_path, monkeypatch):
         monkeypatch.setattr(harness, "RESULTS", tmp_path)
-        harness.write_result("some", list(rows.values()))
+        harness.write_result("some", collect.trainings_of(task, NAMES))
 
     def test_alone(self):
         header, _, *lines = tables.alone_table("some").splitlines()

@@ -1,11 +1,13 @@
 """What the losses of Valverde & Tohka (2022) reached: ``python -m benchmarks.region_wise.collect FOLDER NAME``.
 
-Of a benchmark that is not finished it takes what is, and says what is missing.
+Of a benchmark that is not finished it takes what is, and says what is missing. Trainings of earlier calls are kept, so
+that further seeds can be added from another folder.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
@@ -13,7 +15,7 @@ from typing import Any
 import numpy as np
 from batchgenerators.utilities.file_and_folder_operations import load_json
 
-from benchmarks.harness import write_result
+from benchmarks.harness import read_rows, write_result
 from benchmarks.trainings import case_values, paired_difference, seconds_per_epoch, spread, without_nan
 from nnunet_rw.benchmark.results import Run, TaskResults, read_results
 from nnunet_rw.evaluation.evaluation_folder import Evaluation
@@ -28,49 +30,76 @@ MEAN = "mean"
 _REGION_TERMS = ("Dice", "CE")
 
 
-def trainer_rows(task: TaskResults, names: Mapping[str, str]) -> list[dict[str, Any]]:
-    """A row per trainer: means over cases and seeds, differences to other trainers, and the course of its trainings.
+def trainings_of(task: TaskResults, names: Mapping[str, str]) -> list[dict[str, Any]]:
+    """A row per evaluated training: its conditions, its course, and the figures of every case.
 
-    ``<metric>_<class>`` is the mean over the seeds, ``..._seeds`` its values, ``..._spread`` their largest difference.
-    ``differences`` has, by trainer and figure, [mean, low, high] of this trainer's cases less the other's: means over
-    the seeds that both have, with a 95 % interval that resamples cases. ``unpredicted_<class>_seeds`` counts the cases
-    in which nothing is predicted of a class that is there: their distances are the image's diagonal. A trainer of
-    which nothing is evaluated has no figures, but ``missing`` seeds.
+    ``cases`` has ``<metric>_<class>``, in the order of the cases; ``unpredicted_<class>`` counts those in which nothing
+    is predicted of a class that is there: their distances are the image's diagonal.
 
     Parameters
     ----------
     task : TaskResults
     names : dict of label to name of the class
     """
+    rows = []
+    for run in task.runs:
+        evaluation = task.evaluations.get(run.trainer, {}).get(run.seed)
+        if evaluation is None:
+            continue
+        cases = {figure: _rounded(values) for figure, values in _values(evaluation, names).items()}
+        unpredicted = {
+            f"unpredicted_{name}": int(np.isinf(evaluation.columns[label]["hd95_mm"]).sum())
+            for label, name in names.items()
+        }
+        of_run = {
+            "task": task.task,
+            "trainer": run.trainer,
+            "seed": run.seed,
+            "seconds_per_epoch": seconds_per_epoch([run]),
+        }
+        rows.append(without_nan(of_run | _conditions(run) | unpredicted | _course(run)) | {"cases": cases})
+    return rows
+
+
+def trainer_rows(trainings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A row per trainer: means over cases and seeds, differences to other trainers, and the course of its trainings.
+
+    ``<metric>_<class>`` is the mean over the seeds, ``..._seeds`` its values, ``..._spread`` their largest difference.
+    ``differences`` has, by trainer and figure, [mean, low, high] of this trainer's cases less the other's: means over
+    the seeds that both have, with a 95 % interval that resamples cases. Keys that end in ``_seeds`` hold a value of
+    each seed.
+    """
+    by_trainer: dict[str, dict[int, Mapping[str, Any]]] = {}
+    for training in sorted(trainings, key=lambda training: training["seed"]):
+        by_trainer.setdefault(training["trainer"], {})[training["seed"]] = training
     values = {
-        trainer: {seed: _values(evaluation, names) for seed, evaluation in seeds.items()}
-        for trainer, seeds in task.evaluations.items()
+        trainer: {
+            seed: {figure: np.array(cases, float) for figure, cases in training["cases"].items()}
+            for seed, training in seeds.items()
+        }
+        for trainer, seeds in by_trainer.items()
     }
     rows = []
-    for trainer in dict.fromkeys(run.trainer for run in task.runs):
-        runs = {run.seed: run for run in task.runs if run.trainer == trainer}
-        evaluations = task.evaluations.get(trainer, {})
-        done = [runs[seed] for seed in evaluations]
-        row = {
-            "task": task.task,
-            "trainer": trainer,
-            "seeds": len(done),
-            "missing": sorted(set(runs) - set(evaluations)),
-        }
-        if done:
-            row |= {"cases": len(next(iter(evaluations.values())).cases), **_conditions(done[0])}
-            row |= {"seconds_per_epoch": seconds_per_epoch(done), **_courses(done)}
-            for figure in values[trainer][done[0].seed]:
-                of_seeds = [float(np.nanmean(cases[figure])) for cases in values[trainer].values()]
-                row |= {figure: fmean(of_seeds), f"{figure}_seeds": of_seeds, f"{figure}_spread": spread(of_seeds)}
-            for label, name in names.items():
-                infinite = [np.isinf(item.columns[label]["hd95_mm"]).sum() for item in evaluations.values()]
-                row[f"unpredicted_{name}_seeds"] = [int(cases) for cases in infinite]
-            row["differences"] = {
-                other: _differences(values[other], values[trainer])
-                for other in compared_with(trainer)
-                if set(values.get(other, ())) & set(values[trainer])
+    for trainer, seeds in by_trainer.items():
+        first, *_ = of_seeds = list(seeds.values())
+        row = {"trainer": trainer, "seeds": len(of_seeds)} | {key: first[key] for key in ("task", *_CONDITIONS)}
+        for figure, cases in values[trainer][first["seed"]].items():
+            means = [float(np.nanmean(of_seed[figure])) for of_seed in values[trainer].values()]
+            row |= {
+                figure: fmean(means),
+                f"{figure}_seeds": means,
+                f"{figure}_spread": spread(means),
+                "cases": len(cases),
             }
+        each = [key for key in first if key.startswith("unpredicted_") or key in _COURSE]
+        row |= {f"{key}_seeds": [training[key] for training in of_seeds] for key in each}
+        seconds = [training["seconds_per_epoch"] for training in of_seeds]
+        row["seconds_per_epoch"] = float(np.median([value for value in seconds if value is not None] or [np.nan]))
+        row["differences"] = {
+            other: _differences(values[other], values[trainer])
+            for other in compared_with(trainer)
+            if set(values.get(other, ())) & set(values[trainer])
+        }
         rows.append(without_nan(row))
     return rows
 
@@ -111,42 +140,58 @@ def _differences(
     return differences
 
 
+def _rounded(values: np.ndarray) -> list[float | None]:
+    return [None if np.isnan(value) else round(float(value), 4) for value in values]
+
+
+_CONDITIONS = (
+    "loss",
+    "learning_rate",
+    "configuration",
+    "epochs",
+    "iterations_per_epoch",
+    "batch_size",
+    "patch_size",
+    "parameters",
+)
+_COURSE = ("pseudo_dice", "largest_fall", "loss_rise", "gradient_spikes")
+
+
 def _conditions(run: Run) -> dict[str, Any]:
     """Under which a training ran, and what it minimised."""
     record = run.record
     assert record is not None  # or it would not be evaluated
-    return {
-        "loss": record.loss,
-        "learning_rate": record.epochs[0].learning_rate,
-        "configuration": record.configuration,
-        "epochs": record.num_epochs,
-        "iterations_per_epoch": record.iterations_per_epoch,
-        "batch_size": record.batch_size,
-        "patch_size": list(record.patch_size),
-        "parameters": record.num_parameters,
-    }
+    values = (
+        record.loss,
+        record.epochs[0].learning_rate,
+        record.configuration,
+        record.num_epochs,
+        record.iterations_per_epoch,
+        record.batch_size,
+        list(record.patch_size),
+        record.num_parameters,
+    )
+    return dict(zip(_CONDITIONS, values, strict=True))
 
 
-def _courses(runs: Sequence[Run]) -> dict[str, list]:
-    """Of every seed: nnU-Net's pseudo-Dice after each epoch, and how steadily the training went.
+def _course(run: Run) -> dict[str, Any]:
+    """nnU-Net's pseudo-Dice after each epoch, and how steadily the training went.
 
-    ``largest_fall_seeds`` is how far the pseudo-Dice was at most below the best before; ``loss_rise_seeds`` the same of
-    the training loss, relative to its range, and ``gradient_spikes_seeds`` the number of iterations whose gradient was
-    ten times as long as usual, both as `nnunet_rw.stability.measures` has them.
+    ``largest_fall`` is how far the pseudo-Dice was at most below the best before; ``loss_rise`` the same of the
+    training loss, relative to its range, and ``gradient_spikes`` the number of iterations whose gradient was ten times
+    as long as usual, both as `nnunet_rw.stability.measures` has them.
     """
-    courses: dict[str, list] = {
-        key: [] for key in ("pseudo_dice", "largest_fall_seeds", "loss_rise_seeds", "gradient_spikes_seeds")
-    }
-    for run in runs:
-        assert run.record is not None
-        curve = np.nan_to_num([epoch.pseudo_dice for epoch in run.record.epochs])
-        iterations = read_iterations(run.folder)
-        loss = iterations["loss"]
-        courses["pseudo_dice"].append([round(float(value), 4) for value in curve])
-        courses["largest_fall_seeds"].append(float((np.maximum.accumulate(curve) - curve).max()))
-        courses["loss_rise_seeds"].append(largest_rise(moving_mean(loss, window_of(len(loss)))))
-        courses["gradient_spikes_seeds"].append(int(gradient_spikes(iterations["gradient_norm"]).sum()))
-    return courses
+    assert run.record is not None
+    curve = np.nan_to_num([epoch.pseudo_dice for epoch in run.record.epochs])
+    iterations = read_iterations(run.folder)
+    loss = iterations["loss"]
+    values = (
+        [round(float(value), 4) for value in curve],
+        float((np.maximum.accumulate(curve) - curve).max()),
+        largest_rise(moving_mean(loss, window_of(len(loss)))),
+        int(gradient_spikes(iterations["gradient_norm"]).sum()),
+    )
+    return dict(zip(_COURSE, values, strict=True))
 
 
 def _class_names(dataset: str) -> dict[str, str]:
@@ -162,10 +207,28 @@ def main() -> None:
     parser.add_argument("name", help="of the result, such as 2d")
     options = parser.parse_args()
     results = read_results(options.folder)
-    rows = [row for task in results.tasks for row in trainer_rows(task, _class_names(task.dataset))]
+    trainings = [row for task in results.tasks for row in trainings_of(task, _class_names(task.dataset))]
     for line in results.unfinished:
         print(f"missing: {line}")
-    print(write_result(f"region_wise_{options.name}", rows))
+    name = f"region_wise_{options.name}"
+    print(write_result(name, with_earlier(trainings, read_rows(name))))
+
+
+def with_earlier(trainings: Sequence[dict[str, Any]], earlier: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The trainings, and those of an earlier call that they do not repeat.
+
+    Raises
+    ------
+    ValueError
+        An earlier training ran under other conditions, so that the two cannot be compared.
+    """
+    rows = {(row["task"], row["trainer"], row["seed"]): row for row in (*earlier, *trainings)}
+    compared = ("configuration", "epochs", "iterations_per_epoch", "batch_size", "patch_size", "parameters")
+    for task in {task for task, _, _ in rows}:
+        conditions = {json.dumps([row[key] for key in compared]) for row in rows.values() if row["task"] == task}
+        if len(conditions) > 1:
+            raise ValueError(f"Trainings of {task} ran under different conditions: {' and '.join(sorted(conditions))}.")
+    return list(rows.values())
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 
 from benchmarks.child import CHECKOUT
 from benchmarks.harness import read_rows
-from benchmarks.region_wise.collect import MEAN, RRW
+from benchmarks.region_wise.collect import MEAN, RRW, trainer_rows
 from benchmarks.region_wise.tables import ALONE, BESIDE, equal_of, without_maps
 
 FIGURE = CHECKOUT / "docs" / "images" / "region_wise.png"
@@ -62,7 +62,7 @@ def _courses(axis: Axes, title: str, rows: Mapping[str, Row]) -> None:
     for (trainer, name), colour in zip(ALONE.items(), COLOURS, strict=True):
         if trainer not in rows:
             continue
-        curves = 100 * np.array(rows[trainer]["pseudo_dice"])
+        curves = 100 * np.array(rows[trainer]["pseudo_dice_seeds"])
         iterations = rows[trainer]["iterations_per_epoch"] * np.arange(1, curves.shape[1] + 1)
         axis.fill_between(iterations, curves.min(0), curves.max(0), color=colour, alpha=0.15, lw=0)
         axis.plot(iterations, curves.mean(0), color=colour, lw=2.5 if trainer == RRW else 1.5)
@@ -148,7 +148,7 @@ def _in_lines(name: str) -> str:
 
 def main() -> None:
     """Draw the figure of the documentation."""
-    draw(read_rows("region_wise_2d"), read_rows("region_wise_3d"), FIGURE)
+    draw(*(trainer_rows(read_rows(f"region_wise_{name}")) for name in ("2d", "3d")), FIGURE)
     print(FIGURE)
 
 

@@ -8,7 +8,7 @@ from functools import partial
 
 from benchmarks import harness
 from benchmarks.harness import read_rows
-from benchmarks.region_wise.collect import MEAN, RRW, STOCK, STOCK_ADAM
+from benchmarks.region_wise.collect import MEAN, RRW, STOCK, STOCK_ADAM, trainer_rows
 from benchmarks.tables import Column, Row, difference, markdown_table, number, table_of
 
 # As a reader knows them, RRW first, then its rivals, then nnU-Net's own loss.
@@ -63,7 +63,7 @@ def stability_table(result: str) -> str:
         ("loss", lambda row: ALONE[row["trainer"]]),
         ("seeds", lambda row: str(row["seeds"])),
         ("seeds that never predict a class", lambda row: str(without_a_class(row))),
-        ("pseudo-Dice at the end", lambda row: _seeds([curve[-1] for curve in row["pseudo_dice"]])),
+        ("pseudo-Dice at the end", lambda row: _seeds([curve[-1] for curve in row["pseudo_dice_seeds"]])),
         ("largest fall below the best before", lambda row: _seeds(row["largest_fall_seeds"])),
         ("largest rise of the loss", lambda row: _seeds(row["loss_rise_seeds"], decimals=0, unit=" %")),
         ("gradient spikes", lambda row: ", ".join(map(str, row["gradient_spikes_seeds"]))),
@@ -130,8 +130,8 @@ def sgd_table(results: Sequence[str]) -> str:
 
 
 def _by_trainer(result: str) -> dict[str, Row]:
-    """Those of which something is evaluated."""
-    return {row["trainer"]: row for row in read_rows(result) if row["seeds"]}
+    """A row of every trainer."""
+    return {row["trainer"]: row for row in trainer_rows(read_rows(result))}
 
 
 def _of_classes(rows: Iterable[Row]) -> list[Column]:
