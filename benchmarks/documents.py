@@ -194,12 +194,12 @@ TABLES = {
         },
     ),
 }
-_AT_PRICES = ("nnUNetTrainer", "RWTrainer_SmallLesions", "RWTrainer_IWDiceCE", "RWTrainer_CCDiceCE", "RWTrainer")
+_AT_PRICES = ("nnUNetTrainer", "RWTrainer_SmallLesions", "RWTrainer_IWDiceCE", "RWTrainer_CCDiceCE", "RWTrial_RRWMean")
 _LESIONS, _HIPPOCAMPUS = "evidence_ms_lesions", "evidence_hippocampus"
 COMPUTED: dict[str, Callable[[], str]] = {
     "targets": targets_table,
     "scaling": scaling_table,
-    "evidence_answer": partial(answer_table, _LESIONS, ("RWTrainer_SmallLesions", "RWTrainer")),
+    "evidence_answer": partial(answer_table, _LESIONS, ("RWTrainer_SmallLesions",)),
     "evidence_found": partial(found_table, _LESIONS),
     "evidence_segmented": partial(segmented_table, _LESIONS),
     "evidence_seeds": partial(seeds_table, _LESIONS, OF_LESIONS),

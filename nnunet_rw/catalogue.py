@@ -118,7 +118,7 @@ def loss_text(terms: Sequence[Term]) -> str:
 
 
 def _describe(term) -> str:  # type: ignore[no-untyped-def]
-    weight = "" if term.weight == 1 else f"{term.weight} * "
+    weight = "" if term.weight == 1 else f"{term.weight if isinstance(term.weight, str) else f'{term.weight:g}'} * "
     options = {key: value for key, value in term.options.items() if key != "reweight"}
     listed = [f"{key}={value}" for key, value in options.items()]
     prefix = "IW-" if "reweight" in term.options else ""

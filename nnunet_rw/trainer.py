@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
+from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as stock
@@ -65,7 +66,8 @@ class RWTrainer(nnUNetTrainer):
         To be cited.
     """
 
-    loss_terms: tuple[Term, ...] = (Term(STOCK_TERM), Term("rrw"))
+    # Summed over the classes, so that its gradient does not depend on their number (docs/region_wise.md).
+    loss_terms: tuple[Term, ...] = (Term(STOCK_TERM), Term("rrw", 4.0, {"sum_classes": True}))
     map_source = "stored"
     oversample_by = "voxel"
     cases_by = "case"
@@ -143,17 +145,28 @@ class RWTrainer(nnUNetTrainer):
 
     def get_dataloaders(self) -> tuple[Any, Any]:
         self._ensure_maps()
-        if not self.map_layout.kinds and not self._draws_by_lesion:
+        if not self.map_layout.kinds and not self._draws_by_lesion and self.map_settings.case_axes is None:
             return super().get_dataloaders()
-        loader = partial(
-            MapDataLoader,
-            maps=StoredMaps(self.preprocessed_dataset_folder, self.map_layout, self.map_settings),
-            carry=bool(self.map_layout.kinds) and self.map_source == "stored",
-            oversample_by=self.oversample_by,
-            cases_by=self.cases_by,
-        )
+        maps = StoredMaps(self.preprocessed_dataset_folder, self.map_layout, self.map_settings)
+
+        def loader(dataset: nnUNetBaseDataset, *args: Any, **options: Any) -> MapDataLoader:
+            return MapDataLoader(
+                dataset,
+                *args,
+                maps=maps,
+                carry=bool(self.map_layout.kinds) and self.map_source == "stored",
+                oversample_by=self.oversample_by,
+                # Validation patches stay those of all cases alike.
+                cases_by=self.cases_by if dataset is self._training_dataset else "case",
+                **options,
+            )
+
         with replaced(stock, "nnUNetDataLoader", loader):
             return super().get_dataloaders()
+
+    def get_tr_and_val_datasets(self) -> tuple[nnUNetBaseDataset, nnUNetBaseDataset]:
+        self._training_dataset, validation = super().get_tr_and_val_datasets()
+        return self._training_dataset, validation
 
     def get_training_transforms(self, *args: Any, **kwargs: Any) -> ComposeTransforms:  # type: ignore[override]
         return self._with_maps(super().get_training_transforms(*args, **kwargs))

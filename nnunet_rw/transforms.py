@@ -115,6 +115,8 @@ class MapSpatialTransform(SpatialTransform):
         volume = transformed if slabs > 1 else transformed[0]
         spacing = params["spacing_mm"][-volume.ndim :]
         computed = torch.from_numpy(self._computed(volume.numpy(), spacing)).view(-1, *transformed.shape)
+        # Where the volume has no boundary, its rim is none either.
+        computed *= (carried != 0).view(len(computed), -1).any(1).view(-1, *(1,) * transformed.ndim)
         # A boundary outside of the patch is at least as far as the first voxel there.
         known = transformed != self._ignore_label
         far = ((computed > _to_edge(volume.shape, spacing)) | (computed == 0)) & known

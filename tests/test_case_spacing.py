@@ -122,3 +122,18 @@ def test_coarser_outputs_have_larger_voxels_of_each_sample():
         [[1.0, 3.0, 2.0], [4.0, 0.5, 1.5]],
         [[2.0, 6.0, 2.0], [8.0, 1.0, 1.5]],
     ]
+
+
+def test_a_loss_without_maps_takes_the_spacing_of_each_sample(dataset, monkeypatch):
+    trainer_class = type("WithoutMaps", (RWTrainer,), {"loss_terms": (Term("hausdorff_cv"),)})
+    plans = {**dataset.plans, "continue_training": False}
+    trainer = trainer_class(plans, "3d_fullres", "all", dataset.dataset_json, torch.device("cpu"))
+    trainer.initialize()
+    monkeypatch.setenv("nnUNet_n_proc_DA", "0")
+    seen = []
+    trainer.loss.loss.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[3]))
+    batches, _ = trainer.get_dataloaders()
+    batch = next(batches)
+    trainer.set_deep_supervision_enabled(True)
+    trainer.train_step(batch)
+    assert seen[0].tolist() == [list(TRANSPOSED_MM[case]) for case in batch["keys"]]

@@ -22,7 +22,8 @@ from nnunet_rw.run_session import this_session
 CPU = torch.device("cpu")
 SYNTHETIC = "Dataset900_Synthetic"
 SGD = "SGD, lr 0.01, momentum 0.99, Nesterov, weight decay 3e-05, poly"
-FORMULA = "1 * nnunet[DC_and_CE_loss] + 1 * rrw[mean(p z), z = -D / max D inside, +1 outside]"
+RRW = "rrw[mean over voxels of sum over classes(p z), z = -D / max D inside, +1 outside]"
+FORMULA = f"1 * nnunet[DC_and_CE_loss] + 4 * {RRW}"
 
 
 @pytest.fixture(autouse=True)

@@ -111,7 +111,7 @@ def test_every_loss_term_has_one_value_per_epoch_in_nnunets_log(trained_model):
         for term in ("nnunet", "rrw"):
             assert len(logged[f"{part}_terms/{term}"]) == 2
         # Both weights are 1, so the terms add up to the loss.
-        total = np.add(logged[f"{part}_terms/nnunet"], logged[f"{part}_terms/rrw"])
+        total = np.add(logged[f"{part}_terms/nnunet"], 4 * np.array(logged[f"{part}_terms/rrw"]))
         np.testing.assert_allclose(total, logged[f"{part}_losses"], atol=1e-4)
     assert {len(values) for values in logged.values()} == {2}
 
@@ -119,7 +119,8 @@ def test_every_loss_term_has_one_value_per_epoch_in_nnunets_log(trained_model):
 def test_the_training_log_states_formula_and_maps_once(trained_model):
     [path] = (trained_model / "fold_1").glob("training_log_*.txt")
     log = path.read_text()
-    formula = "Loss: 1 * nnunet[DC_and_CE_loss] + 1 * rrw[mean(p z), z = -D / max D inside, +1 outside]"
+    rrw = "rrw[mean over voxels of sum over classes(p z), z = -D / max D inside, +1 outside]"
+    formula = f"Loss: 1 * nnunet[DC_and_CE_loss] + 4 * {rrw}"
     assert log.count(formula) == log.count("Loss: ") == 1
     assert log.count("Maps: interior_distance (stored)") == log.count("Maps: ") == 1
     assert log.count("Writing maps (interior_distance) of 6 cases") == 1
@@ -318,16 +319,17 @@ class CasesByLesion(RWTrainer):
     map_source = "{maps}"
     cases_by = "lesion"
 """)
-    # a has two lesions, empty none, b one; c is for validation.
+    # a has two lesions, empty none, b one; c is for validation, and has none.
     cases = {case: np.zeros((20, 22, 24), np.int16) for case in ("a", "empty", "b", "c")}
-    cases["a"][4, 4, [4, 9]] = cases["b"][9:12, 4, 4] = cases["c"][4, 4, 4] = 1
+    cases["a"][4, 4, [4, 9]] = cases["b"][9:12, 4, 4] = 1
     dataset = make_dataset(cases)
     trainer = make_trainer("CasesByLesion_1epochs_1iterations")
     trainer.initialize()
     training, validation = trainer.get_dataloaders()
     assert training.data_loader.indices == ["a", "b", "empty"]
     np.testing.assert_allclose(training.data_loader.sampling_probabilities, [2 / 3, 1 / 3, 0])
-    assert validation.data_loader.sampling_probabilities == [1.0]
+    # Validation has no lesion, and draws as nnU-Net does.
+    assert validation.data_loader.sampling_probabilities is None
     result = trainer.train_step(next(training))
     assert math.isfinite(result["loss"])
     kinds = {"stored": [INTERIOR_DISTANCE, LESION_IDS], "patch": [LESION_IDS]}[maps]

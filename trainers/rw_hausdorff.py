@@ -1,6 +1,7 @@
 """Losses that see how far the prediction's boundary is from the target's, added to nnU-Net's.
 
-Their weights bring the gradient of a trained network to the order of that of Dice and cross-entropy.
+Their weights bring the gradient of a trained network to the order of that of Dice and cross-entropy. Before a network
+has learned anything it would be up to nine times as large, so they grow to that over the first fifth of the training.
 """
 
 from nnunet_rw.losses import Term
@@ -14,12 +15,15 @@ LIN = "Lin et al. 2024, Information Sciences"
 class RWTrainer_HausdorffDT(RWTrainer):
     """Dice + cross-entropy plus squared errors by distance to both boundaries."""
 
-    loss_terms = (Term("nnunet"), Term("hausdorff_dt", 0.1))
+    loss_terms = (Term("nnunet"), Term("hausdorff_dt", "0.1 * ramp_up"))
     paper = KARIMI
 
 
 class RWTrainer_HausdorffER(RWTrainer):
-    """Dice + cross-entropy plus errors that survive erosion."""
+    """Dice + cross-entropy plus errors that survive erosion.
+
+    In small lesions hardly any do: there the term has less than 1 % of the gradient once a network has learned.
+    """
 
     loss_terms = (Term("nnunet"), Term("hausdorff_er"))
     paper = KARIMI
@@ -28,21 +32,21 @@ class RWTrainer_HausdorffER(RWTrainer):
 class RWTrainer_HausdorffCV(RWTrainer):
     """Dice + cross-entropy plus errors as deep as balls of growing radius."""
 
-    loss_terms = (Term("nnunet"), Term("hausdorff_cv", 0.02))
+    loss_terms = (Term("nnunet"), Term("hausdorff_cv", "0.02 * ramp_up"))
     paper = KARIMI
 
 
 class RWTrainer_FuzzyRough(RWTrainer):
     """Dice + cross-entropy plus squared errors that count less at the target's boundary."""
 
-    loss_terms = (Term("nnunet"), Term("fuzzy_rough", 10.0))
+    loss_terms = (Term("nnunet"), Term("fuzzy_rough", "10 * ramp_up"))
     paper = LIN
 
 
 class RWTrainer_FuzzyRoughDual(RWTrainer):
     """The same, with the predicted boundary as well."""
 
-    loss_terms = (Term("nnunet"), Term("fuzzy_rough_dual", 10.0))
+    loss_terms = (Term("nnunet"), Term("fuzzy_rough_dual", "10 * ramp_up"))
     paper = LIN
 
 

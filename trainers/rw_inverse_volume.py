@@ -54,9 +54,9 @@ class RWTrainer_SmallLesions(RWTrainer_IWDiceCE):
 
 
 class RWTrainer_IWDiceCE_RRW(RWTrainer):
-    """`RWTrainer_IWDiceCE` plus rectified region-wise maps."""
+    """`RWTrainer_IWDiceCE` plus rectified region-wise maps, with the weight of `RWTrainer`."""
 
-    loss_terms = (*RWTrainer_IWDiceCE.loss_terms, Term("rrw"))
+    loss_terms = (*RWTrainer_IWDiceCE.loss_terms, RWTrainer.loss_terms[1])
     paper = f"{SHIROKIKH}; {RWTrainer.paper}"
 
 

@@ -31,7 +31,7 @@ class RWTrainer_ActiveContour(RWTrainer):
 class RWTrainer_GSL(RWTrainer):
     """Dice + cross-entropy plus the generalised surface loss."""
 
-    loss_terms = (Term("nnunet"), Term("gsl"))
+    loss_terms = (Term("nnunet"), Term("gsl", "5 * ramp_up"))
     paper = "Celaya et al. 2023, arXiv 2302.03868"
 
 

@@ -40,7 +40,7 @@ AUDITED = {
     "RWTrainer_IWCE": "cross-entropy, the paper's inverse volumes",
     "RWTrainer_IWDiceCE": "Dice + cross-entropy, milder inverse volumes",
     "RWTrainer_SmallLesions": "the same, patches around lesions drawn alike",
-    "RWTrainer_RRW": "region-wise maps alone: only to compare",
+    "RWTrainer_RRW": "region-wise maps alone",
     "RWTrainer": "nnU-Net's + region-wise maps",
 }
 # Without plans: nnU-Net's usual sizes on a large GPU.

@@ -10,7 +10,7 @@ from torch.nn.functional import interpolate, log_softmax, logsigmoid
 
 from nnunet_rw.losses.computed_maps import computed_distances, computed_lesions, counted_table
 from nnunet_rw.losses.distance_transform import Spacing, distance_to
-from nnunet_rw.maps.kinds import BOUNDARY_DISTANCE, INTERIOR_DISTANCE, LESION_IDS
+from nnunet_rw.maps.kinds import BOUNDARY_DISTANCE, INTERIOR_DISTANCE, LESION_IDS, serving_kind
 
 LESION_TABLE = "lesion_table"
 
@@ -171,9 +171,7 @@ class LossInputs:
         return self.maps
 
     def _served_by(self, kind: str) -> str:
-        """Interior distances are those to the boundary where a head has but one boundary with all else."""
-        alike = self.regions or self.num_heads == 2
-        return INTERIOR_DISTANCE if kind == BOUNDARY_DISTANCE and alike and kind not in self.maps else kind
+        return kind if kind in self.maps else serving_kind(kind, self.num_heads, self.regions)
 
     @cached_property
     def boundary_distance(self) -> torch.Tensor:

@@ -143,11 +143,17 @@ KINDS: dict[str, MapKind] = {
 }
 
 
-def stored_kinds(kinds: Iterable[str], scheme: LabelScheme) -> tuple[str, ...]:
-    """The kinds that are stored and carried for losses that need these, in the order of `KINDS`.
+def serving_kind(kind: str, num_heads: int, regions: bool) -> str:
+    """The kind that serves a loss that needs this one.
 
     Of a class and the background, and of a region and what is around it, the distance to the boundary is the interior
     distance of either side.
+    """
+    return INTERIOR_DISTANCE if kind == BOUNDARY_DISTANCE and (regions or num_heads == 2) else kind
+
+
+def stored_kinds(kinds: Iterable[str], scheme: LabelScheme) -> tuple[str, ...]:
+    """The kinds that are stored and carried for losses that need these (`serving_kind`), in the order of `KINDS`.
 
     Raises
     ------
@@ -158,8 +164,7 @@ def stored_kinds(kinds: Iterable[str], scheme: LabelScheme) -> tuple[str, ...]:
     unknown = sorted(set(kinds) - set(KINDS))
     if unknown:
         raise ValueError(f"Unknown kind of map: {', '.join(unknown)}. Known: {', '.join(KINDS)}.")
-    alike = scheme.regions or scheme.num_heads == 2
-    needed = {INTERIOR_DISTANCE if kind == BOUNDARY_DISTANCE and alike else kind for kind in kinds}
+    needed = {serving_kind(kind, scheme.num_heads, scheme.regions) for kind in kinds}
     return tuple(kind for kind in KINDS if kind in needed)
 
 

@@ -4,6 +4,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from loss_problems import SPACING_MM
 
 from nnunet_rw.losses import distance_transform
 from nnunet_rw.losses.distance_transform import (
+    _triton_kernel,
     distance_to,
     mean_spacing,
     min_plus_by_broadcast,
@@ -294,6 +296,21 @@ def test_triton_kernel_in_its_interpreter():
     done = subprocess.run([sys.executable, "-c", TRITON_PROGRAM], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "the same\n"
+
+
+@pytest.mark.parametrize("failure", [RuntimeError("Failed to find C compiler"), ImportError("no triton")])
+def test_without_a_kernel_plain_torch_does_it(monkeypatch, failure):
+    def fails(*arguments):
+        raise failure
+
+    module = ModuleType("nnunet_rw.losses.triton_min_plus")
+    module.min_plus = fails
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(torch, "zeros", lambda *arguments, device=None, **options: None)
+    _triton_kernel.cache_clear()
+    with pytest.warns(UserWarning, match=f"Triton cannot be used .*{failure}.* plain torch"):
+        assert _triton_kernel() is None
+    _triton_kernel.cache_clear()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="There is no CUDA device.")

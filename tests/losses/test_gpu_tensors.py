@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from nnunet_rw.losses import LOSSES, build, option_names
 from nnunet_rw.losses.deep_supervision import MappedLoss
-from nnunet_rw.losses.distance_transform import min_plus_by_broadcast
+from nnunet_rw.losses.distance_transform import _triton_kernel, min_plus_by_broadcast
 from nnunet_rw.maps.kinds import LabelScheme, stored_kinds
 
 SHAPE, COARSE = (12, 10, 8), (6, 5, 4)
@@ -31,8 +31,10 @@ def gpu(monkeypatch):
     module = ModuleType("nnunet_rw.losses.triton_min_plus")
     module.min_plus = min_plus_by_broadcast
     monkeypatch.setitem(sys.modules, module.__name__, module)
+    _triton_kernel.cache_clear()
     with FakeTensorMode():
         yield
+    _triton_kernel.cache_clear()
 
 
 def on_gpu(*shape, **options):

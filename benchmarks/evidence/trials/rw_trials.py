@@ -1,4 +1,8 @@
-"""Trainers of the evidence that are no trainers of the package: `RWTrainer_IWDiceCE` with one setting changed."""
+"""Trainers of the evidence that are no trainers of the package.
+
+`RWTrainer_IWDiceCE` with one setting changed, and region-wise losses as the package had them when the evidence was
+made: with SGD, and with weights that left rectified maps 2 % of the gradient.
+"""
 
 from nnunet_rw.losses import Term
 from nnunet_rw.trainer import RWTrainer
@@ -45,6 +49,30 @@ class RWTrial_WeightedCE(RWTrainer):
     """Weights on the cross-entropy alone, Dice as it is."""
 
     loss_terms = (Term("dice"), weighted()[1])
+
+
+class RWTrial_RRWMean(RWTrainer):
+    """nnU-Net's loss plus the mean over classes of rectified maps, weight 1."""
+
+    loss_terms = (Term("nnunet"), Term("rrw"))
+
+
+class RWTrial_RRWAloneSGD(RWTrainer):
+    """Rectified maps alone, with nnU-Net's SGD."""
+
+    loss_terms = (Term("rrw"),)
+
+
+class RWTrial_Rebalance(RWTrainer):
+    """nnU-Net's loss giving way to boundary maps within 98 epochs. (When it was trained, these were carried signed.)"""
+
+    loss_terms = (Term("nnunet", "rebalance_region"), Term("boundary", "rebalance_boundary"))
+
+
+class RWTrial_WeightedRRW(RWTrainer):
+    """Weights and rectified maps."""
+
+    loss_terms = (*weighted(), Term("rrw"))
 
 
 class RWTrial_WeightedRRWSampling(RWTrainer):
