@@ -199,10 +199,13 @@ def term_gradients(network: nn.Module, losses: Mapping[str, MappedLoss], batch: 
 
 
 class Share(NamedTuple):
-    """Of a term: medians over the batches, and lowest and highest share; no cosine where it has no gradient in any."""
+    """Of a term: medians over the batches, and lowest and highest share.
 
-    share: float
-    range: tuple[float, float]
+    No share where the other terms have no gradient, and no cosine where either side has none.
+    """
+
+    share: float | None
+    range: tuple[float, float] | None
     cosine: float | None
 
 
@@ -225,11 +228,12 @@ def shares(terms: Sequence[Term], gradients: Sequence[Mapping[str, torch.Tensor]
             weighted = [weight * of_batch[term_key(term)] for term, weight in zip(terms, weights, strict=True)]
             own = weighted.pop(position)
             rest = torch.stack(weighted).sum(0)
-            ratios.append(float(own.norm() / rest.norm()))
-            if own.norm() > 0:
+            if rest.norm() > 0:
+                ratios.append(float(own.norm() / rest.norm()))
+            if rest.norm() > 0 and own.norm() > 0:
                 cosines.append(float(torch.dot(own, rest) / (own.norm() * rest.norm())))
         cosine = median(cosines) if cosines else None
-        found.append(Share(median(ratios), (min(ratios), max(ratios)), cosine))
+        found.append(Share(median(ratios), (min(ratios), max(ratios)), cosine) if ratios else Share(None, None, None))
     return found
 
 

@@ -28,6 +28,8 @@ DICE = {
     ("RWPaper_RRW_Dice", 0): ((0.6, 0.6), (0.8, 0.8)),
     ("RWPaper_RRW_Dice_Gradual", 0): ((0.6, 0.5), (0.8, 0.7)),
     ("RWPaper_RRW_SGD", 0): ((0.0, 0.0), (0.0, 0.0)),
+    ("nnUNetTrainer", 0): ((0.5, 0.5), (0.5, 0.5)),
+    ("RWBeside_4", 0): ((0.6, 0.6), (0.6, 0.6)),
 }
 # Pseudo-Dice of three epochs, and the loss of two iterations of each.
 CURVES = {"RWPaper_Boundary": (0.5, 0.25, 0.375)}
@@ -141,6 +143,7 @@ class TestRows:
             ("RWPaper_Dice", ["RWPaper_RRW"]),
             ("RWPaper_RRW_SGD", ["RWPaper_RRW"]),
             ("nnUNetTrainer", ["RWPaper_RRW", "RWPaper_Stock_Adam"]),
+            ("RWBeside_4", ["nnUNetTrainer"]),
             (
                 "RWPaper_Boundary_CE_Gradual",
                 ["RWPaper_RRW", "RWPaper_Boundary_CE", "RWPaper_RRW_CE_Gradual", "RWPaper_CE"],
@@ -200,6 +203,14 @@ class TestTables:
         line = tables.sgd_table(["stability"]).splitlines()[2]
         assert line == "| Dataset004_Hippocampus | `rrw` | 3 | 2 | 25% (10% to 50%) | 0.000 (0.000 to 0.750) |"
 
+    def test_weight(self):
+        lines = tables.weight_table(["some", "absent"]).splitlines()
+        assert lines[0].startswith("| dataset | weight of `rrw` | seeds | cases | Dice | less nnU-Net's | HD95, mm |")
+        assert [line.split(" | ")[:6] for line in lines[2:]] == [
+            ["| Task", "none", "1", "2", "50.0", ""],
+            ["| Task", "4", "1", "2", "60.0", "+10.0 [+10.0, +10.0]"],
+        ]
+
     def test_of_nothing(self):
         assert len(tables.alone_table("absent").splitlines()) == 2
 
@@ -242,7 +253,7 @@ def test_specifications_name_trainers_that_are_there(path, monkeypatch):
     specification = read_specification(path)
     assert list(find_trainers(specification)) == list(specification.trainers)
     shown = {*tables.ALONE, *tables.BESIDE, *(trainer for _, _, trainer in tables.OPTIMISERS)}
-    assert set(specification.trainers) <= shown
+    assert {name for name in specification.trainers if not name.startswith(collect.BESIDE_STOCK)} <= shown
 
 
 class TestTrials:

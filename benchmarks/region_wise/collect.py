@@ -23,15 +23,17 @@ from nnunet_rw.files import nnunet_folder
 from nnunet_rw.run_record import read_iterations
 from nnunet_rw.stability.measures import gradient_spikes, largest_rise, moving_mean, window_of
 
-METRICS = ("dice", "hd95_mm")
+METRICS = ("dice", "hd95_mm", "lesion_recall", "false_positives")
 RRW, STOCK, STOCK_ADAM = "RWPaper_RRW", "nnUNetTrainer", "RWPaper_Stock_Adam"
+# Followed by the weight of the maps.
+BESIDE_STOCK = "RWBeside_"
 # Of all classes together, beside their names.
 MEAN = "mean"
 _REGION_TERMS = ("Dice", "CE")
 
 
 def trainings_of(task: TaskResults, names: Mapping[str, str]) -> list[dict[str, Any]]:
-    """A row per evaluated training: its conditions, its course, and the figures of every case.
+    """A row per evaluated trainer and seed: conditions and course of its first fold, and the figures of every case.
 
     ``cases`` has ``<metric>_<class>``, in the order of the cases; ``unpredicted_<class>`` counts those in which nothing
     is predicted of a class that is there: their distances are the image's diagonal.
@@ -42,7 +44,11 @@ def trainings_of(task: TaskResults, names: Mapping[str, str]) -> list[dict[str, 
     names : dict of label to name of the class
     """
     rows = []
+    # One of several folds has a course; their cases are evaluated together.
+    firsts: dict[tuple[str, int], Run] = {}
     for run in task.runs:
+        firsts.setdefault((run.trainer, run.seed), run)
+    for run in firsts.values():
         evaluation = task.evaluations.get(run.trainer, {}).get(run.seed)
         if evaluation is None:
             continue
@@ -107,8 +113,11 @@ def trainer_rows(trainings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]
 def compared_with(trainer: str) -> list[str]:
     """Trainers that differ from one in a single respect, and RRW alone.
 
-    The same loss without a schedule, with rectified maps in place of boundary maps, without maps, and with Adam.
+    The same loss without a schedule, with rectified maps in place of boundary maps, without maps, and with Adam; of
+    maps beside nnU-Net's loss, that without.
     """
+    if trainer.startswith(BESIDE_STOCK):
+        return [STOCK]
     equal = trainer.removesuffix("_Gradual")
     region_term = equal.rpartition("_")[2]
     others = [RRW, equal, trainer.replace("Boundary", "RRW"), trainer.removesuffix("_SGD")]
@@ -120,10 +129,12 @@ def compared_with(trainer: str) -> list[str]:
 
 
 def _values(evaluation: Evaluation, names: Mapping[str, str]) -> dict[str, np.ndarray]:
-    """(N,) of every metric, of each class and of their mean."""
+    """(N,) of every metric that there is, of each class and of their mean."""
     values: dict[str, np.ndarray] = {}
     for metric in METRICS:
         of_classes = [case_values(evaluation, label, metric) for label in names]
+        if np.isnan(of_classes).all():
+            continue
         values |= {f"{metric}_{name}": cases for name, cases in zip(names.values(), of_classes, strict=True)}
         values[f"{metric}_{MEAN}"] = np.nanmean(of_classes, axis=0)
     return values

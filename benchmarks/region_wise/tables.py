@@ -8,7 +8,7 @@ from functools import partial
 
 from benchmarks import harness
 from benchmarks.harness import read_rows
-from benchmarks.region_wise.collect import MEAN, RRW, STOCK, STOCK_ADAM, trainer_rows
+from benchmarks.region_wise.collect import BESIDE_STOCK, MEAN, RRW, STOCK, STOCK_ADAM, trainer_rows
 from benchmarks.tables import Column, Row, difference, markdown_table, number, table_of
 
 # As a reader knows them, RRW first, then its rivals, then nnU-Net's own loss.
@@ -112,6 +112,28 @@ def optimisers_table(result: str) -> str:
     return table_of((rows[trainer] for trainer in names if trainer in rows), columns)
 
 
+def weight_table(results: Sequence[str]) -> str:
+    """nnU-Net's loss without and with maps of several weights beside it, dataset by dataset."""
+    columns: tuple[Column, ...] = (
+        ("dataset", lambda row: row["task"]),
+        (
+            "weight of `rrw`",
+            lambda row: row["trainer"].removeprefix(BESIDE_STOCK) if row["trainer"] != STOCK else "none",
+        ),
+        ("seeds", lambda row: str(row["seeds"])),
+        ("cases", lambda row: str(row["cases"])),
+        ("Dice", lambda row: _figure(row, "dice", MEAN)),
+        ("less nnU-Net's", lambda row: _difference(row, STOCK, "dice")),
+        ("HD95, mm", lambda row: _figure(row, "hd95_mm", MEAN)),
+        ("less nnU-Net's, mm", lambda row: _difference(row, STOCK, "hd95_mm")),
+        ("lesions found, %", lambda row: _figure(row, "lesion_recall", MEAN)),
+        ("false positives per case", lambda row: _figure(row, "false_positives", MEAN)),
+    )
+    rows = [row for result in results for row in _by_trainer(result).values()]
+    shown = [row for row in rows if row["trainer"] == STOCK or row["trainer"].startswith(BESIDE_STOCK)]
+    return table_of(shown, columns)
+
+
 def sgd_table(results: Sequence[str]) -> str:
     """Runs of ``nnunet-rw stability``, which trains every loss with nnU-Net's SGD, by dataset and loss."""
     header = ["dataset", "loss", "seeds", "all background", "largest rise of the loss", "pseudo-Dice"]
@@ -146,8 +168,9 @@ def _of_classes(rows: Iterable[Row]) -> list[Column]:
 
 
 def _figure(row: Row, metric: str, name: str) -> str:
-    scale, decimals = _FORMS[metric]
-    return _seeds(row[f"{metric}_{name}_seeds"], scale, decimals)
+    """Nothing where it was not evaluated."""
+    key = f"{metric}_{name}_seeds"
+    return _seeds(row[key], *_FORMS[metric]) if key in row else ""
 
 
 def _seeds(values: Sequence[float], scale: float = 100, decimals: int = 1, unit: str = "") -> str:
@@ -174,4 +197,9 @@ def without_a_class(row: Row) -> int:
 
 _TRAINER: Column = ("trainer", lambda row: f"`{row['trainer']}`")
 # Scale and decimals.
-_FORMS: dict[str, tuple[float, int]] = {"dice": (100, 1), "hd95_mm": (1, 2)}
+_FORMS: dict[str, tuple[float, int]] = {
+    "dice": (100, 1),
+    "hd95_mm": (1, 2),
+    "lesion_recall": (100, 1),
+    "false_positives": (1, 1),
+}
