@@ -66,8 +66,9 @@ class RWTrainer(nnUNetTrainer):
         To be cited.
     """
 
-    # Summed over the classes, so that its gradient does not depend on their number (docs/region_wise.md).
-    loss_terms: tuple[Term, ...] = (Term(STOCK_TERM), Term("rrw", 4.0, {"sum_classes": True}))
+    # Summed over the classes, so that its gradient does not depend on their number; with its whole weight at the start
+    # it would have twice the gradient of Dice and cross-entropy, and slow them down (docs/region_wise.md).
+    loss_terms: tuple[Term, ...] = (Term(STOCK_TERM), Term("rrw", "4 * ramp_up", {"sum_classes": True}))
     map_source = "stored"
     oversample_by = "voxel"
     cases_by = "case"

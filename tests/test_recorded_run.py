@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 SYNTHETIC = "Dataset900_Synthetic"
 SGD = "SGD, lr 0.01, momentum 0.99, Nesterov, weight decay 3e-05, poly"
 RRW = "rrw[mean over voxels of sum over classes(p z), z = -D / max D inside, +1 outside]"
-FORMULA = f"1 * nnunet[DC_and_CE_loss] + 4 * {RRW}"
+FORMULA = f"1 * nnunet[DC_and_CE_loss] + 4 * ramp_up * {RRW}"
 
 
 @pytest.fixture(autouse=True)

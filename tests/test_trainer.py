@@ -110,8 +110,8 @@ def test_every_loss_term_has_one_value_per_epoch_in_nnunets_log(trained_model):
     for part in ("train", "val"):
         for term in ("nnunet", "rrw"):
             assert len(logged[f"{part}_terms/{term}"]) == 2
-        # Both weights are 1, so the terms add up to the loss.
-        total = np.add(logged[f"{part}_terms/nnunet"], 4 * np.array(logged[f"{part}_terms/rrw"]))
+        # Of the first epoch 1 and 0, of the second 1 and 4.
+        total = np.add(logged[f"{part}_terms/nnunet"], np.multiply((0, 4), logged[f"{part}_terms/rrw"]))
         np.testing.assert_allclose(total, logged[f"{part}_losses"], atol=1e-4)
     assert {len(values) for values in logged.values()} == {2}
 
@@ -120,7 +120,7 @@ def test_the_training_log_states_formula_and_maps_once(trained_model):
     [path] = (trained_model / "fold_1").glob("training_log_*.txt")
     log = path.read_text()
     rrw = "rrw[mean over voxels of sum over classes(p z), z = -D / max D inside, +1 outside]"
-    formula = f"Loss: 1 * nnunet[DC_and_CE_loss] + 4 * {rrw}"
+    formula = f"Loss: 1 * nnunet[DC_and_CE_loss] + 4 * ramp_up * {rrw}"
     assert log.count(formula) == log.count("Loss: ") == 1
     assert log.count("Maps: interior_distance (stored)") == log.count("Maps: ") == 1
     assert log.count("Writing maps (interior_distance) of 6 cases") == 1

@@ -36,7 +36,7 @@ def test_recommended_trainers_are_there_and_may_be_recommended_by_an_audit(succe
 def test_trainers_table_tells_loss_maps_and_paper():
     rows = {row.name: row for row in catalogue.trainer_rows()}
     assert (rows["RWTrainer"].loss, rows["RWTrainer"].maps) == (
-        "nnunet + 4 * rrw(sum_classes=True)",
+        "nnunet + 4 * ramp_up * rrw(sum_classes=True)",
         "interior_distance",
     )
     assert rows["RWTrainer_IWDiceCE_RRW"].loss.startswith("IW-dice(power=0.5, normalise=True) + IW-ce(power")

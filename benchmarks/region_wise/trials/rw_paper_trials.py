@@ -124,16 +124,16 @@ class RWPaper_RRW_SGD(RWPaper_RRW):
     initial_lr = 1e-2
 
 
-class RWBeside_1(RWTrainer):
-    """nnU-Net's loss and optimiser, with rectified maps summed over the classes beside it, weight 1."""
-
-    loss_terms = (Term("nnunet"), Term("rrw", 1.0, {"sum_classes": True}))
-
-
 class RWBeside_4(RWTrainer):
-    """The same, weight 4."""
+    """nnU-Net's loss and optimiser, with rectified maps summed over the classes beside it, weight 4."""
 
     loss_terms = (Term("nnunet"), Term("rrw", 4.0, {"sum_classes": True}))
+
+
+class RWBeside_4Ramp(RWTrainer):
+    """The same, the weight growing to 4 over the first fifth of the training."""
+
+    loss_terms = (Term("nnunet"), Term("rrw", "4 * ramp_up", {"sum_classes": True}))
 
 
 __getattr__ = lengths(globals())
