@@ -13,10 +13,11 @@ from nnunet_rw.losses import CompoundLoss, Term, unique_names
 from nnunet_rw.trainer import STOCK_TERM, RWTrainer
 
 STOCK_TRAINER = nnUNetTrainer.__name__
+NUM_EPOCHS = 1000  # nnU-Net's
 
 
 def trainer_loss(trainer: str, labels: LabelManager, batch_dice: bool = False) -> CompoundLoss:
-    """The loss of a trainer's first epoch, of one output: without deep supervision.
+    """The loss of a trainer, of one output: without deep supervision, and with its schedules at the training's end.
 
     Parameters
     ----------
@@ -42,4 +43,6 @@ def loss_of_terms(terms: Sequence[Term], labels: LabelManager, batch_dice: bool 
     stock = nnUNetTrainer._build_loss(bare)
     names = unique_names([term.loss for term in terms])
     built = [(name, term.weight, bare._build_term(term, stock)) for name, term in zip(names, terms, strict=True)]
-    return CompoundLoss(built, **bare._heads())
+    loss = CompoundLoss(built, **bare._heads())
+    loss.set_epoch(NUM_EPOCHS - 1, NUM_EPOCHS)
+    return loss

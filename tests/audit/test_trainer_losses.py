@@ -38,7 +38,8 @@ def test_stock_loss_of_regions_is_nnunets(batch):
 
 def test_terms_are_added(batch):
     stock, rrw = trainer_loss("nnUNetTrainer", BINARY)(*batch), build("rrw")(*batch)
-    torch.testing.assert_close(trainer_loss("RWTrainer", BINARY)(*batch), stock + rrw)
+    # Twice the mean over two classes is their sum, and its weight has grown to 4.
+    torch.testing.assert_close(trainer_loss("RWTrainer", BINARY)(*batch), stock + 4 * 2 * rrw)
     torch.testing.assert_close(trainer_loss("RWTrainer_RRW", BINARY)(*batch), rrw)
 
 

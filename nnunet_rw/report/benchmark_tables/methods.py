@@ -30,8 +30,10 @@ def methods_text(results: BenchmarkResults) -> str:
         items = [text for text in texts if text.startswith("- ")]
         blocks += [text for text in texts if text not in items]
         blocks += ["\n".join(items)] if items else []
-    # What a dataset's description may hold must not become markup.
-    return "\n\n".join(blocks).replace("<", "\\<").replace("*", "\\*") + "\n"
+    # What a dataset's description may hold must not become markup. In code a backslash would be shown.
+    pieces = "\n\n".join(blocks).split("`")
+    pieces[::2] = [piece.replace("<", "\\<").replace("*", "\\*") for piece in pieces[::2]]
+    return "`".join(pieces) + "\n"
 
 
 def methods_latex(results: BenchmarkResults) -> str:
