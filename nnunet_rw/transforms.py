@@ -111,22 +111,24 @@ class MapSpatialTransform(SpatialTransform):
         labels, transformed : (slabs, ...)
             Labels before and after it.
         """
-        slabs = len(transformed)
-        volume = transformed if slabs > 1 else transformed[0]
+        volume = transformed if len(transformed) > 1 else transformed[0]
         spacing = params["spacing_mm"][-volume.ndim :]
         computed = torch.from_numpy(self._computed(volume.numpy(), spacing)).view(-1, *transformed.shape)
         # Where the volume has no boundary, its rim is none either.
-        computed *= (carried != 0).view(len(computed), -1).any(1).view(-1, *(1,) * transformed.ndim)
+        bounded = (carried != 0).view(len(computed), -1).any(1)
+        if not bounded.all():
+            computed[~bounded] = 0
         # A boundary outside of the patch is at least as far as the first voxel there.
-        known = transformed != self._ignore_label
-        far = ((computed > _to_edge(volume.shape, spacing)) | (computed == 0)) & known
-        columns = far.flatten(0, 1).any(0)
-        if columns.any():
-            chosen, values = far[:, :, columns], computed[:, :, columns]
-            elsewhere = self._carried_at(params["grid"][columns], carried, labels, transformed[:, columns], params)
-            shorter = torch.minimum(_or_infinite(values), _or_infinite(elsewhere))
-            shorter = torch.where(torch.isinf(shorter), 0, shorter)
-            computed[:, :, columns] = torch.where(chosen, shorter, values)
+        far = (computed > _to_edge(volume.shape, spacing)).logical_or_(computed == 0)
+        if self.layout.scheme.ignore_label is not None:
+            far &= transformed != self.layout.scheme.ignore_label
+        if far.any():
+            elsewhere = self._carried(carried, labels, transformed, params)
+            # Where there is no boundary, there is none that is shorter.
+            elsewhere.masked_fill_(elsewhere == 0, torch.inf)
+            shorter = computed.masked_fill(computed == 0, torch.inf).minimum(elsewhere)
+            shorter.masked_fill_(torch.isinf(shorter), 0)
+            computed = torch.where(far, shorter, computed)
         return computed.flatten(0, 1)
 
     def _computed(self, labels: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:
@@ -134,40 +136,41 @@ class MapSpatialTransform(SpatialTransform):
         kinds = [kind for kind in self.layout.kinds if KINDS[kind].sampling == "linear"]
         return np.concatenate([compute_distances(kind, labels, self.layout.scheme, spacing) for kind in kinds])
 
-    def _carried_at(
-        self,
-        points: torch.Tensor,
-        carried: torch.Tensor,
-        labels: torch.Tensor,
-        transformed: torch.Tensor,
-        params: dict[str, Any],
+    def _carried(
+        self, carried: torch.Tensor, labels: torch.Tensor, transformed: torch.Tensor, params: dict[str, Any]
     ) -> torch.Tensor:
-        """(channels, slabs, N) carried distances at (N, axes) points whose (slabs, N) labels are known."""
-        shape, slabs = labels.shape[1:], len(labels)
-        line = points.view(*(1,) * (len(shape) - 1), *points.shape)
-        values = self._at(carried, line, "bilinear").view(-1, slabs, len(points))
+        """(channels, slabs, ...) carried distances after the transform; parameters as of `_distances`."""
+        grid, shape, slabs = params["grid"], labels.shape[1:], len(labels)
+        values = self._at(carried, grid, "bilinear").view(-1, *transformed.shape)
         if self.layout.scheme.ignore_label is not None:
             # Ignored voxels hold 0, which is no distance: divide means of neighbours by the share that is labelled.
-            share = self._at((labels != self._ignore_label).float(), line, "bilinear").view(slabs, -1)
-            values = values / torch.where(share > 0, share, 1)
+            share = self._at((labels != self.layout.scheme.ignore_label).float(), grid, "bilinear")
+            values /= torch.where(share > 0, share, 1)
         # To nnU-Net a border voxel reaches half a voxel beyond its centre: lesions there are no outside.
-        beyond = (transformed <= 0) & self._outside(points, shape)
+        places = self._outside(grid, shape).flatten().nonzero()[:, 0]
+        beyond = transformed.flatten(1)[:, places] <= 0
         if beyond.any():
+            points = grid.flatten(0, -2)[places]
             excess = self._excess(points, shape, params["spacing_mm"]).expand_as(beyond)[beyond]
+            line = points.view(*(1,) * (len(shape) - 1), *points.shape)
             border_labels = self._at(labels.float(), line, "nearest").view_as(beyond)[beyond]
+            flat = values.view(self.layout.num_distances, -1)
+            chosen = (torch.arange(slabs)[:, None] * transformed[0].numel() + places)[beyond]
             channels = carried.view(self.layout.num_distances, -1)
-            values[:, beyond] = self.layout.continued_outward(channels, values[:, beyond], excess, border_labels)
+            flat[:, chosen] = self.layout.continued_outward(channels, flat[:, chosen], excess, border_labels)
         if params["affine"] is None:
             return values
         # Slabs are slices of a volume: along the third axis it is not zoomed.
         axes = len(params["affine"]) + (slabs > 1)
-        return values / abs(float(torch.linalg.det(torch.as_tensor(params["affine"])))) ** (1 / axes)
+        return values.div_(abs(float(torch.linalg.det(torch.as_tensor(params["affine"])))) ** (1 / axes))
 
-    def _outside(self, points: torch.Tensor, shape: torch.Size) -> torch.Tensor:
-        """(N) whether (N, axes) sample points lie beyond the outermost voxel centres."""
-        size = torch.tensor(shape[::-1], dtype=points.dtype)  # grid_sample counts axes from the last
-        # Rounding of the grid must not turn border voxels into outside.
-        return (points.abs() * ((size - int(self.align_corners)) / 2) > (size - 1) / 2 + 1e-3).any(-1)
+    def _outside(self, grid: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+        """(X, Y[, Z]) whether a sample point of (X, Y[, Z], axes) lies beyond the outermost voxel centres."""
+        outside = torch.zeros(grid.shape[:-1], dtype=torch.bool)
+        for axis, size in enumerate(shape[::-1]):  # grid_sample counts axes from the last
+            # Rounding of the grid must not turn border voxels into outside.
+            outside |= grid[..., axis].abs() * ((size - int(self.align_corners)) / 2) > (size - 1) / 2 + 1e-3
+        return outside
 
     def _excess(self, points: torch.Tensor, shape: torch.Size, spacing_mm: Sequence[float]) -> torch.Tensor:
         """(N) mm that each of (N, axes) sample points lies beyond the outermost voxel centres."""
@@ -176,12 +179,6 @@ class MapSpatialTransform(SpatialTransform):
         # From the middle the outermost centre is (size - 1) / 2 voxels away; see `_within` for the grid's unit.
         beyond = (points.abs() * ((size - int(self.align_corners)) / 2) - (size - 1) / 2).clamp_min(0)
         return torch.linalg.vector_norm(beyond * spacing, dim=-1)
-
-    @property
-    def _ignore_label(self) -> int:
-        """The ignore label, or one that no voxel has."""
-        ignore = self.layout.scheme.ignore_label
-        return -2 if ignore is None else ignore
 
 
 def _to_edge(shape: Sequence[int], spacing: Sequence[float]) -> torch.Tensor:
@@ -192,11 +189,6 @@ def _to_edge(shape: Sequence[int], spacing: Sequence[float]) -> torch.Tensor:
         line = torch.minimum(position, position.flip(0)) * float(step)
         nearest = torch.minimum(nearest, line.view(-1, *(1,) * (len(shape) - 1 - axis)))
     return nearest
-
-
-def _or_infinite(distances: torch.Tensor) -> torch.Tensor:
-    """Distances, those to no boundary infinite."""
-    return torch.where(distances > 0, distances, torch.inf)
 
 
 class ComputeMaps(BasicTransform):
