@@ -17,7 +17,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
 
 from nnunet_rw.layout import lesion_table_tensor
 from nnunet_rw.stored_maps import MapPatch, StoredMaps
-from nnunet_rw.transforms import LESION_TABLE, MAP_PATCH, MAPS, SPACING, MapSpatialTransform
+from nnunet_rw.transforms import LESION_TABLE, MAP_PATCH, MAPS, PADDED, SPACING, MapSpatialTransform
 
 OVERSAMPLE_BY = ("voxel", "lesion")
 CASES_BY = ("case", "lesion")
@@ -107,7 +107,7 @@ class MapDataLoader(nnUNetDataLoader):
         sample: dict[str, Any] = {"image": image, "segmentation": segmentation, SPACING: spacing_mm}
         if self.carry:
             patch = MapPatch(self.maps, case, self.shape, self.box, segmentation[0])
-            sample |= {MAP_PATCH: patch} if self._moves_first else {MAPS: patch.whole()}
+            sample |= {MAP_PATCH: patch} if self._moves_first else {MAPS: patch.whole(), PADDED: patch.is_padded}
             if self.maps.layout.has_lesions:
                 sample[LESION_TABLE] = lesion_table_tensor(self.maps.lesions(case))
         sample = self.pipeline(**sample)

@@ -163,6 +163,13 @@ class MapPatch:
         within = [slice(max(0, -low), min(high, size) - low) for (low, high), size in zip(box, shape, strict=True)]
         self.inside = tuple(within[self._is_slice :])
 
+    @property
+    def is_padded(self) -> bool:
+        """Whether the patch reaches beyond the image."""
+        return any(
+            piece.start > 0 or piece.stop < size for piece, size in zip(self.inside, self.labels.shape, strict=True)
+        )
+
     def crop(self, lows: Sequence[int], sizes: Sequence[int]) -> torch.Tensor:
         """(M, ...) maps of a part of the patch, continued beyond the image."""
         part = tuple(slice(low, low + size) for low, size in zip(lows, sizes, strict=True))

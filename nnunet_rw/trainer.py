@@ -66,8 +66,8 @@ class RWTrainer(nnUNetTrainer):
         To be cited.
     """
 
-    # Summed over the classes, so that its gradient does not depend on their number; with its whole weight at the start
-    # it would have twice the gradient of Dice and cross-entropy, and slow them down (docs/region_wise.md).
+    # Summed over the classes, so that its gradient at a voxel does not depend on their number; with its whole weight at
+    # the start it would outweigh Dice and cross-entropy, and slow them down (docs/region_wise.md).
     loss_terms: tuple[Term, ...] = (Term(STOCK_TERM), Term("rrw", "4 * ramp_up", {"sum_classes": True}))
     map_source = "stored"
     oversample_by = "voxel"
@@ -78,6 +78,7 @@ class RWTrainer(nnUNetTrainer):
     paper = "Valverde & Tohka 2022, arXiv 2108.01405"
 
     loss: MappedLoss
+    _training_dataset: nnUNetBaseDataset | None = None
 
     # nnU-Net reads the names of this signature.
     def __init__(

@@ -24,6 +24,8 @@ MAPS = "regression_target"
 MAP_PATCH = "map_patch"
 LESION_TABLE = "lesion_table"
 SPACING = "spacing_mm"
+# Whether stacked maps, which do not tell it, reach beyond the image: then they are carried, and not computed anew.
+PADDED = "padded"
 
 
 class MapSpatialTransform(SpatialTransform):
@@ -47,7 +49,7 @@ class MapSpatialTransform(SpatialTransform):
 
     def apply(self, data_dict: dict[str, Any], **params: Any) -> dict[str, Any]:
         patch, stacked = data_dict.pop(MAP_PATCH, None), data_dict.pop(MAPS, None)
-        params["spacing_mm"] = data_dict[SPACING]
+        params["spacing_mm"], params["padded"] = data_dict[SPACING], data_dict.get(PADDED, False)
         # Dummy-2D augmentation folds the slice axis into the channels; elsewhere a channel is one slab.
         slabs = 1 if stacked is None else stacked.shape[0] // self.layout.num_channels
         labels = data_dict["segmentation"][:slabs]
@@ -111,15 +113,25 @@ class MapSpatialTransform(SpatialTransform):
         labels, transformed : (slabs, ...)
             Labels before and after it.
         """
-        volume = transformed if len(transformed) > 1 else transformed[0]
-        spacing = params["spacing_mm"][-volume.ndim :]
-        computed = torch.from_numpy(self._computed(volume.numpy(), spacing)).view(-1, *transformed.shape)
+        computed = self._computed(transformed, params)
+        outside = self._outside(params["grid"], labels.shape[1:])
+        continued = transformed.clone()
+        continued[:, outside] = self._border_labels(params["grid"][outside], labels).to(continued.dtype)
+        if not torch.equal(continued.clamp_min(0), transformed.clamp_min(0)):
+            # What the image cuts goes on beyond it: its border is no boundary. No voxel of the image comes nearer to
+            # another label by that: the voxel of the border that a place beyond it continues is nearer than the place.
+            beyond = outside & (transformed <= 0)
+            computed = torch.where(beyond, computed, self._computed(continued, params))
+        if params["padded"]:
+            computed.zero_()
         # Where the volume has no boundary, its rim is none either.
         bounded = (carried != 0).view(len(computed), -1).any(1)
         if not bounded.all():
             computed[~bounded] = 0
         # A boundary outside of the patch is at least as far as the first voxel there.
-        far = (computed > _to_edge(volume.shape, spacing)).logical_or_(computed == 0)
+        shape = transformed.shape if len(transformed) > 1 else transformed.shape[1:]
+        to_edge = _to_edge(shape, params["spacing_mm"][-len(shape) :])
+        far = (computed > to_edge).logical_or_(computed == 0)
         if self.layout.scheme.ignore_label is not None:
             far &= transformed != self.layout.scheme.ignore_label
         if far.any():
@@ -131,10 +143,13 @@ class MapSpatialTransform(SpatialTransform):
             computed = torch.where(far, shorter, computed)
         return computed.flatten(0, 1)
 
-    def _computed(self, labels: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:
-        """(channels, ...) distances to boundaries within the patch."""
+    def _computed(self, labels: torch.Tensor, params: dict[str, Any]) -> torch.Tensor:
+        """(channels, slabs, ...) distances to boundaries within the patch, of (slabs, ...) labels."""
+        volume = (labels if len(labels) > 1 else labels[0]).numpy()
+        spacing = params["spacing_mm"][-volume.ndim :]
         kinds = [kind for kind in self.layout.kinds if KINDS[kind].sampling == "linear"]
-        return np.concatenate([compute_distances(kind, labels, self.layout.scheme, spacing) for kind in kinds])
+        maps = [compute_distances(kind, volume, self.layout.scheme, spacing) for kind in kinds]
+        return torch.from_numpy(np.concatenate(maps)).view(-1, *labels.shape)
 
     def _carried(
         self, carried: torch.Tensor, labels: torch.Tensor, transformed: torch.Tensor, params: dict[str, Any]
@@ -152,8 +167,7 @@ class MapSpatialTransform(SpatialTransform):
         if beyond.any():
             points = grid.flatten(0, -2)[places]
             excess = self._excess(points, shape, params["spacing_mm"]).expand_as(beyond)[beyond]
-            line = points.view(*(1,) * (len(shape) - 1), *points.shape)
-            border_labels = self._at(labels.float(), line, "nearest").view_as(beyond)[beyond]
+            border_labels = self._border_labels(points, labels)[beyond]
             flat = values.view(self.layout.num_distances, -1)
             chosen = (torch.arange(slabs)[:, None] * transformed[0].numel() + places)[beyond]
             channels = carried.view(self.layout.num_distances, -1)
@@ -163,6 +177,11 @@ class MapSpatialTransform(SpatialTransform):
         # Slabs are slices of a volume: along the third axis it is not zoomed.
         axes = len(params["affine"]) + (slabs > 1)
         return values.div_(abs(float(torch.linalg.det(torch.as_tensor(params["affine"])))) ** (1 / axes))
+
+    def _border_labels(self, points: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """(slabs, N) labels of the voxels nearest to (N, axes) points."""
+        line = points.view(*(1,) * (labels.ndim - 2), *points.shape)
+        return self._at(labels.float(), line, "nearest").view(len(labels), -1)
 
     def _outside(self, grid: torch.Tensor, shape: torch.Size) -> torch.Tensor:
         """(X, Y[, Z]) whether a sample point of (X, Y[, Z], axes) lies beyond the outermost voxel centres."""

@@ -1,7 +1,7 @@
 """Losses that see how far the prediction's boundary is from the target's, added to nnU-Net's.
 
 Their weights bring the gradient of a trained network to the order of that of Dice and cross-entropy. Before a network
-has learned anything it would be up to nine times as large, so they grow to that over the first fifth of the training.
+has learned anything it would be several times as large, so they grow to that over the first fifth of the training.
 """
 
 from nnunet_rw.losses import Term

@@ -26,7 +26,7 @@ class LossInputs:
         With ``regions`` and ``ignore_label`` the last channel marks unlabelled voxels, as nnU-Net has it.
     maps : dict, optional
         By kind (B, M, X, Y[, Z]), and "lesion_table" (B, 2, K + 1). What is absent is computed from the target.
-        Distances may have a sign: it is ignored, since the target says which side a voxel is on.
+        Boundary distances may have a sign: it is ignored, since the target says which side a voxel is on.
     spacing : sequence of float, or (B, axes) tensor, optional
         mm per axis, of all samples or of each, for maps and distances that are computed here; without it the unit is
         the voxel.
