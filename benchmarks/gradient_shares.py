@@ -33,7 +33,7 @@ from torch import nn
 from torch.nn.functional import interpolate
 
 from benchmarks.inputs import MS_SPACING_MM, ms_crops, organ_labels
-from nnunet_rw.audit.trainer_losses import loss_of_terms
+from nnunet_rw.audit.trainer_losses import NUM_EPOCHS, loss_of_terms
 from nnunet_rw.catalogue import loss_text, trainer_classes
 from nnunet_rw.layout import lesion_table_tensor
 from nnunet_rw.losses import CompoundLoss, Term
@@ -49,7 +49,7 @@ from nnunet_rw.trainer import STOCK_TERM
 ITERATIONS, BATCHES, PATCH = 250, 8, 32
 CLASSES = (2, 3, 15)
 # nnU-Net's length: schedules are taken at its first and its last epoch.
-EPOCHS = 1000
+EPOCHS = NUM_EPOCHS
 FEATURES = (8, 16, 32, 64)
 # nnU-Net's of three outputs; the coarsest has none.
 SCALE_WEIGHTS = (2 / 3, 1 / 3, 0.0)

@@ -15,9 +15,9 @@ import torch
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
 
-from nnunet_rw.layout import lesion_table_tensor
+from nnunet_rw.layout import LESION_TABLE, lesion_table_tensor
 from nnunet_rw.stored_maps import MapPatch, StoredMaps
-from nnunet_rw.transforms import LESION_TABLE, MAP_PATCH, MAPS, PADDED, SPACING, MapSpatialTransform
+from nnunet_rw.transforms import MAP_PATCH, MAPS, PADDED, SPACING, MapSpatialTransform
 
 OVERSAMPLE_BY = ("voxel", "lesion")
 CASES_BY = ("case", "lesion")

@@ -10,6 +10,9 @@ import torch
 
 from nnunet_rw.maps.kinds import KINDS, LESION_IDS, LabelScheme, LesionTable, stored_kinds
 
+# Under this name the table of lesions goes with the maps, from the sample to the loss.
+LESION_TABLE = "lesion_table"
+
 
 @dataclass(frozen=True)
 class MapLayout:

@@ -15,14 +15,13 @@ from batchgeneratorsv2.transforms.utils.cropping import crop_tensor
 from batchgeneratorsv2.transforms.utils.remove_label import RemoveLabelTansform
 from torch.nn.functional import grid_sample
 
-from nnunet_rw.layout import MapLayout, lesion_table_tensor
+from nnunet_rw.layout import LESION_TABLE, MapLayout, lesion_table_tensor
 from nnunet_rw.maps.kinds import KINDS, compute_distances, compute_lesion_ids
 from nnunet_rw.stored_maps import MapPatch
 
 # What a sample carries besides nnU-Net's image and segmentation. Maps go by the name that nnU-Net's transforms know.
 MAPS = "regression_target"
 MAP_PATCH = "map_patch"
-LESION_TABLE = "lesion_table"
 SPACING = "spacing_mm"
 # Whether stacked maps, which do not tell it, reach beyond the image: then they are carried, and not computed anew.
 PADDED = "padded"

@@ -27,9 +27,8 @@ from nnunet_rw.audit.lesions import NUM_SIZE_CLASSES, Lesions
 from nnunet_rw.audit.trainer_losses import trainer_loss
 from nnunet_rw.catalogue import trainer_classes
 from nnunet_rw.dataloading import OVERSAMPLE_BY
-from nnunet_rw.layout import lesion_table_tensor
+from nnunet_rw.layout import LESION_TABLE, lesion_table_tensor
 from nnunet_rw.losses import CompoundLoss, LossInputs
-from nnunet_rw.losses.inputs import LESION_TABLE
 from nnunet_rw.maps._checks import as_labels
 from nnunet_rw.maps.kinds import INTERIOR_DISTANCE, LESION_IDS, LabelScheme, LesionTable, compute_distances
 from nnunet_rw.trainer import RWTrainer
