@@ -14,8 +14,8 @@ setup(
     packages=[*find_packages(include=["nnunet_rw", "nnunet_rw.*"]), "nnunet_rw.trainers"],
     package_dir={"nnunet_rw.trainers": "trainers"},
     package_data={
-        "nnunet_rw.report.benchmark_page": ["*.j2", "*.css", "*.js"],
-        "nnunet_rw.report.benchmark_tables": ["*.bib"],
+        "nnunet_rw.benchmark.report.page": ["*.j2", "*.css", "*.js"],
+        "nnunet_rw.benchmark.report.tables": ["*.bib"],
     },
     install_requires=[
         "nnunetv2>=2.8,<2.9",

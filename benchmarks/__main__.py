@@ -5,7 +5,7 @@ from importlib import import_module
 
 from benchmarks.documents import update_documents
 from benchmarks.harness import write_result
-from nnunet_rw.report.table import text_table
+from nnunet_rw.util.tables import text_table
 
 NAMES = (
     "maps",

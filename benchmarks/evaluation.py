@@ -13,10 +13,10 @@ import numpy as np
 from scipy import ndimage
 
 from benchmarks.harness import seconds_in_turns
-from nnunet_rw.evaluation.lesions import match_lesions
-from nnunet_rw.evaluation.overlap import overlap
-from nnunet_rw.evaluation.panoptic import panoptic_quality
-from nnunet_rw.evaluation.surface import surface_metrics
+from nnunet_rw.evaluation.metrics.lesions import match_lesions
+from nnunet_rw.evaluation.metrics.overlap import overlap
+from nnunet_rw.evaluation.metrics.panoptic import panoptic_quality
+from nnunet_rw.evaluation.metrics.surface import surface_metrics
 
 SIZE = 160
 LESIONS = 60

@@ -62,8 +62,8 @@ def trained(
     from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
 
     from benchmarks import trainers
-    from nnunet_rw.run_record import read_run_record
-    from nnunet_rw.variants import variant
+    from nnunet_rw.training.records import read_run_record
+    from nnunet_rw.training.variants import variant
 
     class Kept(getattr(trainers, trainer)):
         """Remembers its last batch."""

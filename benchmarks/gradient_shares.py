@@ -33,18 +33,18 @@ from torch import nn
 from torch.nn.functional import interpolate
 
 from benchmarks.inputs import MS_SPACING_MM, ms_crops, organ_labels
-from nnunet_rw.audit.trainer_losses import NUM_EPOCHS, loss_of_terms
-from nnunet_rw.catalogue import loss_text, trainer_classes
-from nnunet_rw.layout import lesion_table_tensor
+from nnunet_rw.audit.gradients import NUM_EPOCHS, loss_of_terms
+from nnunet_rw.audit.stability.curves import CLIP_NORM
+from nnunet_rw.datasets.folders import open_preprocessed
 from nnunet_rw.losses import CompoundLoss, Term
+from nnunet_rw.losses.compound import weight_at
 from nnunet_rw.losses.deep_supervision import MappedLoss
 from nnunet_rw.losses.inputs import LESION_TABLE
-from nnunet_rw.losses.schedules import weight_at
 from nnunet_rw.maps.kinds import KINDS, LESION_IDS, LabelScheme, compute_distances, compute_lesion_ids
-from nnunet_rw.preprocessed import open_preprocessed
-from nnunet_rw.seeding import seed_generators
-from nnunet_rw.stability.measures import CLIP_NORM
-from nnunet_rw.trainer import STOCK_TERM
+from nnunet_rw.store.layout import lesion_table_tensor
+from nnunet_rw.training.catalogue import loss_text, trainer_classes
+from nnunet_rw.training.seeds import seed_generators
+from nnunet_rw.training.trainer import STOCK_TERM
 
 ITERATIONS, BATCHES, PATCH = 250, 8, 32
 CLASSES = (2, 3, 15)

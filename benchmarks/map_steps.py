@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from benchmarks.preprocessed_folder import SPACING_MM, settings_of
-from nnunet_rw.compression import compressed_distances, compressed_lesions
 from nnunet_rw.maps import rectified_region_wise_maps
 from nnunet_rw.maps.kinds import (
     BOUNDARY_DISTANCE,
@@ -19,6 +18,7 @@ from nnunet_rw.maps.kinds import (
     compute_distances,
     compute_lesion_ids,
 )
+from nnunet_rw.store.compression import compressed_distances, compressed_lesions
 
 COMPUTATIONS = ("interior distance", "RRW maps", "lesion ids", "both stored, in memory")
 # Signed distances of all heads of the largest volume would take longer than all else.

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from benchmarks.inputs import ct_labels
-from nnunet_rw.layout import lesion_table_tensor
 from nnunet_rw.maps.kinds import (
     INTERIOR_DISTANCE,
     KINDS,
@@ -20,6 +19,7 @@ from nnunet_rw.maps.kinds import (
     compute_lesion_ids,
     stored_kinds,
 )
+from nnunet_rw.store.layout import lesion_table_tensor
 
 _CUBE, _PITCH = 3, 8  # voxels
 

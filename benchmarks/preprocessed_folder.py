@@ -11,7 +11,7 @@ import numpy as np
 from nnunetv2.training.dataloading.nnunet_dataset import comp_blosc2_params, nnUNetDatasetBlosc2
 
 from nnunet_rw.maps.kinds import LabelScheme
-from nnunet_rw.store import MapSettings
+from nnunet_rw.store.files import MapSettings
 
 DATASET = "Dataset902_Maps"
 CONFIGURATION = "3d_fullres"

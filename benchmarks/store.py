@@ -18,7 +18,7 @@ from benchmarks.child import folders, in_child
 from benchmarks.harness import seconds_in_turns
 from benchmarks.synthetic_dataset import CONFIGURATION
 from nnunet_rw.maps.kinds import INTERIOR_DISTANCE, LESION_IDS
-from nnunet_rw.store import FOLDER_NAME, MapSettings
+from nnunet_rw.store.files import FOLDER_NAME, MapSettings
 
 SHAPE = (190, 190, 190)  # about 160^3 once nnU-Net has cut away what is around the head
 CASES = 3
@@ -56,9 +56,9 @@ def run(
 
 def store_rows(dataset: str, patch_size: int, rounds: int = 21) -> list[dict[str, Any]]:
     """A row per map and kind of compression, in a process that knows nnU-Net's folders; the maps are written there."""
-    from nnunet_rw.preprocessed import open_preprocessed
-    from nnunet_rw.store import map_path, missing_maps
-    from nnunet_rw.writing import ensure_maps, list_cases
+    from nnunet_rw.datasets.folders import open_preprocessed
+    from nnunet_rw.store.files import map_path, missing_maps
+    from nnunet_rw.store.write import ensure_maps, list_cases
 
     data = open_preprocessed(dataset, CONFIGURATION)
     cases = list_cases(data.data_folder)
@@ -133,8 +133,8 @@ def _bytes_of(paths: Iterable[Path]) -> int:
 
 def _copy(dataset: str, preprocessed: Path) -> str:
     """Copy the first cases of a dataset, without its maps; its name."""
-    from nnunet_rw.preprocessed import open_preprocessed
-    from nnunet_rw.writing import list_cases
+    from nnunet_rw.datasets.folders import open_preprocessed
+    from nnunet_rw.store.write import list_cases
 
     data = open_preprocessed(dataset, CONFIGURATION)
     folder = preprocessed / data.dataset_folder.name

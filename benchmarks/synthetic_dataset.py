@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nnunet_rw.msd_folder import ensure_converted
-from nnunet_rw.preprocessed import open_preprocessed
-from nnunet_rw.preprocessing import preprocess_with_maps
-from nnunet_rw.synthetic import write_synthetic_dataset
+from nnunet_rw.datasets.folders import open_preprocessed
+from nnunet_rw.datasets.msd import ensure_converted
+from nnunet_rw.datasets.preprocess import preprocess_with_maps
+from nnunet_rw.datasets.synthetic import write_synthetic_dataset
 
 TASK, DATASET = "Task901_Benchmark", "Dataset901_Benchmark"
 CONFIGURATION = "3d_fullres"

@@ -7,9 +7,9 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import device
 
 from benchmarks.synthetic_dataset import CONFIGURATION
+from nnunet_rw.datasets.folders import dataset_folder
 from nnunet_rw.losses import Term
-from nnunet_rw.preprocessed import dataset_folder
-from nnunet_rw.trainer import RWTrainer
+from nnunet_rw.training.trainer import RWTrainer
 
 
 class RWPatchTrainer(RWTrainer):

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from nnunet_rw.benchmark.results import Run
-from nnunet_rw.evaluation.compared_metrics import METRICS
-from nnunet_rw.evaluation.evaluation_folder import Evaluation
-from nnunet_rw.evaluation.intervals import Interval, bca_interval
+from nnunet_rw.evaluation.comparison.intervals import Interval, bca_interval
+from nnunet_rw.evaluation.comparison.metrics import METRICS
+from nnunet_rw.evaluation.folder import Evaluation
 
 
 def case_values(evaluation: Evaluation, label: str, metric: str) -> np.ndarray:

@@ -68,7 +68,7 @@ class Dataset:
         return self.folder / self.plans["configurations"][configuration]["data_identifier"]
 
     def settings(self, configuration="3d_fullres"):
-        from nnunet_rw.store import MapSettings
+        from nnunet_rw.store.files import MapSettings
 
         manager = self.plans_manager()
         return MapSettings.from_plans(manager, manager.get_configuration(configuration), self.dataset_json)
@@ -79,7 +79,7 @@ class Dataset:
         return PlansManager(self.plans)
 
     def write_maps(self, kinds, configuration="3d_fullres"):
-        from nnunet_rw.writing import ensure_maps
+        from nnunet_rw.store.write import ensure_maps
 
         ensure_maps(self.data_folder(configuration), kinds, self.settings(configuration))
 
@@ -118,7 +118,7 @@ def preprocessed_hippocampus(tmp_path_factory):
         preprocess_dataset,
     )
 
-    from nnunet_rw.small_plans import write_small_plans
+    from nnunet_rw.datasets.small_plans import write_small_plans
 
     class FewVoxels(DatasetFingerprintExtractor):
         def __init__(self, *args, **options):
@@ -182,8 +182,8 @@ def user_trainers(tmp_path, monkeypatch):
     def add(source):
         folder = tmp_path / "user_trainers"
         folder.mkdir()
-        header = "import torch\nfrom nnunet_rw.losses import Term\nfrom nnunet_rw.trainer import RWTrainer\n"
-        footer = "\nfrom nnunet_rw.variants import lengths\n\n__getattr__ = lengths(globals())\n"
+        header = "import torch\nfrom nnunet_rw.losses import Term\nfrom nnunet_rw.training.trainer import RWTrainer\n"
+        footer = "\nfrom nnunet_rw.training.variants import lengths\n\n__getattr__ = lengths(globals())\n"
         (folder / "trainers_of_a_user.py").write_text(header + source + footer)
         monkeypatch.setenv("nnUNet_extTrainer", os.pathsep.join([str(TRAINERS), str(folder)]))
 

@@ -72,7 +72,7 @@ def test_python_blocks_run(tmp_path):
 
 
 def test_table_of_trainers_is_complete():
-    from nnunet_rw.catalogue import trainer_classes
+    from nnunet_rw.training.catalogue import trainer_classes
 
     _, _, chapter = (CHECKOUT / "README.md").read_text().partition("## Choose a trainer")
     rows = re.findall(r"^\| (`RWTrainer[^|]*)\|", chapter, re.MULTILINE)
@@ -81,7 +81,7 @@ def test_table_of_trainers_is_complete():
 
 
 def test_table_of_trainers_tells_optimisers():
-    from nnunet_rw.catalogue import trainer_rows
+    from nnunet_rw.training.catalogue import trainer_rows
 
     text = (CHECKOUT / "README.md").read_text()
     for row in trainer_rows():

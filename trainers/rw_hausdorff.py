@@ -5,8 +5,8 @@ has learned anything it would be several times as large, so they grow to that ov
 """
 
 from nnunet_rw.losses import Term
-from nnunet_rw.trainer import RWTrainer
-from nnunet_rw.variants import lengths
+from nnunet_rw.training.trainer import RWTrainer
+from nnunet_rw.training.variants import lengths
 
 KARIMI = "Karimi & Salcudean 2020, arXiv 1904.10030"
 LIN = "Lin et al. 2024, Information Sciences"

@@ -1,8 +1,8 @@
 """Losses that see how large a voxel's lesion is: inverse lesion-volume weighting (Shirokikh et al. 2020)."""
 
 from nnunet_rw.losses import Term
-from nnunet_rw.trainer import RWTrainer
-from nnunet_rw.variants import lengths
+from nnunet_rw.training.trainer import RWTrainer
+from nnunet_rw.training.variants import lengths
 
 SHIROKIKH = "Shirokikh et al. 2020, arXiv 2007.10033"
 

@@ -1,8 +1,8 @@
 """Losses that are a mean over lesions, added to nnU-Net's."""
 
 from nnunet_rw.losses import Term
-from nnunet_rw.trainer import RWTrainer
-from nnunet_rw.variants import lengths
+from nnunet_rw.training.trainer import RWTrainer
+from nnunet_rw.training.variants import lengths
 
 
 class RWTrainer_Blob(RWTrainer):

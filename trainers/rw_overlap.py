@@ -1,8 +1,8 @@
 """Dice-like losses alone, as their papers have them."""
 
 from nnunet_rw.losses import Term
-from nnunet_rw.trainer import RWTrainer
-from nnunet_rw.variants import lengths
+from nnunet_rw.training.trainer import RWTrainer
+from nnunet_rw.training.variants import lengths
 
 SUDRE = "Sudre et al. 2017, arXiv 1707.03237"
 

@@ -17,9 +17,9 @@ from benchmarks.evidence.thresholds import PRICES, OperatingPoint, operating_poi
 from benchmarks.harness import write_result
 from benchmarks.trainings import case_values, paired_difference, seconds_per_epoch, spread, without_nan
 from nnunet_rw.benchmark.results import TaskResults, read_results
-from nnunet_rw.evaluation.evaluation_folder import Evaluation
-from nnunet_rw.evaluation.froc import average_recall
-from nnunet_rw.evaluation.intervals import cluster_bootstrap
+from nnunet_rw.evaluation.comparison.intervals import cluster_bootstrap
+from nnunet_rw.evaluation.folder import Evaluation
+from nnunet_rw.evaluation.metrics.froc import average_recall
 
 # A lesion of up to 20 voxels is less than three across.
 SMALL_VOXELS = 20

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from batchgenerators.utilities.file_and_folder_operations import load_json
 
-from nnunet_rw.evaluation.evaluation_folder import Evaluation
+from nnunet_rw.evaluation.folder import Evaluation
+from nnunet_rw.evaluation.metrics.thresholds import THRESHOLDS
 from nnunet_rw.evaluation.sources import CaseFiles, Source
-from nnunet_rw.evaluation.thresholds import THRESHOLDS
-from nnunet_rw.threshold.fitting import fit_threshold
+from nnunet_rw.postprocessing.threshold.fit import fit_threshold
 
 # False positives a case.
 PRICES = (10.0, 20.0, 40.0, 80.0, 160.0)
@@ -25,7 +25,7 @@ class OperatingPoint:
     ----------
     threshold : float
         Foreground is above. The lowest that keeps within the false positives, see
-        `nnunet_rw.evaluation.thresholds.OperatingPoints.within`; the highest where even that has more.
+        `nnunet_rw.evaluation.metrics.thresholds.OperatingPoints.within`; the highest where even that has more.
     false_positives : float
         A case.
     found : (L,) booleans

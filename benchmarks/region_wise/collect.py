@@ -17,11 +17,11 @@ from batchgenerators.utilities.file_and_folder_operations import load_json
 
 from benchmarks.harness import read_rows, write_result
 from benchmarks.trainings import case_values, paired_difference, seconds_per_epoch, spread, without_nan
+from nnunet_rw.audit.stability.curves import gradient_spikes, largest_rise, moving_mean, window_of
 from nnunet_rw.benchmark.results import Run, TaskResults, read_results
-from nnunet_rw.evaluation.evaluation_folder import Evaluation
-from nnunet_rw.files import nnunet_folder
-from nnunet_rw.run_record import read_iterations
-from nnunet_rw.stability.measures import gradient_spikes, largest_rise, moving_mean, window_of
+from nnunet_rw.evaluation.folder import Evaluation
+from nnunet_rw.training.records import read_iterations
+from nnunet_rw.util.files import nnunet_folder
 
 METRICS = ("dice", "hd95_mm", "lesion_recall", "false_positives")
 RRW, STOCK, STOCK_ADAM = "RWPaper_RRW", "nnUNetTrainer", "RWPaper_Stock_Adam"
@@ -190,7 +190,7 @@ def _course(run: Run) -> dict[str, Any]:
 
     ``largest_fall`` is how far the pseudo-Dice was at most below the best before; ``loss_rise`` the same of the
     training loss, relative to its range, and ``gradient_spikes`` the number of iterations whose gradient was ten times
-    as long as usual, both as `nnunet_rw.stability.measures` has them.
+    as long as usual, both as `nnunet_rw.audit.stability.curves` has them.
     """
     assert run.record is not None
     curve = np.nan_to_num([epoch.pseudo_dice for epoch in run.record.epochs])

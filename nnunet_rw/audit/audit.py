@@ -11,11 +11,19 @@ import numpy as np
 import torch
 
 from nnunet_rw.audit.gradients import AUDITED, GradientAudit, audited_losses
-from nnunet_rw.audit.lesions import NUM_SIZE_CLASSES, Lesions, find_case_lesions, pooled
-from nnunet_rw.audit.measures import LabelSummary, SizeSummary, summarise_label, summarise_sizes
+from nnunet_rw.audit.lesions import (
+    NUM_SIZE_CLASSES,
+    LabelSummary,
+    Lesions,
+    SizeSummary,
+    find_case_lesions,
+    pooled,
+    summarise_label,
+    summarise_sizes,
+)
 from nnunet_rw.audit.recommendation import SMALL_MM3, Figures, Recommendation, recommend
 from nnunet_rw.audit.sources import LabelSource
-from nnunet_rw.parallel import list_in_processes
+from nnunet_rw.util.parallel import list_in_processes
 
 # Pairs of patches whose gradient is taken: one a case where there are so many cases, several where there are fewer.
 PATCH_PAIRS = 100

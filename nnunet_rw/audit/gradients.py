@@ -1,37 +1,60 @@
-"""Who gets the gradient: the pull of a loss on the lesions of each size, before anything is learned.
-
-Of a trainer's loss L, its own code and maps, the gradient's size at a voxel is
-
-    g = sum over heads of |d L / d logit|
-
-at logits of 0 everywhere: all classes equally probable, as a network that knows nothing has it. A lesion's size class
-is that of the whole lesion, wherever a patch cuts it. The share of a size class is the sum of g over its voxels and
-over all patches, divided by the same sum over all lesions; the lesions' share is their sum divided by that of all
-labelled voxels, background included. Regions have their own heads, and so their own lesions, background and g.
-
-Patches are drawn as the trainer draws a batch of two, unaugmented: one anywhere, one around foreground. That is a
-random voxel of a random class that the case has, as nnU-Net has it, or of a random lesion. Maps are those of the whole
-case, as trainers store them.
-"""
+"""Who gets the gradient: the pull of a loss on the lesions of each size, before anything is learned."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 from nnunet_rw.audit.lesions import NUM_SIZE_CLASSES, Lesions
-from nnunet_rw.audit.trainer_losses import trainer_loss
-from nnunet_rw.catalogue import trainer_classes
-from nnunet_rw.dataloading import OVERSAMPLE_BY
-from nnunet_rw.layout import LESION_TABLE, lesion_table_tensor
-from nnunet_rw.losses import CompoundLoss, LossInputs
-from nnunet_rw.maps._checks import as_labels
+from nnunet_rw.losses import CompoundLoss, LossInputs, Term, unique_names
+from nnunet_rw.maps.checks import as_labels
 from nnunet_rw.maps.kinds import INTERIOR_DISTANCE, LESION_IDS, LabelScheme, LesionTable, compute_distances
-from nnunet_rw.trainer import RWTrainer
+from nnunet_rw.store.layout import LESION_TABLE, lesion_table_tensor
+from nnunet_rw.training.catalogue import trainer_classes
+from nnunet_rw.training.dataloading import OVERSAMPLE_BY
+from nnunet_rw.training.trainer import STOCK_TERM, RWTrainer
+
+STOCK_TRAINER = nnUNetTrainer.__name__
+NUM_EPOCHS = 1000  # nnU-Net's
+
+
+def trainer_loss(trainer: str, labels: LabelManager, batch_dice: bool = False) -> CompoundLoss:
+    """The loss of a trainer, of one output: without deep supervision, and with its schedules at the training's end.
+
+    Parameters
+    ----------
+    trainer : str
+        One of this package, or nnUNetTrainer.
+    labels : LabelManager
+        nnU-Net's, of the dataset.
+    batch_dice : bool
+        Of the plans.
+    """
+    terms = (Term(STOCK_TERM),) if trainer == STOCK_TRAINER else trainer_classes()[trainer].loss_terms
+    return loss_of_terms(terms, labels, batch_dice)
+
+
+def loss_of_terms(terms: Sequence[Term], labels: LabelManager, batch_dice: bool = False) -> CompoundLoss:
+    """As `trainer_loss`, of a trainer that has these terms."""
+    # A real one wants plans, folders and a device; its losses depend on these alone.
+    bare = object.__new__(RWTrainer)
+    bare.label_manager = labels
+    bare.configuration_manager = SimpleNamespace(batch_dice=batch_dice)
+    bare.is_ddp = bare.enable_deep_supervision = False
+    bare._do_i_compile = lambda: False
+    stock = nnUNetTrainer._build_loss(bare)
+    names = unique_names([term.loss for term in terms])
+    built = [(name, term.weight, bare._build_term(term, stock)) for name, term in zip(names, terms, strict=True)]
+    loss = CompoundLoss(built, **bare._heads())
+    loss.set_epoch(NUM_EPOCHS - 1, NUM_EPOCHS)
+    return loss
+
 
 # By trainer, with what its loss is; the recommended ones are among them.
 AUDITED = {

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
-from nnunet_rw.evaluation.recall import DEFAULT_EDGES_MM3
+from nnunet_rw.evaluation.metrics.detection import DEFAULT_EDGES_MM3
 
 # "Small" below: the first two size classes of evaluations.
 SMALL_MM3 = DEFAULT_EDGES_MM3[2]
@@ -36,7 +36,7 @@ class Figures:
     small_stock_gradient, small_weighted_gradient : float
         Of the lesions' gradient under nnUNetTrainer and RWTrainer_SmallLesions.
     largest_lesion_share, border_share : float
-        As of `nnunet_rw.audit.measures.LabelSummary`: the mean over labels, and of all foreground voxels.
+        As of `nnunet_rw.audit.lesions.LabelSummary`: the mean over labels, and of all foreground voxels.
     """
 
     small_per_case: float

@@ -16,13 +16,12 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
-from nnunet_rw.evaluation.labels import labels_of
+from nnunet_rw.datasets.folders import Preprocessed, data_configurations, dataset_folder, open_preprocessed
 from nnunet_rw.evaluation.reading import is_two_dimensional, read_labels
-from nnunet_rw.evaluation.sources import CaseFiles, Source, folders_source
+from nnunet_rw.evaluation.sources import CaseFiles, Source, folders_source, labels_of
 from nnunet_rw.maps.kinds import LabelScheme
-from nnunet_rw.preprocessed import Preprocessed, data_configurations, dataset_folder, open_preprocessed
-from nnunet_rw.store import label_scheme
-from nnunet_rw.writing import list_cases
+from nnunet_rw.store.files import label_scheme
+from nnunet_rw.store.write import list_cases
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,22 @@
-"""What a benchmark has to do, in pieces that can run apart from each other."""
+"""What a benchmark has to do, in pieces that can run apart from each other, and the state of each on disk."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import errno
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
 from typing import Literal
 
 from nnunet_rw.benchmark.specification import SMALL, Specification
 from nnunet_rw.benchmark.tasks import Task
+from nnunet_rw.benchmark.workspace import Workspace
+from nnunet_rw.util.files import write_atomically
 
 Kind = Literal["prepare", "train", "evaluate"]
 SMALL_PLANS = "nnUNetPlansSmall"
@@ -85,3 +94,127 @@ def plans_name(specification: Specification) -> str:
     if specification.small_options is None:
         return specification.plans
     return f"{SMALL_PLANS}{specification.plans.removeprefix(SMALL)}"
+
+
+Status = Literal["waiting", "queued", "running", "done", "failed", "interrupted"]
+# Of file systems without locks.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+
+
+class AlreadyRunning(RuntimeError):
+    """Another process does this job."""
+
+
+@dataclass(frozen=True)
+class JobState:
+    """What is known of a job.
+
+    Attributes
+    ----------
+    status : str
+        "queued" is a job that a cluster has yet to begin; "interrupted" is one that was begun, has not ended, and that
+        no process works on.
+    attempts : int
+    started, ended : str
+        Of the last attempt, ISO 8601 in UTC; empty where that has not happened.
+    error : str
+        One line, of a failed attempt.
+    cluster_id : str
+        Of the cluster's own queue, where the job was handed to one.
+    """
+
+    status: Status = "waiting"
+    attempts: int = 0
+    started: str = ""
+    ended: str = ""
+    error: str = ""
+    cluster_id: str = ""
+
+
+def read_state(workspace: Workspace, job: str) -> JobState:
+    """The state of a job; "waiting" where nothing is known of it, as after a damaged file."""
+    state = _read(workspace, job)
+    if state.status == "running" and not is_locked(workspace, job):
+        return replace(state, status="interrupted")
+    return state
+
+
+def write_state(workspace: Workspace, job: str, state: JobState) -> None:
+    """Write the state, complete or not at all."""
+    path = workspace.job_file(job, ".json")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, (json.dumps(asdict(state), indent=2) + "\n").encode())
+
+
+@contextmanager
+def working_on(workspace: Workspace, job: str) -> Iterator[None]:
+    """Hold the job's lock and write its state: running, then done or failed.
+
+    The lock ends with the process, however that ends. Processes that it forks do not inherit it, so nnU-Net's workers
+    which outlive a killed training do not hold up the next attempt.
+
+    Raises
+    ------
+    AlreadyRunning
+        Another process holds the lock.
+    """
+    path = workspace.job_file(job, ".lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", encoding="utf-8") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise AlreadyRunning(f"{job} is being done by another process.") from error
+        # Not `read_state`: to close a file gives up all locks that the process has on it.
+        before = _read(workspace, job)
+        state = replace(before, status="running", attempts=before.attempts + 1, started=now(), ended="", error="")
+        write_state(workspace, job, state)
+        try:
+            yield
+        except BaseException as error:
+            line = " ".join(str(error).split())
+            message = f"{type(error).__name__}: {line}" if line else type(error).__name__
+            write_state(workspace, job, replace(state, status="failed", ended=now(), error=message))
+            raise
+        write_state(workspace, job, replace(state, status="done", ended=now()))
+
+
+def is_locked(workspace: Workspace, job: str) -> bool:
+    """Whether another process works on the job. (One's own locks are not seen.)
+
+    On a file system without locks, whether the state says so.
+    """
+    path = workspace.job_file(job, ".lock")
+    try:
+        with open(path, "r+", encoding="utf-8") as file:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        return error.errno not in _NO_LOCKS or _read(workspace, job).status == "running"
+    return False
+
+
+def log_tail(path: Path, lines: int = 5) -> list[str]:
+    """The last lines of a log that hold something; none where there is no log."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.path.getsize(path) - 20_000))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return []
+    # A progress bar writes over its own line.
+    return [line.rsplit("\r", 1)[-1].strip() for line in text.splitlines() if line.strip()][-lines:]
+
+
+def _read(workspace: Workspace, job: str) -> JobState:
+    try:
+        return JobState(**json.loads(workspace.job_file(job, ".json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return JobState()
+
+
+def now() -> str:
+    """The time, ISO 8601 in UTC."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

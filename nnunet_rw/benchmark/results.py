@@ -7,18 +7,16 @@ from pathlib import Path
 
 from batchgenerators.utilities.file_and_folder_operations import load_json
 
-from nnunet_rw.benchmark.evaluating import is_evaluated, output_folder
-from nnunet_rw.benchmark.job_state import read_state
-from nnunet_rw.benchmark.jobs import jobs_of
+from nnunet_rw.benchmark.jobs import jobs_of, read_state
 from nnunet_rw.benchmark.specification import Specification
 from nnunet_rw.benchmark.tasks import Task, find_task
-from nnunet_rw.benchmark.training import fold_folder, is_trained
+from nnunet_rw.benchmark.training import fold_folder, is_evaluated, is_trained, output_folder
 from nnunet_rw.benchmark.workspace import Workspace
-from nnunet_rw.evaluation.comparison import compare_evaluations
-from nnunet_rw.evaluation.comparison_rows import Comparison
-from nnunet_rw.evaluation.evaluation_folder import Evaluation, read_evaluation
-from nnunet_rw.files import nnunet_folder
-from nnunet_rw.run_record import RunRecord, read_run_record
+from nnunet_rw.evaluation.comparison.compare import compare_evaluations
+from nnunet_rw.evaluation.comparison.rows import Comparison
+from nnunet_rw.evaluation.folder import Evaluation, read_evaluation
+from nnunet_rw.training.records import RunRecord, read_run_record
+from nnunet_rw.util.files import nnunet_folder
 
 
 @dataclass(frozen=True)

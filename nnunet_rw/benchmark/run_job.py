@@ -11,8 +11,7 @@ import traceback
 from pathlib import Path
 
 from nnunet_rw.benchmark.executors.base import processors
-from nnunet_rw.benchmark.job_state import AlreadyRunning, working_on
-from nnunet_rw.benchmark.jobs import Job, jobs_of
+from nnunet_rw.benchmark.jobs import AlreadyRunning, Job, jobs_of, working_on
 from nnunet_rw.benchmark.specification import Specification
 from nnunet_rw.benchmark.tasks import find_task
 from nnunet_rw.benchmark.workspace import Workspace
@@ -66,7 +65,7 @@ def _do(workspace: Workspace, specification: Specification, job: Job, processes:
 
         train(specification, job, processes)
     else:
-        from nnunet_rw.benchmark.evaluating import evaluate_trainer
+        from nnunet_rw.benchmark.training import evaluate_trainer
 
         evaluate_trainer(workspace, specification, job, processes)
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
-from nnunet_rw.files import write_atomically
+from nnunet_rw.util.files import write_atomically
 
 SMALL = "small"
 _SMALL = re.compile(rf"{SMALL}(\d+)?")
@@ -69,7 +69,7 @@ class Execution(_Strict):
 
 
 class EvaluationOptions(_Strict):
-    """As of `nnunet_rw.evaluation.case_evaluation.EvaluationSettings`, and how cases are predicted.
+    """As of `nnunet_rw.evaluation.case.EvaluationSettings`, and how cases are predicted.
 
     Attributes
     ----------
@@ -109,7 +109,7 @@ class Specification(_Strict):
     epochs, iterations : int, optional
         Default: the trainer's own.
     plans : str
-        Plans name, or "small" for `nnunet_rw.small_plans`; "small32" has patches of at most 32 voxels an axis.
+        Plans name, or "small" for `nnunet_rw.datasets.small_plans`; "small32" has patches of at most 32 voxels an axis.
     device : "cpu", "cuda" or "mps"
     num_gpus : int
         Of one training (nnU-Net's ``-num_gpus``).
@@ -134,7 +134,7 @@ class Specification(_Strict):
 
     @property
     def small_options(self) -> dict[str, Any] | None:
-        """For `nnunet_rw.small_plans`; None where the plans are others."""
+        """For `nnunet_rw.datasets.small_plans`; None where the plans are others."""
         match = _SMALL.fullmatch(self.plans)
         if match is None:
             return None

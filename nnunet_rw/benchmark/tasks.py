@@ -1,4 +1,4 @@
-"""The datasets of a benchmark, by the names that its specification gives them."""
+"""The datasets and trainers of a benchmark, by the names that its specification gives them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_rw.files import nnunet_folder
-from nnunet_rw.msd import TASKS
-from nnunet_rw.msd_folder import check_msd_folder, dataset_name_of
+from nnunet_rw.datasets.msd import TASKS, check_msd_folder, dataset_name_of
+from nnunet_rw.util.files import nnunet_folder
 
 _RAW = "nnUNet_raw"
 _DATASET = re.compile(r"Dataset(\d{3})_\w+")

@@ -10,9 +10,9 @@ from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
 from nnunet_rw.benchmark.jobs import full_trainer_name
 from nnunet_rw.benchmark.specification import Specification
-from nnunet_rw.catalogue import VARIABLE, map_kinds
 from nnunet_rw.maps.kinds import KINDS, LESION_IDS
-from nnunet_rw.trainer import RWTrainer
+from nnunet_rw.training.catalogue import VARIABLE, map_kinds
+from nnunet_rw.training.trainer import RWTrainer
 
 
 def find_trainers(specification: Specification) -> dict[str, type[nnUNetTrainer]]:

@@ -1,10 +1,11 @@
-"""The job that trains and validates one fold."""
+"""The jobs that train and validate one fold, and that evaluate a trainer on the validation cases of all its folds."""
 
 from __future__ import annotations
 
 import os
 import pickle
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,10 +14,15 @@ from nnunetv2.run.run_training import run_training
 
 from nnunet_rw.benchmark.jobs import Job, full_trainer_name, plans_name
 from nnunet_rw.benchmark.specification import Specification
-from nnunet_rw.files import nnunet_folder
-from nnunet_rw.preprocessed import dataset_folder
-from nnunet_rw.recorded_run import VALIDATION_TTA
-from nnunet_rw.run_record import content_hash, read_run_record
+from nnunet_rw.benchmark.workspace import Workspace
+from nnunet_rw.datasets.folders import dataset_folder
+from nnunet_rw.evaluation.case import EvaluationSettings
+from nnunet_rw.evaluation.evaluate import evaluate, is_current, write_evaluated
+from nnunet_rw.evaluation.sources import Source, cross_validation_source, raw_images
+from nnunet_rw.pictures.gallery import write_gallery
+from nnunet_rw.training.recorded_run import VALIDATION_TTA
+from nnunet_rw.training.records import content_hash, read_run_record
+from nnunet_rw.util.files import nnunet_folder
 
 _LOADING_PROCESSES = "nnUNet_n_proc_DA"
 # In the order in which nnU-Net's --c looks for them.
@@ -138,3 +144,60 @@ def _command(specification: Specification, job: Job, checkpoint: str | None) -> 
     words += ["--npz"] if specification.evaluation.froc else []
     words += [] if checkpoint is None else ["--val" if checkpoint == _CHECKPOINTS[0] else "--c"]
     return " ".join(["$", *words])
+
+
+GALLERY = "gallery"
+
+
+def evaluate_trainer(workspace: Workspace, specification: Specification, job: Job, processes: int) -> None:
+    """Evaluate a trainer and seed, and draw its worst cases and missed lesions (of seed 0).
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        A fold is not validated, was trained under other conditions, or cannot be evaluated.
+    """
+    for fold in specification.folds:
+        check_same_conditions(specification, replace(job, fold=fold))
+    if is_evaluated(workspace, specification, job):
+        print("The evaluation is current")
+        return
+    source, settings = _source(specification, job), _settings(specification)
+    folder = output_folder(workspace, specification, job)
+    cases = evaluate(source, settings, processes)
+    if job.seed == 0:
+        write_gallery(source, settings, cases, folder / GALLERY, processes=processes, show_case_ids=False)
+    write_evaluated(source, settings, cases, folder)
+
+
+def is_evaluated(workspace: Workspace, specification: Specification, job: Job) -> bool:
+    """Whether the evaluation is there, of the predictions that are there."""
+    try:
+        source = _source(specification, job)
+    except (FileNotFoundError, ValueError):
+        return False
+    return is_current(source, _settings(specification), output_folder(workspace, specification, job))
+
+
+def output_folder(workspace: Workspace, specification: Specification, job: Job) -> Path:
+    """Where the evaluation goes: outside nnU-Net's results, whose folds other benchmarks may share."""
+    return workspace.evaluation_folder(job.task.dataset, full_trainer_name(specification, job.trainer, job.seed))
+
+
+def _source(specification: Specification, job: Job) -> Source:
+    source = cross_validation_source(
+        job.task.dataset,
+        specification.configuration,
+        full_trainer_name(specification, job.trainer, job.seed),
+        plans_name(specification),
+        [str(fold) for fold in specification.folds],
+        probabilities=specification.evaluation.froc,
+        images=raw_images(job.task.dataset),
+    )
+    # As a reader knows it: without length and seed.
+    return replace(source, name=job.trainer)
+
+
+def _settings(specification: Specification) -> EvaluationSettings:
+    options = specification.evaluation
+    return EvaluationSettings(options.connectivity, options.min_volume_mm3, options.tolerance_mm)

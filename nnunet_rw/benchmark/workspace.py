@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_rw.benchmark.specification import Specification, read_specification, write_specification
-from nnunet_rw.catalogue import VARIABLE, searched_folders, trainers_folder
-from nnunet_rw.files import nnunet_folder, write_atomically
+from nnunet_rw.training.catalogue import VARIABLE, searched_folders, trainers_folder
+from nnunet_rw.util.files import nnunet_folder, write_atomically
 
 VARIABLES = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 

@@ -31,10 +31,8 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
 
 def _audit(options: argparse.Namespace) -> None:
     from nnunet_rw.audit.audit import audit_dataset
-    from nnunet_rw.audit.files import write_audit
+    from nnunet_rw.audit.report import audit_text, draw_audit, write_audit
     from nnunet_rw.audit.sources import open_labels
-    from nnunet_rw.report.audit_figure import draw_audit
-    from nnunet_rw.report.audit_table import audit_text
 
     audit = audit_dataset(open_labels(options.d, options.c, options.p, options.max_cases), options.np)
     output = options.output or Path(f"audit_{audit.dataset}")

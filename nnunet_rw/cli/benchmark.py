@@ -83,7 +83,7 @@ def _benchmark(options: argparse.Namespace) -> int:
     from nnunet_rw.benchmark.run import Benchmark
 
     if options.what == "status":
-        from nnunet_rw.report.benchmark_status import show_status
+        from nnunet_rw.benchmark.status import show_status
 
         show_status(Benchmark(options.o), watch=not options.once)
         return 0
@@ -95,7 +95,7 @@ def _benchmark(options: argparse.Namespace) -> int:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    from nnunet_rw.demo import demo_benchmark, demo_table
+    from nnunet_rw.benchmark.demo import demo_benchmark, demo_table
 
     benchmark = demo_benchmark(
         options.o.resolve(),
@@ -112,7 +112,7 @@ def _demo(options: argparse.Namespace) -> int:
 
 def _run(benchmark: Benchmark) -> int:
     """Run it, and tell what failed and where the report is."""
-    from nnunet_rw.report.benchmark_status import LiveStatus
+    from nnunet_rw.benchmark.status import LiveStatus
 
     with LiveStatus(benchmark) as status:
         failures = benchmark.run(status.report, status.look)
@@ -178,6 +178,6 @@ def _list_jobs(benchmark: Benchmark) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
-    from nnunet_rw.report.benchmark_report import write_reports
+    from nnunet_rw.benchmark.report.report import write_reports
 
     print(*write_reports(options.folder, options.format, options.o, options.show_case_ids), sep="\n")

@@ -69,7 +69,7 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from nnunet_rw.doctor import check_environment, check_maps
+    from nnunet_rw.cli.doctor import check_environment, check_maps
 
     problems = 0
     maps = chain.from_iterable(check_maps(dataset, options.c, options.p) for dataset in options.d)
@@ -80,14 +80,14 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _preprocess(options: argparse.Namespace) -> None:
-    from nnunet_rw.preprocessing import preprocess_with_maps
+    from nnunet_rw.datasets.preprocess import preprocess_with_maps
 
     preprocess_with_maps(options.rest, chosen_kinds(options))
 
 
 def _maps(options: argparse.Namespace) -> None:
-    from nnunet_rw.preprocessed import data_configurations, open_preprocessed
-    from nnunet_rw.writing import ensure_maps
+    from nnunet_rw.datasets.folders import data_configurations, open_preprocessed
+    from nnunet_rw.store.write import ensure_maps
 
     part = _chosen_part(options)
     for dataset in options.d:
@@ -118,8 +118,8 @@ def _chosen_part(options: argparse.Namespace) -> tuple[int, int] | None:
 
 
 def _show(options: argparse.Namespace) -> None:
-    from nnunet_rw.preprocessed import open_preprocessed
-    from nnunet_rw.report.case_figure import draw_case, load_case_volumes, write_nifti
+    from nnunet_rw.datasets.folders import open_preprocessed
+    from nnunet_rw.pictures.case_figure import draw_case, load_case_volumes, write_nifti
 
     volumes = load_case_volumes(open_preprocessed(options.d, options.c, options.p), options.case)
     path = options.o or Path(f"{volumes.case}.png")
@@ -131,8 +131,8 @@ def _show(options: argparse.Namespace) -> None:
 
 
 def _msd(options: argparse.Namespace) -> None:
-    from nnunet_rw.msd import TASKS, decathlon_task, download_task
-    from nnunet_rw.report.table import text_table
+    from nnunet_rw.datasets.msd import TASKS, decathlon_task, download_task
+    from nnunet_rw.util.tables import text_table
 
     if options.list:
         rows = [(task.name, task.target, task.modality, str(task.num_training)) for task in TASKS.values()]
@@ -147,15 +147,15 @@ def _msd(options: argparse.Namespace) -> None:
 
 
 def _synthesize(options: argparse.Namespace) -> None:
-    from nnunet_rw.synthetic import write_synthetic_dataset
+    from nnunet_rw.datasets.synthetic import write_synthetic_dataset
 
     write_synthetic_dataset(options.o, options.cases, tuple(options.shape), seed=options.seed)
     print(f"{options.o}\nConvert with: nnUNetv2_convert_MSD_dataset -i {options.o}")
 
 
 def _small_plans(options: argparse.Namespace) -> None:
-    from nnunet_rw.preprocessed import dataset_folder
-    from nnunet_rw.small_plans import write_small_plans
+    from nnunet_rw.datasets.folders import dataset_folder
+    from nnunet_rw.datasets.small_plans import write_small_plans
 
     path = write_small_plans(
         dataset_folder(options.d), options.p, options.o, max_patch=options.max_patch, batch_size=options.batch_size

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nnunet_rw.cli.arguments import add_command, add_lesions, add_processes, add_trained_model, positive
-from nnunet_rw.evaluation.compared_metrics import DEFAULT_METRICS, METRICS
-from nnunet_rw.evaluation.recall import DEFAULT_EDGES_MM3
+from nnunet_rw.evaluation.comparison.metrics import DEFAULT_METRICS, METRICS
+from nnunet_rw.evaluation.metrics.detection import DEFAULT_EDGES_MM3
 
 if TYPE_CHECKING:
-    from nnunet_rw.evaluation.case_evaluation import EvaluationSettings
+    from nnunet_rw.evaluation.case import EvaluationSettings
     from nnunet_rw.evaluation.sources import Source
 
 _TWO_WAYS = """\
@@ -111,14 +111,14 @@ def _add_settings(command: argparse.ArgumentParser) -> None:
 
 
 def _settings(options: argparse.Namespace) -> EvaluationSettings:
-    from nnunet_rw.evaluation.case_evaluation import EvaluationSettings
+    from nnunet_rw.evaluation.case import EvaluationSettings
 
     return EvaluationSettings(options.connectivity, options.min_volume, options.tolerance, options.fast)
 
 
 def _source(options: argparse.Namespace) -> Source:
+    from nnunet_rw.datasets.folders import dataset_folder
     from nnunet_rw.evaluation.sources import cross_validation_source, folders_source
-    from nnunet_rw.preprocessed import dataset_folder
 
     if options.predictions and options.references and not options.tr:
         dataset_json = options.djfile or (
@@ -147,8 +147,7 @@ def _source(options: argparse.Namespace) -> Source:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from nnunet_rw.evaluation.evaluate import write_evaluation
-    from nnunet_rw.report.evaluation_table import evaluation_text
+    from nnunet_rw.evaluation.evaluate import evaluation_text, write_evaluation
 
     source = _source(options)
     folder = options.o or source.folder
@@ -158,7 +157,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 def _overlay(options: argparse.Namespace) -> None:
     from nnunet_rw.evaluation.sources import raw_images
-    from nnunet_rw.report.overlay_evaluation import overlay_evaluation
+    from nnunet_rw.pictures.gallery import overlay_evaluation
 
     if options.d and not options.images:
         options.images = raw_images(options.d)
@@ -206,9 +205,8 @@ def _evaluated(options: argparse.Namespace) -> tuple[list[Path], list[list[Path]
 
 
 def _compare(options: argparse.Namespace) -> None:
-    from nnunet_rw.evaluation.comparison import compare_evaluations
-    from nnunet_rw.report.comparison_files import write_comparison
-    from nnunet_rw.report.comparison_tables import terminal_text
+    from nnunet_rw.evaluation.comparison.compare import compare_evaluations
+    from nnunet_rw.evaluation.comparison.tables import terminal_text, write_comparison
 
     folders, others = _evaluated(options)
     comparison = compare_evaluations(

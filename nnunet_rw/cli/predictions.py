@@ -54,12 +54,11 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
 
 
 def _ensemble(options: argparse.Namespace) -> None:
-    from nnunet_rw.ensemble.averaging import ensemble_folders
-    from nnunet_rw.ensemble.fit_report import write_fit
-    from nnunet_rw.ensemble.fitting import fit_ensemble
-    from nnunet_rw.ensemble.weights import read_weights
     from nnunet_rw.evaluation.sources import cross_validation_source
-    from nnunet_rw.report.ensemble_text import report_text
+    from nnunet_rw.postprocessing.ensemble.average import ensemble_folders
+    from nnunet_rw.postprocessing.ensemble.fit import fit_ensemble
+    from nnunet_rw.postprocessing.ensemble.report import report_text, write_fit
+    from nnunet_rw.postprocessing.ensemble.weights import read_weights
 
     if options.fit and options.d and len(options.tr) > 1 and not options.i:
         model = options.d, options.c
@@ -79,10 +78,9 @@ def _ensemble(options: argparse.Namespace) -> None:
 
 def _threshold(options: argparse.Namespace) -> None:
     from nnunet_rw.evaluation.sources import cross_validation_source
-    from nnunet_rw.report.threshold_text import threshold_text
-    from nnunet_rw.threshold.applying import apply_threshold
-    from nnunet_rw.threshold.fit_files import Threshold, read_threshold, write_threshold
-    from nnunet_rw.threshold.fitting import fit_threshold
+    from nnunet_rw.postprocessing.threshold.apply import apply_threshold
+    from nnunet_rw.postprocessing.threshold.fit import fit_threshold
+    from nnunet_rw.postprocessing.threshold.report import Threshold, read_threshold, threshold_text, write_threshold
 
     of_a_fit = (options.d, options.tr, options.like, options.false_positives)
     of_use = (options.predictions, options.at, options.chosen)

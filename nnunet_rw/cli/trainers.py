@@ -57,14 +57,14 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
 
 
 def _env(options: argparse.Namespace) -> None:
-    from nnunet_rw.catalogue import export_line
+    from nnunet_rw.training.catalogue import export_line
 
     print(export_line())
 
 
 def _trainers(options: argparse.Namespace) -> None:
-    from nnunet_rw.catalogue import RECOMMENDED, trainer_rows
-    from nnunet_rw.report.table import text_table
+    from nnunet_rw.training.catalogue import RECOMMENDED, trainer_rows
+    from nnunet_rw.util.tables import text_table
 
     rows = [(row.name, row.loss, row.maps, row.paper) for row in trainer_rows()]
     print(text_table(("trainer", "loss", "maps", "paper"), rows))
@@ -76,8 +76,8 @@ def _trainers(options: argparse.Namespace) -> None:
 
 
 def _new_trainer(options: argparse.Namespace) -> None:
-    from nnunet_rw.catalogue import export_line
-    from nnunet_rw.new_trainer import parse_term, write_trainer
+    from nnunet_rw.training.catalogue import export_line
+    from nnunet_rw.training.new_trainer import parse_term, write_trainer
 
     terms = [parse_term(text) for text in options.loss]
     path = write_trainer(
@@ -95,7 +95,7 @@ def _new_trainer(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    from nnunet_rw.export import export_model
+    from nnunet_rw.training.export import export_model
 
     folder = export_model(options.d, options.c, options.tr, options.o, options.p, options.f, options.chk)
     print(f"{folder}\nPredict with: nnUNetv2_predict_from_modelfolder -i IMAGES -o PREDICTIONS -m {folder}")

@@ -1,10 +1,10 @@
-"""Which files are to be evaluated: two folders, or what nnU-Net left of a cross-validation."""
+"""What is to be evaluated: the files of two folders, or of a cross-validation, and what their values mean."""
 
 from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr
 from dataclasses import dataclass, field
 from glob import escape
@@ -14,9 +14,53 @@ from typing import Any
 from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
-from nnunet_rw.evaluation.labels import Labels, labels_of
-from nnunet_rw.preprocessed import dataset_folder
+from nnunet_rw.datasets.folders import dataset_folder
+
+Label = int | tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What the values of a segmentation mean.
+
+    Attributes
+    ----------
+    foreground : tuple of int or of tuple of int
+        Classes, or regions.
+    channels : tuple of int
+        Of the probabilities, one per foreground label.
+    num_channels : int
+        Of the probabilities.
+    known : frozenset of int
+        All values that a segmentation may hold.
+    ignore : int, optional
+    """
+
+    foreground: tuple[Label, ...]
+    channels: tuple[int, ...]
+    num_channels: int
+    known: frozenset[int]
+    ignore: int | None
+
+
+def label_values(label: Label) -> frozenset[int]:
+    """The values of a segmentation that a class, or region, holds."""
+    return frozenset(label if isinstance(label, tuple) else (label,))
+
+
+def labels_of(dataset_json: Mapping[str, Any]) -> Labels:
+    """The labels of a dataset; regions where it has any."""
+    manager = LabelManager(dataset_json["labels"], dataset_json.get("regions_class_order"))
+    ignore = manager.ignore_label
+    known = frozenset({0, *manager.all_labels, *([] if ignore is None else [ignore])})
+    if manager.has_regions:
+        regions = tuple(region if isinstance(region, int) else tuple(region) for region in manager.foreground_regions)
+        return Labels(regions, tuple(range(len(regions))), len(regions), known, ignore)
+    foreground = tuple(manager.foreground_labels)
+    channels = tuple(manager.all_labels.index(label) for label in foreground)
+    return Labels(foreground, channels, len(manager.all_labels), known, ignore)
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,24 @@ from typing import Any
 
 from nnunet_rw.losses.base import SegmentationLoss
 from nnunet_rw.losses.compound import CompoundLoss, Term
-from nnunet_rw.losses.cross_entropy import CrossEntropyLoss, TopKLoss, WeightedCrossEntropyLoss
-from nnunet_rw.losses.focal import FocalLoss, SoftmaxFocalLoss
+from nnunet_rw.losses.cross_entropy import (
+    CrossEntropyLoss,
+    FocalLoss,
+    SoftmaxFocalLoss,
+    TopKLoss,
+    WeightedCrossEntropyLoss,
+)
 from nnunet_rw.losses.fuzzy_rough import DualFuzzyRoughLoss, FuzzyRoughLoss
-from nnunet_rw.losses.generalized_dice import FocalGeneralizedDiceBCELoss, GeneralizedDiceLoss
 from nnunet_rw.losses.hausdorff import HausdorffConvolutionLoss, HausdorffDTLoss, HausdorffErosionLoss
 from nnunet_rw.losses.inputs import LossInputs
 from nnunet_rw.losses.lesion_wise import BlobLoss, CCDiceCELoss
-from nnunet_rw.losses.overlap import AsymmetricSimilarityLoss, DiceLoss, FocalTverskyLoss
+from nnunet_rw.losses.overlap import (
+    AsymmetricSimilarityLoss,
+    DiceLoss,
+    FocalGeneralizedDiceBCELoss,
+    FocalTverskyLoss,
+    GeneralizedDiceLoss,
+)
 from nnunet_rw.losses.region_wise import (
     ActiveContourLoss,
     BoundaryLoss,

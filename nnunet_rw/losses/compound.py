@@ -1,8 +1,8 @@
-"""Weighted sums of losses."""
+"""Weighted sums of losses, and weights that change from epoch to epoch."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,90 @@ from torch import nn
 
 from nnunet_rw.losses.base import SegmentationLoss
 from nnunet_rw.losses.inputs import LossInputs
-from nnunet_rw.losses.schedules import weight_at
+
+Schedule = Callable[[int, int], float]
+
+# Of the weight of a region term (Dice, cross-entropy) that has given way to a boundary term, in both papers.
+_LEAST = 0.01
+
+
+def gradual_region(epoch: int, num_epochs: int) -> float:
+    """max(1 - 3 t, 0.01): Valverde & Tohka, arXiv 2108.01405, "gradual", over the first 100 of their 300 epochs."""
+    return max(1 - 3 * epoch / num_epochs, _LEAST)
+
+
+def gradual_boundary(epoch: int, num_epochs: int) -> float:
+    """1 - `gradual_region`."""
+    return 1 - gradual_region(epoch, num_epochs)
+
+
+def falling(epoch: int, num_epochs: int) -> float:
+    """1 - `rising`: a region term that gives way over the whole training."""
+    return 1 - rising(epoch, num_epochs)
+
+
+def rising(epoch: int, num_epochs: int) -> float:
+    """From 0.01 in the first epoch to 0.99 in the last: Kervadec's "rebalance" stretched over the training."""
+    last = max(1, num_epochs - 1)
+    return _LEAST + (1 - 2 * _LEAST) * min(1.0, epoch / last)
+
+
+def ramp_up(epoch: int, num_epochs: int) -> float:
+    """From 0 to 1 over the first fifth of the training, for a term whose gradient is large at the start."""
+    return min(1.0, 5 * epoch / num_epochs)
+
+
+def rebalance_region(epoch: int, num_epochs: int) -> float:
+    """1 - `rebalance_boundary`."""
+    return 1 - rebalance_boundary(epoch, num_epochs)
+
+
+def rebalance_boundary(epoch: int, num_epochs: int) -> float:
+    """0.01, and 0.01 more every epoch up to 0.99, however long the training: Kervadec et al., arXiv 1812.07032."""
+    return min(0.01 * (epoch + 1), 0.99)
+
+
+def increase_boundary(epoch: int, num_epochs: int) -> float:
+    """0.01, and 0.01 more every epoch: Kervadec et al., arXiv 1812.07032, "increase"; the region term stays at 1."""
+    return 0.01 * (epoch + 1)
+
+
+SCHEDULES: dict[str, Schedule] = {
+    function.__name__: function
+    for function in (
+        gradual_region,
+        gradual_boundary,
+        falling,
+        rising,
+        ramp_up,
+        rebalance_region,
+        rebalance_boundary,
+        increase_boundary,
+    )
+}
+
+
+def weight_at(weight: float | str, epoch: int, num_epochs: int) -> float:
+    """The weight itself, or that of the named schedule, which a number and a star may scale: "0.1 * ramp_up".
+
+    Raises
+    ------
+    ValueError
+        No schedule has that name, or the training has no epoch.
+    """
+    if not isinstance(weight, str):
+        return float(weight)
+    if num_epochs < 1:
+        raise ValueError(f"Expected a training of at least one epoch, but got {num_epochs}.")
+    factor, star, name = weight.rpartition("*")
+    name = name.strip()
+    if name not in SCHEDULES:
+        raise ValueError(f"Unknown schedule {weight!r}. Known: {', '.join(SCHEDULES)}.")
+    try:
+        scale = float(factor) if star else 1.0
+    except ValueError:
+        raise ValueError(f"Expected a number before the star of a schedule, but got {weight!r}.") from None
+    return scale * SCHEDULES[name](epoch, num_epochs)
 
 
 @dataclass(frozen=True)
@@ -23,7 +106,7 @@ class Term:
     loss : str
         Name for `nnunet_rw.losses.build`.
     weight : float or str
-        A number, or the name of a schedule of `nnunet_rw.losses.schedules`, scaled or not: "0.1 * ramp_up".
+        A number, or the name of a schedule of `nnunet_rw.losses.compound`, scaled or not: "0.1 * ramp_up".
     options : dict
         Of the loss.
     """

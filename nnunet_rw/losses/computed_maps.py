@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from nnunet_rw.layout import lesion_table_tensor
 from nnunet_rw.losses.distance_transform import spacing_rows, target_distances
 from nnunet_rw.maps.kinds import LabelScheme, boundary_distance, compute_distances, lesion_ids_of_masks
+from nnunet_rw.store.layout import lesion_table_tensor
 
 if TYPE_CHECKING:
     from nnunet_rw.losses.inputs import LossInputs

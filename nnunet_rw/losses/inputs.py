@@ -8,10 +8,10 @@ from functools import cached_property
 import torch
 from torch.nn.functional import interpolate, log_softmax, logsigmoid
 
-from nnunet_rw.layout import LESION_TABLE
 from nnunet_rw.losses.computed_maps import computed_distances, computed_lesions, counted_table
 from nnunet_rw.losses.distance_transform import Spacing, distance_to
 from nnunet_rw.maps.kinds import BOUNDARY_DISTANCE, INTERIOR_DISTANCE, LESION_IDS, serving_kind
+from nnunet_rw.store.layout import LESION_TABLE
 
 
 class LossInputs:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import ndimage
 
-from nnunet_rw.maps._checks import as_labels, as_spacing
+from nnunet_rw.maps.checks import as_labels, as_spacing
 from nnunet_rw.maps.components import as_connectivity, connected_components, foreground_box
 
 

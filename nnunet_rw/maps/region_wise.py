@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nnunet_rw.maps._checks import as_labels
+from nnunet_rw.maps.checks import as_labels
 from nnunet_rw.maps.distance import interior_distance
 
 

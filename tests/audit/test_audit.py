@@ -10,8 +10,8 @@ from audit_datasets import write_raw_dataset
 
 from nnunet_rw.audit import audit as audit_module
 from nnunet_rw.audit.audit import audit_dataset
-from nnunet_rw.audit.files import COLUMNS, write_audit
 from nnunet_rw.audit.gradients import AUDITED
+from nnunet_rw.audit.report import COLUMNS, write_audit
 from nnunet_rw.audit.sources import open_labels
 
 

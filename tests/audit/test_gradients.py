@@ -7,8 +7,8 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunet_rw.audit.gradients import AUDITED, GradientAudit, audited_losses
 from nnunet_rw.audit.lesions import find_case_lesions
 from nnunet_rw.audit.recommendation import RULES
-from nnunet_rw.catalogue import trainer_classes
 from nnunet_rw.maps.kinds import LabelScheme
+from nnunet_rw.training.catalogue import trainer_classes
 
 SPACING_MM = (1.0, 1.0, 2.0)
 BINARY = LabelManager({"background": 0, "lesion": 1}, None)

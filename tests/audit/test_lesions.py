@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nnunet_rw.audit.lesions import Lesions, find_case_lesions, pooled
-from nnunet_rw.evaluation.surface import border_voxels
+from nnunet_rw.evaluation.metrics.surface import border_voxels
 from nnunet_rw.maps.kinds import LabelScheme
 
 SPACING_MM = (3.0, 1.0, 0.5)

@@ -5,8 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from nnunet_rw.audit.lesions import Lesions
-from nnunet_rw.audit.measures import gini, largest_tenth_share, summarise_label, summarise_sizes
+from nnunet_rw.audit.lesions import Lesions, gini, largest_tenth_share, summarise_label, summarise_sizes
 
 
 def lesions(volumes, label=0, border=None):

@@ -6,9 +6,9 @@ from nnunetv2.training.loss.compound_losses import DC_and_BCE_loss, DC_and_CE_lo
 from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
-from nnunet_rw.audit.trainer_losses import trainer_loss
-from nnunet_rw.catalogue import trainer_classes
+from nnunet_rw.audit.gradients import trainer_loss
 from nnunet_rw.losses import build
+from nnunet_rw.training.catalogue import trainer_classes
 
 BINARY = LabelManager({"background": 0, "lesion": 1}, None)
 REGIONS = LabelManager({"background": 0, "whole": [1, 2], "core": [2]}, [1, 2])

@@ -9,11 +9,11 @@ import time
 
 import pytest
 
-from nnunet_rw.benchmark.job_state import read_state
+from nnunet_rw.benchmark.jobs import read_state
 from nnunet_rw.benchmark.results import read_results
 from nnunet_rw.benchmark.workspace import Workspace
 from nnunet_rw.cli import main
-from nnunet_rw.evaluation.evaluation_folder import read_evaluation
+from nnunet_rw.evaluation.folder import read_evaluation
 
 DATASET = "Dataset004_Hippocampus"
 # Crashes as long as a file is there.

@@ -8,15 +8,7 @@ import sys
 
 import pytest
 
-from nnunet_rw.benchmark.job_state import (
-    AlreadyRunning,
-    JobState,
-    is_locked,
-    log_tail,
-    read_state,
-    working_on,
-    write_state,
-)
+from nnunet_rw.benchmark.jobs import AlreadyRunning, JobState, is_locked, log_tail, read_state, working_on, write_state
 from nnunet_rw.benchmark.workspace import Workspace
 
 JOB = "train/Task04_Hippocampus/RWTrainer/seed0/fold0"

@@ -2,9 +2,8 @@
 
 import pytest
 
-from nnunet_rw.benchmark.job_state import JobState, read_state, write_state
-from nnunet_rw.benchmark.jobs import full_trainer_name, jobs_of, plans_name
-from nnunet_rw.benchmark.schedule import run_schedule
+from nnunet_rw.benchmark.jobs import JobState, full_trainer_name, jobs_of, plans_name, read_state, write_state
+from nnunet_rw.benchmark.run import run_schedule
 from nnunet_rw.benchmark.specification import specification_of
 from nnunet_rw.benchmark.tasks import Task
 from nnunet_rw.benchmark.workspace import Workspace

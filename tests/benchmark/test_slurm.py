@@ -12,12 +12,10 @@ from pathlib import Path
 import pytest
 
 from nnunet_rw.benchmark.executors.base import processors
-from nnunet_rw.benchmark.executors.slurm import SlurmExecutor
+from nnunet_rw.benchmark.executors.slurm import SlurmExecutor, queue_states
 from nnunet_rw.benchmark.executors.slurm_job import RunInSlurm
-from nnunet_rw.benchmark.executors.slurm_queue import queue_states
-from nnunet_rw.benchmark.job_state import JobState, read_state, write_state
-from nnunet_rw.benchmark.jobs import Job
-from nnunet_rw.benchmark.schedule import run_schedule
+from nnunet_rw.benchmark.jobs import Job, JobState, read_state, write_state
+from nnunet_rw.benchmark.run import run_schedule
 from nnunet_rw.benchmark.specification import SlurmSettings
 from nnunet_rw.benchmark.tasks import Task
 from nnunet_rw.benchmark.workspace import Workspace

@@ -5,13 +5,12 @@ import json
 import pytest
 import torch
 
-from nnunet_rw.benchmark.preparing import is_prepared
+from nnunet_rw.benchmark.preparing import ensure_splits, is_prepared, read_splits
 from nnunet_rw.benchmark.specification import specification_of
-from nnunet_rw.benchmark.splits import ensure_splits, read_splits
 from nnunet_rw.benchmark.tasks import Task
 from nnunet_rw.benchmark.trainers import find_trainers
-from nnunet_rw.preprocessed import open_preprocessed
-from nnunet_rw.writing import list_cases
+from nnunet_rw.datasets.folders import open_preprocessed
+from nnunet_rw.store.write import list_cases
 
 DATASET = "Dataset004_Hippocampus"
 TASK = Task(DATASET, DATASET)

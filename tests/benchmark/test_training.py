@@ -13,8 +13,8 @@ from nnunet_rw.benchmark.jobs import Job
 from nnunet_rw.benchmark.specification import specification_of
 from nnunet_rw.benchmark.tasks import Task
 from nnunet_rw.benchmark.training import check_same_conditions, fold_folder, is_trained, usable_checkpoint
-from nnunet_rw.recorded_run import VALIDATION_TTA
-from nnunet_rw.run_record import content_hash, write_run_record
+from nnunet_rw.training.recorded_run import VALIDATION_TTA
+from nnunet_rw.training.records import content_hash, write_run_record
 
 TASK = Task("Task04_Hippocampus", "Dataset004_Hippocampus")
 JOB = Job("train", TASK, "RWTrainer", seed=1, fold=0)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from nnunet_rw.cli import main
-from nnunet_rw.store import FOLDER_NAME
+from nnunet_rw.store.files import FOLDER_NAME
 
 SHAPE, SPACING_MM = (18, 20, 24), (3.0, 1.0, 0.5)
 

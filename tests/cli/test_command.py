@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from nnunet_rw import __version__, catalogue
+from nnunet_rw import __version__
 from nnunet_rw.cli import main
+from nnunet_rw.training import catalogue
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 TRAINERS = CHECKOUT / "trainers"

@@ -12,10 +12,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from nnunet_rw import catalogue, compatibility, doctor
-from nnunet_rw.cli import main
+from nnunet_rw.cli import doctor, main
 from nnunet_rw.maps.kinds import INTERIOR_DISTANCE, LESION_IDS
-from nnunet_rw.store import map_path
+from nnunet_rw.store.files import map_path
+from nnunet_rw.training import catalogue, compatibility
 
 TRAINERS = Path(__file__).resolve().parents[2] / "trainers"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nnunet_rw import catalogue
+from nnunet_rw.training import catalogue
 
 TRAINERS = Path(__file__).resolve().parents[2] / "trainers"
 

@@ -23,7 +23,7 @@ from segmentation_files import (
 
 from nnunet_rw.cli import main
 from nnunet_rw.evaluation import evaluate as evaluate_module
-from nnunet_rw.evaluation.evaluation_folder import read_evaluation
+from nnunet_rw.evaluation.folder import read_evaluation
 
 TABLES = ["cases.csv", "lesions.csv", "predicted_lesions.csv", "summary.json"]
 CASES = ("a", "b", "c", "d", "e", "f")

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from nnunet_rw.maps.kinds import BOUNDARY_DISTANCE, INTERIOR_DISTANCE, KINDS, LESION_IDS
-from nnunet_rw.store import is_current, map_path
+from nnunet_rw.store.files import is_current, map_path
 
 SHAPE, SPACING_MM = (18, 20, 24), (3.0, 1.0, 0.5)
 

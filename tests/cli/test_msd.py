@@ -1,4 +1,4 @@
-"""`nnunet-rw msd`: names, the list, and messages; downloads themselves are in tests/test_msd.py."""
+"""`nnunet-rw msd`: names, the list, and messages; downloads themselves are in tests/datasets/test_msd.py."""
 
 import hashlib
 import io
@@ -9,8 +9,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from nnunet_rw import msd_tasks
-from nnunet_rw.msd import TASKS
+from nnunet_rw.datasets import msd as msd_tasks
+from nnunet_rw.datasets.msd import TASKS
 
 NAME = "Task09_Spleen"
 

@@ -9,9 +9,9 @@ import pytest
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
 from nnunet_rw.cli import main
-from nnunet_rw.dataloading import OVERSAMPLE_BY
 from nnunet_rw.losses import Term
-from nnunet_rw.trainer import MAP_SOURCES, OPTIMIZERS
+from nnunet_rw.training.dataloading import OVERSAMPLE_BY
+from nnunet_rw.training.trainer import MAP_SOURCES, OPTIMIZERS
 
 TRAINERS = Path(__file__).resolve().parents[2] / "trainers"
 

@@ -5,7 +5,7 @@ import re
 from importlib import import_module
 from pathlib import Path
 
-from nnunet_rw import catalogue
+from nnunet_rw.training import catalogue
 
 TRAINERS = Path(__file__).resolve().parents[2] / "trainers"
 

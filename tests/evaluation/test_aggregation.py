@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from nnunet_rw.evaluation.aggregation import Aggregate, aggregate
+from nnunet_rw.evaluation.summary import Aggregate, aggregate
 
 
 def test_by_hand():

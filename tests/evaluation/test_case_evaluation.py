@@ -17,9 +17,8 @@ from segmentation_files import (
     write_probabilities,
 )
 
-from nnunet_rw.evaluation.case_evaluation import EvaluationSettings, evaluate_case
-from nnunet_rw.evaluation.labels import labels_of
-from nnunet_rw.evaluation.sources import CaseFiles
+from nnunet_rw.evaluation.case import EvaluationSettings, evaluate_case
+from nnunet_rw.evaluation.sources import CaseFiles, labels_of
 
 FAST = EvaluationSettings(fast=True)
 

@@ -8,9 +8,9 @@ import pytest
 from segmentation_files import EMPTY, PREDICTION, REFERENCE, SHAPE, source_of
 
 from nnunet_rw.evaluation import evaluate as module
-from nnunet_rw.evaluation.case_evaluation import EvaluationSettings
+from nnunet_rw.evaluation.case import EvaluationSettings
 from nnunet_rw.evaluation.evaluate import ensure_evaluation, write_evaluation
-from nnunet_rw.evaluation.evaluation_folder import read_evaluation
+from nnunet_rw.evaluation.folder import read_evaluation
 
 DEFAULT, FAST = EvaluationSettings(), EvaluationSettings(fast=True)
 

@@ -20,12 +20,12 @@ from segmentation_files import (
     write_image,
 )
 
-from nnunet_rw import parallel
 from nnunet_rw.evaluation import evaluate as module
-from nnunet_rw.evaluation.case_evaluation import EvaluationSettings
+from nnunet_rw.evaluation.case import EvaluationSettings
 from nnunet_rw.evaluation.evaluate import evaluate, write_evaluation
-from nnunet_rw.evaluation.evaluation_folder import read_evaluation
+from nnunet_rw.evaluation.folder import read_evaluation
 from nnunet_rw.evaluation.sources import folders_source
+from nnunet_rw.util import parallel
 
 DEFAULT, FAST = EvaluationSettings(), EvaluationSettings(fast=True)
 CASE_HEADER = (

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from evaluation_folders import SETTINGS, write_evaluation
 
-from nnunet_rw.evaluation import evaluation_tables
-from nnunet_rw.evaluation.comparable import check_comparable
-from nnunet_rw.evaluation.evaluation_folder import CASE_NUMBERS, LESION_NUMBERS, read_evaluation
+from nnunet_rw.evaluation import folder as evaluation_tables
+from nnunet_rw.evaluation.comparison.metrics import check_comparable
+from nnunet_rw.evaluation.folder import CASE_NUMBERS, LESION_NUMBERS, read_evaluation
 
 CASES = {
     ("b", "1"): {"dice": 0.5, "hd95_mm": "inf", "n_lesions": 2, "volume_reference_mm3": 12},

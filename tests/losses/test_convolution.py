@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nnunet_rw.losses.convolution import BallMean, cross_mean
+from nnunet_rw.losses.hausdorff import BallMean, cross_mean
 
 
 class TestCrossMean:

@@ -5,12 +5,12 @@ import torch
 from batchgeneratorsv2.transforms.utils.deep_supervision_downsampling import DownsampleSegForDSTransform
 from torch import nn
 
-from nnunet_rw.layout import lesion_table_tensor
 from nnunet_rw.losses import build
 from nnunet_rw.losses.compound import CompoundLoss
 from nnunet_rw.losses.deep_supervision import MappedLoss, StockLoss
 from nnunet_rw.losses.inputs import resample_maps
 from nnunet_rw.maps.kinds import LabelScheme, compute_distances, compute_lesion_ids
+from nnunet_rw.store.layout import lesion_table_tensor
 
 SPACING_MM = (1.5, 0.7, 2.0)
 SCALES = [

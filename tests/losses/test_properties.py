@@ -7,9 +7,9 @@ import pytest
 import references
 import torch
 
-from nnunet_rw.layout import lesion_table_tensor
 from nnunet_rw.losses import LOSSES, build, option_names
 from nnunet_rw.maps.kinds import LESION_IDS, LabelScheme, compute_distances, compute_lesion_ids, stored_kinds
+from nnunet_rw.store.layout import lesion_table_tensor
 
 SPACING_MM = (1.5, 0.7, 2.0)
 NUM_CLASSES = 3

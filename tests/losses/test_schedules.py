@@ -3,7 +3,7 @@
 import pytest
 
 from nnunet_rw.losses import build
-from nnunet_rw.losses.schedules import SCHEDULES, weight_at
+from nnunet_rw.losses.compound import SCHEDULES, weight_at
 
 
 class TestSchedules:

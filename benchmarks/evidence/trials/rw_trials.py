@@ -5,8 +5,8 @@ made: with SGD, and with weights that left rectified maps 2 % of the gradient.
 """
 
 from nnunet_rw.losses import Term
-from nnunet_rw.trainer import RWTrainer
-from nnunet_rw.variants import lengths
+from nnunet_rw.training.trainer import RWTrainer
+from nnunet_rw.training.variants import lengths
 
 
 def weighted(**changed):

@@ -5,8 +5,8 @@ in the authors' code; each class changes the loss alone. What SGD makes of a los
 """
 
 from nnunet_rw.losses import Term
-from nnunet_rw.trainer import RWTrainer
-from nnunet_rw.variants import lengths
+from nnunet_rw.training.trainer import RWTrainer
+from nnunet_rw.training.variants import lengths
 
 # As the authors' code has them: all classes, the background included.
 BOUNDARY = {"include_background": True}

@@ -9,8 +9,7 @@ import sys
 from dataclasses import dataclass
 
 from nnunet_rw.benchmark.executors.base import job_environment, processors
-from nnunet_rw.benchmark.job_state import is_locked
-from nnunet_rw.benchmark.jobs import Job
+from nnunet_rw.benchmark.jobs import Job, is_locked
 from nnunet_rw.benchmark.workspace import Workspace
 
 

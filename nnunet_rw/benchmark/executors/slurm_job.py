@@ -15,7 +15,7 @@ from submitit.core.job_environment import JobEnvironment
 from submitit.core.utils import DelayedSubmission
 
 from nnunet_rw.benchmark.executors.base import job_environment, processors
-from nnunet_rw.benchmark.job_state import read_state, write_state
+from nnunet_rw.benchmark.jobs import read_state, write_state
 from nnunet_rw.benchmark.workspace import Workspace
 
 _CLAIM_SECONDS = 60.0

@@ -1,0 +1,314 @@
+"""Pairs of volumes and metrics: each trainer against the baseline, and Bland-Altman plots."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import plotly.graph_objects as go
+
+from nnunet_rw.benchmark.report.page.blocks import Block, Panel, Table, numbers, table_of, with_interval
+from nnunet_rw.benchmark.report.page.styles import INK, MUTED, Style, logarithmic_ticks, new_figure
+from nnunet_rw.benchmark.report.tables.cells import NOTHING, rounded
+from nnunet_rw.benchmark.results import TaskResults
+from nnunet_rw.evaluation.comparison.metrics import METRICS
+from nnunet_rw.evaluation.comparison.rows import Comparison, MetricRow
+from nnunet_rw.evaluation.folder import Evaluation
+from nnunet_rw.evaluation.metrics.volume import BlandAltman, bland_altman
+
+NAMES = {
+    "dice": "Dice",
+    "nsd": "NSD",
+    "hd95_mm": "HD95 in mm",
+    "assd_mm": "ASSD in mm",
+    "lesion_recall": "Lesion recall",
+    "false_positives": "False positives",
+    "volume_error": "Relative volume error",
+}
+_SHOWN = ("dice", "lesion_recall", "false_positives", "nsd", "hd95_mm", "assd_mm", "volume_error")
+_CAPTION = (
+    "Every point is a case: the trainer's value minus that of {baseline}, seed {seed}. The rimmed marker is the mean "
+    "with its 95 % BCa bootstrap interval over cases; right of the line is more than the baseline. Cases for which "
+    "one of the two has no value are left out; a distance to an empty mask counts as the image's diagonal. p is "
+    "Wilcoxon's, Holm-adjusted over {family}."
+)
+
+
+def case_differences(
+    baseline: Evaluation, challenger: Evaluation, metric: str, label: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Challenger minus baseline, in the cases for which both have a value.
+
+    Returns
+    -------
+    index : (n,) int
+        Of the case in `Evaluation.cases`.
+    difference : (n,) float
+    """
+    values = []
+    for evaluation in (baseline, challenger):
+        found = METRICS[metric].values(evaluation.columns[label])
+        values.append(np.where(np.isinf(found), evaluation.diagonals_mm(), found))
+    difference = values[1] - values[0]
+    index = np.flatnonzero(np.isfinite(difference))
+    return index, difference[index]
+
+
+def paired_differences(
+    task: TaskResults, label: str, styles: Mapping[str, Style], names: Mapping[str, str]
+) -> Block | None:
+    """A panel a metric, a line a trainer; None without a comparison.
+
+    Parameters
+    ----------
+    names : dict of case to what it is called on the page
+    """
+    comparison = task.comparison
+    if comparison is None:
+        return None
+    rows = {
+        metric: [row for row in comparison.metrics if (row.metric, row.label) == (metric, label) and row.n]
+        for metric in (*_SHOWN, *(metric for metric in comparison.family.metrics if metric not in _SHOWN))
+    }
+    rows = {metric: found for metric, found in rows.items() if found}
+    if not rows:
+        return None
+    panels = [
+        Panel(_title(metric), _panel(task, label, metric, found, styles, names)) for metric, found in rows.items()
+    ]
+    caption = _CAPTION.format(
+        baseline=comparison.baseline, seed=_seed(task, comparison.baseline), family=comparison.family
+    )
+    noise = " Noise is the largest difference between seeds of the baseline." if comparison.seeds else ""
+    tested = table_of(
+        f"Means over cases against {comparison.baseline}",
+        [_tested(row, comparison) for found in rows.values() for row in found],
+    )
+    return Block(
+        "paired",
+        "Case by case",
+        caption + noise,
+        tuple(panels),
+        (tested, *(_cases_table(task, label, metric, names) for metric in rows)),
+        comparison.challengers,
+    )
+
+
+def seed_zero(task: TaskResults, trainer: str) -> Evaluation:
+    """Of the trainer's lowest seed, which the comparison is of."""
+    return task.evaluations[trainer][_seed(task, trainer)]
+
+
+def _seed(task: TaskResults, trainer: str) -> int:
+    return min(task.evaluations[trainer])
+
+
+def _title(metric: str) -> str:
+    return f"{NAMES.get(metric, metric)}, {'higher' if METRICS[metric].higher_is_better else 'lower'} is better"
+
+
+def _panel(
+    task: TaskResults,
+    label: str,
+    metric: str,
+    rows: list[MetricRow],
+    styles: Mapping[str, Style],
+    names: Mapping[str, str],
+) -> go.Figure:
+    figure = new_figure("Difference", "", 90 + 62 * len(rows))
+    figure.add_vline(x=0, line={"color": MUTED, "width": 1.5})
+    for line, row in enumerate(rows):
+        style = styles[row.challenger]
+        baseline, challenger = seed_zero(task, row.baseline), seed_zero(task, row.challenger)
+        index, difference = case_differences(baseline, challenger, metric, label)
+        jitter = np.random.default_rng(0).uniform(-0.24, 0.08, len(index))
+        decimals = METRICS[metric].decimals
+        common = {"name": style.text, "meta": row.challenger, "hoverinfo": "text", "mode": "markers"}
+        figure.add_trace(
+            go.Scatter(
+                x=numbers(difference),
+                y=numbers(line - jitter),
+                marker=style.marker(7, opacity=0.55),
+                text=[
+                    f"{names[baseline.cases[case]]}<br>{value:+.{decimals}f}"
+                    for case, value in zip(index, difference, strict=True)
+                ],
+                **common,
+            )
+        )
+        interval = None
+        if np.isfinite([row.low, row.high]).all():
+            high, low = numbers([row.high - row.difference, row.difference - row.low])
+            interval = {"type": "data", "symmetric": False, "array": [high], "arrayminus": [low], "thickness": 2}
+        figure.add_trace(
+            go.Scatter(
+                x=[row.difference],
+                y=[line - 0.26],
+                marker=style.marker(11, line={"color": INK, "width": 1.5}),
+                error_x=interval,
+                text=[f"{style.text}<br>mean {with_interval(row.difference, row.low, row.high, decimals)}"],
+                **common,
+            )
+        )
+    figure.update_yaxes(
+        range=[len(rows) - 0.5, -0.5],
+        showgrid=False,
+        showticklabels=False,
+        ticks="",
+    )
+    return figure
+
+
+def _tested(row: MetricRow, comparison: Comparison) -> dict[str, str]:
+    decimals = METRICS[row.metric].decimals
+    p = NOTHING if np.isnan(row.p_holm) else "<0.001" if row.p_holm < 0.001 else f"{row.p_holm:.3f}"
+    return {
+        "metric": NAMES.get(row.metric, row.metric),
+        "trainer": row.challenger,
+        "n": str(row.n),
+        "left out": str(row.undefined_in_both + row.undefined_in_one),
+        f"mean of {row.baseline}": rounded(row.baseline_mean, decimals),
+        "mean": rounded(row.challenger_mean, decimals),
+        "difference": with_interval(row.difference, row.low, row.high, decimals),
+        "p (Holm)": p,
+        "wins/ties/losses": f"{row.wins}/{row.ties}/{row.losses}",
+        **({"noise": rounded(row.noise, decimals)} if comparison.seeds else {}),
+        "verdict": row.verdict,
+    }
+
+
+def _cases_table(task: TaskResults, label: str, metric: str, names: Mapping[str, str]) -> Table:
+    comparison = task.comparison
+    trainers = (comparison.baseline, *comparison.challengers) if comparison else ()
+    evaluations = [seed_zero(task, trainer) for trainer in trainers]
+    values = [METRICS[metric].values(evaluation.columns[label]) for evaluation in evaluations]
+    rows = []
+    for case, *of_trainers in zip(evaluations[0].cases, *values, strict=True):
+        cells = [rounded(float(value), METRICS[metric].decimals) for value in of_trainers]
+        rows.append({"case": names[case], **dict(zip(trainers, cells, strict=True))})
+    return table_of(f"{NAMES.get(metric, metric)} of every case", rows)
+
+
+_MM3_PER_ML = 1000.0
+_WIDE = 30.0
+_VOLUMES_CAPTION = (
+    "Every point is a case: predicted minus reference volume against the mean of both. The full line is the mean "
+    "difference (bias), dashed lines are the limits of agreement, bias ± 1.96 standard deviations: 95 % of differences "
+    "lie between them if they are normal, which they are not where they grow with the volume. All panels share their "
+    "axes."
+)
+
+
+def volumes_ml(task: TaskResults, trainer: str, label: str) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) of the reference and of the prediction, of the trainer's first seed, in the order of its cases."""
+    columns = seed_zero(task, trainer).columns[label]
+    return columns["volume_reference_mm3"] / _MM3_PER_ML, columns["volume_prediction_mm3"] / _MM3_PER_ML
+
+
+def volume_agreement(
+    task: TaskResults, label: str, styles: Mapping[str, Style], names: Mapping[str, str]
+) -> Block | None:
+    """A panel a trainer; None where no case has volumes."""
+    volumes = {trainer: volumes_ml(task, trainer, label) for trainer in task.evaluations}
+    known = {trainer: np.isfinite(np.stack(pair)).all(axis=0) for trainer, pair in volumes.items()}
+    volumes = {trainer: pair for trainer, pair in volumes.items() if known[trainer].any()}
+    if not volumes:
+        return None
+    agreements = {
+        trainer: bland_altman(pair[0][known[trainer]], pair[1][known[trainer]]) for trainer, pair in volumes.items()
+    }
+    means = np.concatenate([((pair[0] + pair[1]) / 2)[known[trainer]] for trainer, pair in volumes.items()])
+    wide = means.min() > 0 and means.max() > _WIDE * means.min()
+    span = _span(volumes, known, agreements)
+    panels = []
+    for trainer, (reference, prediction) in volumes.items():
+        style, chosen = styles[trainer], known[trainer]
+        cases = [names[case] for case, is_known in zip(seed_zero(task, trainer).cases, chosen, strict=True) if is_known]
+        mean, difference = ((reference + prediction) / 2)[chosen], (prediction - reference)[chosen]
+        figure = new_figure("Mean of both volumes in ml", "Difference in ml", 300, margin_r=56)
+        figure.add_trace(
+            go.Scatter(
+                x=numbers(mean),
+                y=numbers(difference),
+                mode="markers",
+                name=style.text,
+                meta=trainer,
+                marker=style.marker(8, opacity=0.75),
+                text=[f"{case}<br>{value:+.3g} ml" for case, value in zip(cases, difference, strict=True)],
+                hoverinfo="text",
+            )
+        )
+        _add_lines(figure, agreements[trainer])
+        figure.update_yaxes(range=span)
+        figure.update_xaxes(**_mean_axis(means, wide))
+        panels.append(Panel(trainer, figure))
+    table = table_of("Volumes, predicted minus reference, in ml", [_row(name, a) for name, a in agreements.items()])
+    return Block(
+        "volumes",
+        "Volumes",
+        _VOLUMES_CAPTION,
+        tuple(panels),
+        (table, _volumes_table(task, label, names)),
+        tuple(volumes),
+    )
+
+
+def _span(
+    volumes: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    known: Mapping[str, np.ndarray],
+    agreements: Mapping[str, BlandAltman],
+) -> list[float]:
+    values = [0.0]
+    for trainer, (reference, prediction) in volumes.items():
+        values += (prediction - reference)[known[trainer]].tolist()
+        values += [agreements[trainer].lower_limit, agreements[trainer].upper_limit]
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    margin = 0.08 * (high - low) or 1.0
+    return [low - margin, high + margin]
+
+
+def _mean_axis(means: np.ndarray, wide: bool) -> dict[str, object]:
+    if wide:
+        low, high = float(means.min()) * 0.8, float(means.max()) * 1.25
+        return {"type": "log", "range": [np.log10(low), np.log10(high)], **logarithmic_ticks(low, high)}
+    margin = 0.05 * float(means.max()) or 1.0
+    return {"range": [min(0.0, float(means.min())) - margin, float(means.max()) + margin]}
+
+
+def _add_lines(figure: go.Figure, agreement: BlandAltman) -> None:
+    figure.add_hline(y=0, line={"color": MUTED, "width": 1, "dash": "dot"})
+    lines = (
+        ("bias<br>", agreement.bias, "solid"),
+        ("", agreement.upper_limit, "dash"),
+        ("", agreement.lower_limit, "dash"),
+    )
+    for name, value, dash in lines:
+        if np.isfinite(value):
+            text = f"{name}{value:+.3g}"
+            figure.add_hline(y=value, line={"color": INK, "width": 1.5, "dash": dash})
+            beside = {"x": 1.01, "xref": "paper", "xanchor": "left", "align": "left"}
+            figure.add_annotation(y=value, yanchor="middle", text=text, showarrow=False, font_size=12, **beside)
+
+
+def _row(trainer: str, agreement: BlandAltman) -> dict[str, str]:
+    return {
+        "trainer": trainer,
+        "cases": str(agreement.n),
+        "bias": with_interval(agreement.bias, *agreement.bias_ci, decimals=2),
+        "lower limit": with_interval(agreement.lower_limit, *agreement.lower_limit_ci, decimals=2),
+        "upper limit": with_interval(agreement.upper_limit, *agreement.upper_limit_ci, decimals=2),
+    }
+
+
+def _volumes_table(task: TaskResults, label: str, names: Mapping[str, str]) -> Table:
+    first, *_ = task.evaluations
+    cases = seed_zero(task, first).cases
+    rows = []
+    predicted = {
+        trainer: dict(zip(seed_zero(task, trainer).cases, volumes_ml(task, trainer, label)[1], strict=True))
+        for trainer in task.evaluations
+    }
+    for case, reference in zip(cases, volumes_ml(task, first, label)[0], strict=True):
+        values = {trainer: rounded(found.get(case, np.nan), 3) for trainer, found in predicted.items()}
+        rows.append({"case": names[case], "reference": rounded(reference, 3), **values})
+    return table_of("Volumes of every case in ml", rows)

@@ -1,0 +1,330 @@
+"""How the trainers of a task did: as numbers, and rounded, a row per label and trainer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nnunet_rw.benchmark.report.tables.cells import NOTHING, counted, rounded, spread, with_interval
+from nnunet_rw.benchmark.results import BenchmarkResults, TaskResults
+from nnunet_rw.evaluation.comparison.intervals import Interval, bca_interval, cluster_bootstrap
+from nnunet_rw.evaluation.comparison.metrics import METRICS
+from nnunet_rw.evaluation.comparison.rows import BETTER, NOT_SHOWN, WITHIN_NOISE, WORSE
+from nnunet_rw.evaluation.folder import Evaluation
+from nnunet_rw.evaluation.metrics.detection import DEFAULT_EDGES_MM3, Detection
+from nnunet_rw.evaluation.metrics.froc import average_recall
+from nnunet_rw.evaluation.metrics.lesions import ROUNDING
+from nnunet_rw.evaluation.summary import aggregate
+
+# The first of the size classes, which are the same for all datasets.
+SMALL_MM3 = DEFAULT_EDGES_MM3[1]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over n cases, or the recall of n lesions; NaN and without interval for n = 0.
+
+    Attributes
+    ----------
+    interval : Interval
+        95 %, BCa; of recall by drawing cases with all their lesions.
+    n_penalised : int
+        Cases whose distance to an empty mask counts as the image's diagonal.
+    """
+
+    value: float
+    interval: Interval
+    n: int
+    n_penalised: int = 0
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One trainer and label: its first finished seed, and what the other seeds gave.
+
+    Attributes
+    ----------
+    seed : int
+        The lowest whose folds are all done; 0 unless that is unfinished.
+    dice, nsd, hd95_mm, false_positives : Estimate
+        Means over cases, false positives lesion-free cases included.
+    recall, small_recall : Estimate
+        Any overlap, pooled over cases; small: below `SMALL_MM3`.
+    precision, f1 : float
+        Of the pooled lesions; precision NaN without a predicted lesion, and F1 then 0; NaN without a reference lesion.
+    froc_average : float
+        Recall at 1/8 to 8 false positives a case, averaged; NaN without probabilities.
+    verdicts : dict of metric to verdict
+        Of the comparison with the baseline; empty for the baseline, and for what is not compared.
+    dice_of_seeds, recall_of_seeds : tuple of float
+        One a finished seed.
+    """
+
+    label: str
+    trainer: str
+    seed: int
+    cases: int
+    dice: Estimate
+    nsd: Estimate
+    hd95_mm: Estimate
+    recall: Estimate
+    small_recall: Estimate
+    precision: float
+    f1: float
+    false_positives: Estimate
+    froc_average: float
+    verdicts: dict[str, str]
+    dice_of_seeds: tuple[float, ...]
+    recall_of_seeds: tuple[float, ...]
+
+
+def standings(task: TaskResults) -> tuple[Standing, ...]:
+    """Label after label, the trainers in the order of the specification; empty where nothing is evaluated yet."""
+    found = {trainer: seeds for trainer, seeds in task.evaluations.items() if seeds}
+    labels = dict.fromkeys(label for seeds in found.values() for label in seeds[min(seeds)].labels)
+    return tuple(_standing(task, trainer, seeds, label) for label in labels for trainer, seeds in found.items())
+
+
+def mean_over_cases(evaluation: Evaluation, metric: str, label: str) -> Estimate:
+    """Mean of a metric of `METRICS` over the cases that define it, endless distances as the image's diagonal.
+
+    Raises
+    ------
+    ValueError
+        A distance has no end, and the evaluation tells no diagonal.
+    """
+    values, diagonals_mm = METRICS[metric].values(evaluation.columns[label]), evaluation.diagonals_mm()
+    try:
+        found = aggregate(values, diagonals_mm)
+    except ValueError as error:
+        raise ValueError(f"{metric} in {evaluation.folder}: {error} Evaluate again.") from error
+    penalised = np.where(np.isinf(values), diagonals_mm, values)
+    return Estimate(found.mean, bca_interval(penalised[~np.isnan(penalised)]), found.n, found.n_penalised)
+
+
+def lesion_recall(evaluation: Evaluation, label: str, below_mm3: float = math.inf) -> Estimate:
+    """Share of the reference lesions smaller than so many mm3 that are found by any overlap."""
+    rows = evaluation.lesions
+    # As in `recall_by_size`: a lesion on the edge is not below it by rounding.
+    chosen = (rows.label == label) & ~np.isnan(rows.hit) & (rows.volume_mm3 * (1 + ROUNDING) < below_mm3)
+    hits = rows.hit[chosen] > 0
+    # The difference from finding nothing is the recall itself.
+    found = cluster_bootstrap(rows.case[chosen], np.zeros_like(hits), hits)
+    return Estimate(found.challenger, found.interval, found.lesions)
+
+
+def _standing(task: TaskResults, trainer: str, seeds: dict[int, Evaluation], label: str) -> Standing:
+    seed = min(seeds)
+    evaluation = seeds[seed]
+    detection = _detection(evaluation, label)
+    curve = evaluation.froc.get(label)
+    return Standing(
+        label=label,
+        trainer=trainer,
+        seed=seed,
+        cases=len(evaluation.cases),
+        dice=mean_over_cases(evaluation, "dice", label),
+        nsd=mean_over_cases(evaluation, "nsd", label),
+        hd95_mm=mean_over_cases(evaluation, "hd95_mm", label),
+        recall=lesion_recall(evaluation, label),
+        small_recall=lesion_recall(evaluation, label, SMALL_MM3),
+        precision=detection.precision,
+        f1=_f1(detection),
+        false_positives=mean_over_cases(evaluation, "false_positives", label),
+        froc_average=average_recall(curve) if curve else math.nan,
+        verdicts=_verdicts(task, trainer, label) if seed == 0 else {},
+        dice_of_seeds=tuple(aggregate(METRICS["dice"].values(seeds[k].columns[label])).mean for k in sorted(seeds)),
+        recall_of_seeds=tuple(_detection(seeds[k], label).recall for k in sorted(seeds)),
+    )
+
+
+def _detection(evaluation: Evaluation, label: str) -> Detection:
+    columns = evaluation.columns[label]
+    counts = [columns[name] for name in ("n_lesions", "n_hit", "n_predicted", "n_false_positive")]
+    return Detection(len(evaluation.cases), *(int(np.nansum(count)) for count in counts))
+
+
+def _f1(detection: Detection) -> float:
+    """2 PR / (P + R), as places are given by: 0 where nothing is found."""
+    precision, recall = detection.precision, detection.recall
+    if math.isnan(recall):
+        return math.nan
+    return 2 * precision * recall / (precision + recall) if detection.num_found and precision > 0 else 0.0
+
+
+def _verdicts(task: TaskResults, trainer: str, label: str) -> dict[str, str]:
+    rows = task.comparison.metrics if task.comparison else ()
+    return {
+        # Equal values are within any noise, which is not worth a word.
+        row.metric: row.verdict if row.difference else NOT_SHOWN
+        for row in rows
+        if (row.challenger, row.label) == (trainer, label)
+    }
+
+
+SMALL_RECALL = f"recall below {SMALL_MM3:g} mm3"
+AGAINST = "against the baseline"
+# Header, attribute of `Standing`, decimals, whether higher is better: the columns that have a best value.
+_VALUES = (
+    ("Dice", "dice", 3, True),
+    ("NSD", "nsd", 3, True),
+    ("HD95 mm", "hd95_mm", 2, False),
+    ("lesion recall", "recall", 3, True),
+    (SMALL_RECALL, "small_recall", 3, True),
+    ("precision", "precision", 3, True),
+    ("F1", "f1", 3, True),
+    ("FP per case", "false_positives", 2, False),
+    ("FROC average", "froc_average", 3, True),
+)
+VOXEL_COLUMNS = ("Dice", "NSD", "HD95 mm")
+LESION_COLUMNS = tuple(header for header, *_ in _VALUES if header not in VOXEL_COLUMNS)
+SEED_DICE, SEED_RECALL = "Dice over seeds", "recall over seeds"
+# Left out where no row has a value.
+_OPTIONAL = ("seed", "NSD", "HD95 mm", "FROC average", AGAINST, SEED_DICE, SEED_RECALL)
+METRIC_NAMES = {
+    "dice": "Dice",
+    "nsd": "NSD",
+    "hd95_mm": "HD95",
+    "assd_mm": "ASSD",
+    "hd_mm": "HD",
+    "lesion_recall": "recall per case",
+    "false_positives": "FP",
+    "volume_error": "volume error",
+}
+
+
+def leaderboard_rows(task: TaskResults) -> list[dict[str, str]]:
+    """A row per label and trainer, the baseline first; keys are the column headers, the same in all rows.
+
+    Columns: label, trainer, and seed where one is not 0; Dice, NSD and HD95, mean with its interval and n; lesion
+    recall, of all and of the smallest, with its interval and the number of lesions; precision, F1, false positives per
+    case; FROC average, verdict and spread over seeds where there are any.
+
+    Empty list where nothing is evaluated yet.
+    """
+    found = standings(task)
+    rows = [_cells(task, row) for row in found]
+    kept = [
+        header
+        for header in (rows[0] if rows else ())
+        if header not in _OPTIONAL or any(cells[header] != NOTHING for cells in rows)
+    ]
+    return [{header: cells[header] for header in kept} for cells in rows]
+
+
+def best_cells(task: TaskResults) -> frozenset[tuple[int, str]]:
+    """(row index of `leaderboard_rows`, column header) of the best values per label, to be drawn bold.
+
+    Values that look alike when rounded are alike. None is best where all are alike, only one trainer has a value, or
+    the means are over different numbers of cases.
+    """
+    found = standings(task)
+    best = set()
+    for label in dict.fromkeys(row.label for row in found):
+        for header, attribute, decimals, higher in _VALUES:
+            values = {
+                index: round(_value(row, attribute), decimals)
+                for index, row in enumerate(found)
+                if row.label == label and math.isfinite(_value(row, attribute))
+            }
+            numbers = {getattr(getattr(found[index], attribute), "n", None) for index in values}
+            if len(set(values.values())) > 1 and len(numbers) == 1:
+                target = (max if higher else min)(values.values())
+                best |= {(index, header) for index, value in values.items() if value == target}
+    return frozenset(best)
+
+
+def leaderboard_notes(results: BenchmarkResults) -> list[str]:
+    """What the leaderboard's columns mean, a sentence or two each."""
+    evaluations = [seeds[min(seeds)] for task in results.tasks for seeds in task.evaluations.values() if seeds]
+    if not evaluations:
+        return ["Nothing is evaluated yet."]
+    settings = results.specification.evaluation
+    several = any(len(seeds) > 1 for task in results.tasks for seeds in task.evaluations.values())
+    return [
+        "Dice, NSD and HD95 are means over the n cases that define them, FP per case over all cases, with 95 % BCa "
+        "bootstrap intervals over cases.",
+        f"NSD: share of both surfaces within {settings.tolerance_mm:g} mm. HD95: 95th percentile of the surface "
+        "distances; distances to or from an empty mask count as the image's diagonal, and n tells how many did.",
+        f"Lesions are {settings.connectivity}-connected and found by any overlap{_minimum(settings.min_volume_mm3)}. "
+        "Recall pools the lesions of all cases; its n counts lesions, its interval draws cases with all their lesions. "
+        "An interval is left out where all cases are alike.",
+        f"Small lesions are those of the first fixed size class, below {SMALL_MM3:g} mm3.",
+        *(
+            ["FROC average: mean recall at 1/8, 1/4, 1/2, 1, 2, 4 and 8 false positives per case."]
+            if any(evaluation.froc for evaluation in evaluations)
+            else []
+        ),
+        *(
+            [
+                "Against the baseline: better or worse needs both a Holm-adjusted p below 0.05 and an interval without "
+                "0; within noise: no larger than the difference between seeds of the baseline. No difference is shown "
+                "for metrics that are not named. Differences are paired, over the cases that both define."
+            ]
+            if any(task.comparison for task in results.tasks)
+            else []
+        ),
+        "All columns are of seed 0, but those over seeds: lowest to highest."
+        if several
+        else "One seed: how much a repeated training differs is not known.",
+        "Bold: the best value, whether or not a difference is shown; none where n differs between trainers, as it does "
+        "where one alone leaves a lesion-free case empty.",
+    ]
+
+
+def _cells(task: TaskResults, row: Standing) -> dict[str, str]:
+    cells = {
+        "label": row.label,
+        "trainer": row.trainer,
+        "seed": str(row.seed) if any(min(seeds) for seeds in task.evaluations.values() if seeds) else NOTHING,
+    }
+    for header, attribute, decimals, _ in _VALUES:
+        value = getattr(row, attribute)
+        cells[header] = _estimate(value, decimals) if isinstance(value, Estimate) else rounded(value, decimals)
+    return {
+        **cells,
+        AGAINST: _verdict(task, row),
+        SEED_DICE: spread(list(row.dice_of_seeds), 3),
+        SEED_RECALL: spread(list(row.recall_of_seeds), 3),
+    }
+
+
+def _estimate(estimate: Estimate, decimals: int) -> str:
+    penalised = f", {estimate.n_penalised} at diagonal" if estimate.n_penalised else ""
+    return counted(with_interval(estimate.value, estimate.interval, decimals), estimate.n, penalised)
+
+
+def _verdict(task: TaskResults, row: Standing) -> str:
+    if not task.comparison:
+        return NOTHING
+    if row.trainer == task.comparison.baseline:
+        return "baseline"
+    return verdict_text(row.verdicts) if row.verdicts else "not compared"
+
+
+def verdict_text(verdicts: Mapping[str, str]) -> str:
+    """``better: Dice; worse: FP``: metrics by verdict; "no difference shown" where no metric has another.
+
+    Parameters
+    ----------
+    verdicts : mapping of metric to verdict
+        As in `MetricRow`.
+    """
+    names: dict[str, Sequence[str]] = {
+        verdict: [METRIC_NAMES.get(metric, metric) for metric, found in verdicts.items() if found == verdict]
+        for verdict in (BETTER, WORSE, WITHIN_NOISE)
+    }
+    told = [f"{verdict}: {', '.join(metrics)}" for verdict, metrics in names.items() if metrics]
+    return "; ".join(told) or NOT_SHOWN
+
+
+def _value(row: Standing, attribute: str) -> float:
+    value = getattr(row, attribute)
+    return value.value if isinstance(value, Estimate) else value
+
+
+def _minimum(volume_mm3: float) -> str:
+    return f"; reference lesions below {volume_mm3:g} mm3 are ignored" if volume_mm3 else ""

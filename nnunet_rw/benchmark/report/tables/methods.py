@@ -1,0 +1,423 @@
+"""The paragraphs of a paper's methods section."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+import nnunet_rw
+from nnunet_rw.benchmark.jobs import plans_name
+from nnunet_rw.benchmark.report.tables.provenance import device_text, software_text
+from nnunet_rw.benchmark.results import BenchmarkResults, TaskResults
+from nnunet_rw.datasets.msd import TASKS
+from nnunet_rw.evaluation.comparison.compare import ALPHA
+from nnunet_rw.evaluation.comparison.statistics import MAX_EXACT, MIN_PAIRS
+from nnunet_rw.evaluation.comparison.tables import latex_escape
+from nnunet_rw.evaluation.folder import Evaluation
+from nnunet_rw.evaluation.metrics.detection import DEFAULT_EDGES_MM3
+from nnunet_rw.evaluation.metrics.thresholds import THRESHOLDS
+from nnunet_rw.training.catalogue import trainer_classes, trainer_rows
+from nnunet_rw.training.records import RunRecord, Session
+
+_PATH = Path(__file__).with_name("references.bib")
+_ENTRY = re.compile(r"^@\w+\{([^,\s]+),$.*?^\}$", re.MULTILINE | re.DOTALL)
+_ARXIV = re.compile(r"arXiv (\d{4}\.\d{4,5})")
+# Papers that are on no arXiv, as the trainers name them.
+_OTHERS = {
+    "Chen et al. 2019, CVPR": "chen2019activecontour",
+    "Lin et al. 2024, Information Sciences": "lin2024fuzzyrough",
+}
+
+
+def read_entries() -> dict[str, str]:
+    """The entries of references.bib by citation key, each as it stands there."""
+    return {found[1]: found[0] for found in _ENTRY.finditer(_PATH.read_text(encoding="utf-8"))}
+
+
+def entries_text(keys: Iterable[str], version: str) -> str:
+    """The entries of these keys, in the order of references.bib.
+
+    Parameters
+    ----------
+    keys : citation keys
+    version : str
+        Of this package, for its own entry.
+    """
+    wanted = set(keys)
+    entries = [entry for key, entry in read_entries().items() if key in wanted]
+    return "\n\n".join(entries).replace("@VERSION@", version.replace("_", r"\_")) + "\n"
+
+
+def keys_of_paper(paper: str) -> tuple[str, ...]:
+    """Citation keys of what a trainer's `paper` names, such as "Valverde & Tohka 2022, arXiv 2108.01405".
+
+    Several papers are parted by semicolons. One without an entry, as a user's own trainer may name it, is left out.
+    """
+    keys = (_key_of_one(one.strip()) for one in paper.split(";"))
+    return tuple(key for key in keys if key)
+
+
+def _key_of_one(paper: str) -> str | None:
+    arxiv = _ARXIV.search(paper)
+    if not arxiv:
+        return _OTHERS.get(paper)
+    field = f"eprint = {{{arxiv[1]}}}"
+    return next((key for key, entry in read_entries().items() if field in entry), None)
+
+
+def empty_case_text(results: BenchmarkResults) -> str:
+    """One paragraph."""
+    counts = [sentence for task in results.tasks for sentence in _counts(task)]
+    policy = (
+        "Where reference and prediction are both empty, Dice and all distances are undefined; the case is a true "
+        "negative and enters no mean but that of the false positives. Where one of them is empty, Dice and NSD are 0, "
+        "and a distance counts as the diagonal of the image. Lesion-free cases are in the denominator of the false "
+        "positives per case and of FROC curves; recall has none of them."
+    )
+    if not counts and any(task.evaluations for task in results.tasks):
+        counts = ["No evaluated case had an empty reference or prediction."]
+    return " ".join([policy, *counts])
+
+
+def _counts(task: TaskResults) -> list[str]:
+    """A sentence per label that has an empty mask."""
+    first = {trainer: seeds[min(seeds)] for trainer, seeds in task.evaluations.items() if seeds}
+    labels = dict.fromkeys(label for evaluation in first.values() for label in evaluation.labels)
+    sentences = []
+    for label in labels:
+        without = {trainer: _empty(evaluation, label) for trainer, evaluation in first.items()}
+        num_free, num_cases = next(iter(without.values()))[0], len(next(iter(first.values())).cases)
+        if not any(any(found) for found in without.values()):
+            continue
+        parts = []
+        for trainer, (_, false_alarms, unpredicted) in without.items():
+            told = [f"something in {false_alarms} of these"] if num_free else []
+            told += [f"nothing in {unpredicted} of the others"] if unpredicted else []
+            parts += [f"`{trainer}` predicted {' and '.join(told)}"] if told else []
+        head = f"{task.task}, label {label}: {num_free} of {num_cases} cases had an empty reference"
+        sentences.append(f"{'; '.join([head, *parts])}.")
+    return sentences
+
+
+def _empty(evaluation: Evaluation, label: str) -> tuple[int, int, int]:
+    """Cases with an empty reference, those of them with a prediction, and other cases without a prediction."""
+    columns = evaluation.columns[label]
+    reference, prediction = columns["volume_reference_mm3"] > 0, columns["volume_prediction_mm3"] > 0
+    return tuple(
+        int(np.count_nonzero(chosen)) for chosen in (~reference, ~reference & prediction, reference & ~prediction)
+    )  # type: ignore[return-value]
+
+
+_STOCK_TRAINER = "nnUNetTrainer"
+# Of nnU-Net's trainer.
+_STOCK_EPOCHS, _STOCK_ITERATIONS = 1000, 250
+_SEMI_SYNTHETIC = (
+    " Such cases may share images and lesions, while all intervals and tests take cases for independent, and results "
+    "do not carry over to patients without further evidence."
+)
+
+
+def data_text(results: BenchmarkResults) -> list[str]:
+    """An item per task."""
+    return [_task_text(task) for task in results.tasks]
+
+
+def training_text(results: BenchmarkResults) -> str:
+    """Network, plans, length, folds, seeds and devices."""
+    specification = results.specification
+    records = _records(results)
+    plans = listed(dict.fromkeys(f"`{record.plans}`" for record in records)) or f"`{plans_name(specification)}`"
+    folds, seeds = specification.folds, specification.seeds
+    sentences = [
+        f"All networks were nnU-Net's [@isensee2021nnunet], configuration `{specification.configuration}` with the "
+        f"plans {plans}, and its preprocessing, augmentation, deep supervision and sliding-window prediction"
+        f"{'' if specification.evaluation.tta else ', but without its test-time mirroring'}.",
+    ]
+    if specification.small_options is not None:
+        sentences.append(
+            "These plans have a smaller network, patch and batch than nnU-Net's own, so that figures are below what "
+            "nnU-Net reaches."
+        )
+    sentences += [_size_text(task) for task in results.tasks if _records_of(task)]
+    sentences.append(_length_text(results))
+    if len(_optimizers(results)) == 1:
+        sentences.append(f"The optimiser was {_optimizers(results)[0]}.")
+    sentences.append(
+        f"Each trainer was trained on {_counted(len(folds), 'fold')} ({', '.join(map(str, folds))}) of nnU-Net's "
+        f"cross-validation, with {_counted(seeds, 'random seed')}{' each' if seeds > 1 else ''}"
+        f"{' (0 to ' + str(seeds - 1) + ')' if seeds > 1 else ' (0)'}."
+    )
+    if specification.seeds_of:
+        others = listed(f"`{name}` with {number}" for name, number in specification.seeds_of.items())
+        sentences.append(f"Of these, {others} (from 0).")
+    if specification.splits:
+        given = listed(f"`{task}`" for task in specification.splits)
+        sentences.append(f"Folds of {given} were given by the authors, not drawn at random.")
+    devices = listed(dict.fromkeys(device_text(session) for session in _sessions(results)))
+    return " ".join([*sentences, *([f"Trainings ran on: {devices}."] if devices else [])])
+
+
+def losses_heading(results: BenchmarkResults) -> str:
+    """What comes before the losses."""
+    classes, trainers = trainer_classes(), results.specification.trainers
+    known = {name for name, trainer in classes.items() if trainer.optimizer_name == "sgd"} | {_STOCK_TRAINER}
+    only_losses = known.issuperset(trainers) and len(_optimizers(results)) < 2
+    alone = "The trainers differ in their loss alone. " if only_losses else ""
+    return (
+        f"{alone}In formulas `nnunet` stands for nnU-Net's own loss, Dice and cross-entropy, other names for losses of "
+        "`nnunet_rw`:"
+    )
+
+
+def loss_texts(results: BenchmarkResults) -> list[str]:
+    """An item per trainer: its loss in words, in a formula and by its paper; its optimiser where they differ."""
+    rows = {row.name: row for row in trainer_rows()}
+    classes = trainer_classes()
+    items = []
+    for position, trainer in enumerate(results.specification.trainers):
+        name = f"- `{trainer}`{' (baseline)' if position == 0 else ''}: "
+        if trainer in rows:
+            cited = "; ".join(f"@{key}" for key in keys_of_paper(classes[trainer].paper))
+            # What the class is besides, concerns programmers.
+            summary = rows[trainer].summary.partition(", and the base of")[0].rstrip(".").replace("`", "")
+            items.append(f"{name}{summary}; loss `{rows[trainer].loss}` [{cited}]")
+        elif trainer == _STOCK_TRAINER:
+            items.append(f"{name}nnU-Net's own loss, Dice and cross-entropy [@isensee2021nnunet]")
+        else:
+            items.append(f"{name}no trainer of `nnunet_rw`{_recorded_loss(results, trainer)}")
+        optimizers = _optimizers(results, trainer) if len(_optimizers(results)) > 1 else []
+        items[-1] += f"; optimiser {listed(optimizers)}." if optimizers else "."
+    return items
+
+
+def software_paragraph(results: BenchmarkResults) -> str:
+    """Every version that was used."""
+    used = software_text(_sessions(results)) or f"nnunet_rw {nnunet_rw.__version__}"
+    return f"Trainings, evaluation and statistics were made with `nnunet_rw` [@nnunet_rw]. Versions: {used}."
+
+
+def package_version(results: BenchmarkResults) -> str:
+    """Of this package, as the trainings recorded it; the present one without any."""
+    used = dict.fromkeys(session.versions.get("nnunet_rw") for session in _sessions(results))
+    return listed(filter(None, used)) or nnunet_rw.__version__
+
+
+def listed(words) -> str:  # type: ignore[no-untyped-def]
+    """``a``, ``a and b``, ``a, b and c``."""
+    words = list(words)
+    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+
+
+def _task_text(task: TaskResults) -> str:
+    description = " ".join(task.description.split()).rstrip(".").replace("`", "'").replace("[@", "[ @")
+    semi_synthetic = "semi-synthetic" in description.lower()
+    source = " of the Medical Segmentation Decathlon [@antonelli2022decathlon]" if task.task in TASKS else ""
+    kind = ", a semi-synthetic dataset" if semi_synthetic else ""
+    about = f" ({description})" if description else ""
+    evaluation = next((seeds[min(seeds)] for seeds in task.evaluations.values() if seeds), None)
+    if evaluation is None:
+        return f"- `{task.task}`{source}{kind}{about}: not evaluated yet."
+    lesions = listed(
+        f"{int(evaluation.columns[label]['n_lesions'].sum())} of label {label}" for label in evaluation.labels
+    )
+    return (
+        f"- `{task.task}`{source}{kind}{about}: {len(evaluation.cases)} cases were evaluated. Reference lesions "
+        f"(connected components): {lesions}.{_SEMI_SYNTHETIC if semi_synthetic else ''}"
+    )
+
+
+def _size_text(task: TaskResults) -> str:
+    records = _records_of(task)
+    sizes = dict.fromkeys(
+        f"patches of {' x '.join(map(str, record.patch_size))} voxels in batches of {record.batch_size} and "
+        f"{record.num_parameters / 1e6:.2f} million parameters"
+        for record in records
+    )
+    return f"For {task.task}: {listed(sizes)}."
+
+
+def _length_text(results: BenchmarkResults) -> str:
+    lengths = {(record.num_epochs, record.iterations_per_epoch) for record in _records(results)}
+    if not lengths:
+        return "How long they were trained is not recorded."
+    told = listed(f"{epochs} epochs of {iterations} iterations" for epochs, iterations in sorted(lengths))
+    shorter = all(epochs * iterations < _STOCK_EPOCHS * _STOCK_ITERATIONS for epochs, iterations in lengths)
+    default = f", fewer than nnU-Net's {_STOCK_EPOCHS} of {_STOCK_ITERATIONS}" if shorter else ""
+    return f"Training took {told}{default}."
+
+
+def _recorded_loss(results: BenchmarkResults, trainer: str) -> str:
+    losses = dict.fromkeys(record.loss.replace("`", "'") for record in _records(results) if record.trainer == trainer)
+    return f"; its loss was recorded as `{listed(losses)}`" if losses else ""
+
+
+def _optimizers(results: BenchmarkResults, trainer: str | None = None) -> list[str]:
+    """What the trainings recorded, all or one trainer's; records from before there was a choice say nothing."""
+    records = (record for record in _records(results) if trainer in (None, record.trainer))
+    return list(dict.fromkeys(record.optimizer for record in records if record.optimizer))
+
+
+def _records_of(task: TaskResults) -> list[RunRecord]:
+    return [run.record for run in task.runs if run.record is not None]
+
+
+def _records(results: BenchmarkResults) -> list[RunRecord]:
+    return [record for task in results.tasks for record in _records_of(task)]
+
+
+def _sessions(results: BenchmarkResults) -> Sequence[Session]:
+    return [session for record in _records(results) for session in record.sessions]
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def evaluation_text(results: BenchmarkResults) -> str:
+    """Metrics and their conventions."""
+    settings = results.specification.evaluation
+    with_froc = any(
+        evaluation.froc
+        for task in results.tasks
+        for seeds in task.evaluations.values()
+        for evaluation in seeds.values()
+    )
+    ignored = (
+        f" Reference lesions below {settings.min_volume_mm3:g} mm3 were ignored, and so were predicted ones that touch "
+        "these alone."
+        if settings.min_volume_mm3
+        else ""
+    )
+    sentences = [
+        "The validation cases of all folds were pooled. Per case and label: the Dice coefficient; the normalised "
+        f"surface distance (NSD) [@nikolov2021surface] with a tolerance of {settings.tolerance_mm:g} mm; HD95, the "
+        "larger of the two directed 95th percentiles of the surface distances, and the average symmetric surface "
+        "distance (ASSD), both in mm.",
+        f"Lesions were {settings.connectivity}-connected components.{ignored} A reference lesion was found if a "
+        "predicted one shares a voxel with it; a predicted lesion that touches no reference lesion was a false "
+        "positive. Recall counts reference lesions and precision predicted ones, pooled over cases; F1 is their "
+        "harmonic mean.",
+        f"Recall is also given by lesion volume, in classes that were fixed beforehand: {_classes()}.",
+    ]
+    if with_froc:
+        sentences.append(
+            "FROC curves score each component of a foreground probability above 0.1 by its highest probability; their "
+            "average is the mean recall at 1/8, 1/4, 1/2, 1, 2, 4 and 8 false positives per case [@setio2017luna16]."
+        )
+    if any(task.comparison and task.comparison.matched for task in results.tasks):
+        sentences.append(
+            "For recall at equal false positives the foreground probability was thresholded anew, at the lowest of "
+            f"{len(THRESHOLDS)} thresholds from {THRESHOLDS[-1]:g} to {THRESHOLDS[0]:g} down to which a trainer had no "
+            "more false positives per case than the baseline's segmentations; these thresholds were chosen on the "
+            "evaluated cases."
+        )
+    return " ".join(sentences)
+
+
+def statistics_text(results: BenchmarkResults) -> str:
+    """Intervals and tests; of tests only where trainers were compared."""
+    comparisons = [(task.task, task.comparison) for task in results.tasks if task.comparison]
+    intervals = (
+        "Intervals are of 95 %, bias-corrected and accelerated bootstrap intervals [@efron1987bca] of 10 000 "
+        "resamples; they are not adjusted for their number. Means resample cases; recall of lesions resamples cases "
+        "with all their lesions, since lesions of one case are found or missed together."
+    )
+    if not comparisons:
+        return f"{intervals} Trainers were not compared: fewer than two were evaluated."
+    baseline = comparisons[0][1].baseline
+    families = "; ".join(f"{task}: {comparison.family}" for task, comparison in comparisons)
+    sentences = [
+        intervals,
+        "Intervals of recall by lesion volume are Wilson's [@wilson1927inference], which take lesions for independent.",
+        f"Every trainer was compared with `{baseline}` on the same cases, both with seed 0: the mean of the paired "
+        "differences with its interval, and Wilcoxon's signed-rank test [@wilcoxon1945ranking], two-sided, exact up to "
+        f"{MAX_EXACT} differences that are not zero, and not made with fewer than {MIN_PAIRS} pairs.",
+        f"p-values were adjusted by Holm's procedure [@holm1979procedure] over all tests of a task ({families}).",
+        f"A trainer is called better or worse where the adjusted p is below {ALPHA} and the interval does not hold 0.",
+    ]
+    if any(comparison.seeds for _, comparison in comparisons):
+        sentences.append(
+            "A difference no larger than the largest one between trainings of the baseline with different seeds is "
+            "called within noise."
+        )
+    sentences.append("Folds share training cases; their means were not tested.")
+    return " ".join(sentences)
+
+
+def _classes() -> str:
+    names = []
+    for low, high in pairwise(DEFAULT_EDGES_MM3):
+        if math.isinf(high):
+            names.append(f"from {low:g} mm3")
+        else:
+            names.append(f"{low:g} to {high:g} mm3" if low else f"below {high:g} mm3")
+    return ", ".join(names)
+
+
+_CITATION = re.compile(r"\[(@\w+(?:; @\w+)*)\]")
+_CODE = re.compile(r"`([^`]+)`")
+
+
+def methods_text(results: BenchmarkResults) -> str:
+    """Markdown paragraphs with citations as Pandoc has them (``[@isensee2021nnunet]``)."""
+    blocks = []
+    for title, texts in _sections(results):
+        blocks.append(f"### {title}")
+        items = [text for text in texts if text.startswith("- ")]
+        blocks += [text for text in texts if text not in items]
+        blocks += ["\n".join(items)] if items else []
+    # What a dataset's description may hold must not become markup. In code a backslash would be shown.
+    pieces = "\n\n".join(blocks).split("`")
+    pieces[::2] = [piece.replace("<", "\\<").replace("*", "\\*") for piece in pieces[::2]]
+    return "`".join(pieces) + "\n"
+
+
+def methods_latex(results: BenchmarkResults) -> str:
+    r"""The same with ``\subsection*``, ``\cite`` and ``itemize``."""
+    lines = []
+    for title, texts in _sections(results):
+        lines.append(f"\\subsection*{{{latex_escape(title)}}}")
+        items = [text for text in texts if text.startswith("- ")]
+        lines += [_latex(text) for text in texts if text not in items]
+        if items:
+            lines.append("\n".join(["\\begin{itemize}", *(f"\\item {_latex(i[2:])}" for i in items), "\\end{itemize}"]))
+    return "\n\n".join(lines) + "\n"
+
+
+def bibtex(results: BenchmarkResults) -> str:
+    """BibTeX entries of all that `methods_text` cites, and no others."""
+    keys = [key for found in _CITATION.findall(methods_text(results)) for key in re.findall(r"@(\w+)", found)]
+    return entries_text(keys, package_version(results))
+
+
+def empty_case_policy(results: BenchmarkResults) -> str:
+    """What is done with cases without lesions and with empty predictions, and how many there were, in Markdown."""
+    return empty_case_text(results)
+
+
+def _sections(results: BenchmarkResults) -> list[tuple[str, list[str]]]:
+    return [
+        ("Data", data_text(results)),
+        ("Networks and training", [training_text(results), losses_heading(results), *loss_texts(results)]),
+        ("Evaluation", [evaluation_text(results), empty_case_text(results)]),
+        ("Statistics", [statistics_text(results)]),
+        ("Software", [software_paragraph(results)]),
+    ]
+
+
+def _latex(text: str) -> str:
+    """Escape everything but code and citations, which become commands."""
+    parts = []
+    end = 0
+    for found in re.finditer(f"{_CODE.pattern}|{_CITATION.pattern}", text):
+        parts.append(latex_escape(text[end : found.start()]))
+        code, citation = found.groups()
+        keys = ",".join(re.findall(r"@(\w+)", citation or ""))
+        parts.append(f"\\texttt{{{latex_escape(code)}}}" if code else f"\\cite{{{keys}}}")
+        end = found.end()
+    return "".join([*parts, latex_escape(text[end:])]).replace(" \\cite", "~\\cite")

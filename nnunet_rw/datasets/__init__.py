@@ -1,0 +1,1 @@
+"""Datasets as nnU-Net keeps them, and where they come from."""

@@ -1,0 +1,78 @@
+"""nnU-Net's planning and preprocessing, followed by the maps."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from unittest.mock import patch
+
+from nnunetv2.experiment_planning.plan_and_preprocess_entrypoints import plan_and_preprocess_entry
+
+from nnunet_rw.datasets.folders import data_configurations, dataset_folder, open_preprocessed
+from nnunet_rw.store.write import ensure_maps
+from nnunet_rw.util.files import nnunet_folder
+
+# What nnU-Net keeps beside the plans, which may have any name.
+_OTHER_FILES = ("dataset.json", "dataset_fingerprint.json", "splits_final.json")
+
+
+def preprocess_with_maps(arguments: Sequence[str], kinds: Sequence[str]) -> None:
+    """Run ``nnUNetv2_plan_and_preprocess`` with these arguments, then write maps of what it preprocessed.
+
+    Parameters
+    ----------
+    arguments : sequence of str
+        Of nnU-Net's command, handed on unread but for the datasets, the configurations and ``--no_pp``.
+    kinds : sequence of str
+        Of map.
+
+    Raises
+    ------
+    FileNotFoundError
+        nnU-Net's folders are not set.
+    ValueError
+        No dataset is given, or nnU-Net failed; its message follows.
+    """
+    for variable in ("nnUNet_raw", "nnUNet_preprocessed"):
+        nnunet_folder(variable)
+    known = argparse.ArgumentParser(add_help=False)
+    known.add_argument("-d", nargs="*", default=[])
+    known.add_argument("-c", nargs="+", default=["2d", "3d_fullres", "3d_lowres"])
+    known.add_argument("--no_pp", action="store_true")
+    options, _ = known.parse_known_args(arguments)
+    if not options.d:
+        raise ValueError("No dataset. Give its number: nnunet-rw preprocess -d 4")
+
+    before = _plans(options.d)
+    # The entry point parses sys.argv itself.
+    try:
+        with patch.object(sys, "argv", ["nnUNetv2_plan_and_preprocess", *arguments]):
+            plan_and_preprocess_entry()
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"nnUNetv2_plan_and_preprocess failed: {error}") from error
+    if options.no_pp:
+        return
+    # Which name the plans got depends on the planner; it is the file that has just been written.
+    for path, written in _plans(options.d).items():
+        if before.get(path) == written:
+            continue
+        for name in data_configurations(path.parent.name, path.stem):
+            if name in options.c:
+                data = open_preprocessed(path.parent.name, name, path.stem)
+                ensure_maps(data.data_folder, kinds, data.settings)
+
+
+def _plans(datasets: Sequence[str]) -> dict[Path, int]:
+    """Plans files with the time they were written."""
+    files: dict[Path, int] = {}
+    for dataset in datasets:
+        try:
+            folder = dataset_folder(dataset)
+        except FileNotFoundError:
+            continue
+        for path in folder.glob("*.json"):
+            if path.name not in _OTHER_FILES:
+                files[path] = path.stat().st_mtime_ns
+    return files

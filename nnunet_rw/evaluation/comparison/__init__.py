@@ -1,0 +1,1 @@
+"""Is one trainer better than another?"""

@@ -1,0 +1,182 @@
+"""Trainers compared by the lesions that they find: by size, and under other rules of what counts as found."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+from scipy.stats import rankdata
+
+from nnunet_rw.evaluation.comparison.rows import MatchedRow, RankingRow, SizeRow
+from nnunet_rw.evaluation.comparison.statistics import bca_interval, cluster_bootstrap, wilson_interval
+from nnunet_rw.evaluation.folder import Evaluation, LesionRows
+from nnunet_rw.evaluation.metrics.lesions import ROUNDING
+
+RULES = ("hit", "matched")
+
+
+def compare_by_size(
+    baseline: Evaluation,
+    challengers: Sequence[Evaluation],
+    edges_mm3: Sequence[float],
+    seed: int = 0,
+    resamples: int = 10_000,
+) -> tuple[SizeRow, ...]:
+    """A row per label, challenger and size class, and one of all sizes (0 to inf) where the classes are several."""
+    classes = list(pairwise(edges_mm3))
+    if (0, math.inf) not in classes:
+        classes.append((0, math.inf))
+    return tuple(
+        _compare_size(baseline, challenger, label, low, high, seed, resamples)
+        for label in baseline.labels
+        for challenger in challengers
+        for low, high in classes
+    )
+
+
+def compare_at_equal_false_positives(baseline: Evaluation, challengers: Sequence[Evaluation]) -> tuple[MatchedRow, ...]:
+    """Does a challenger find more at the same price? A row per label and challenger that has probabilities."""
+    return tuple(
+        _match(baseline, challenger, label)
+        for label in baseline.labels
+        for challenger in challengers
+        if label in challenger.operating_points
+    )
+
+
+def rank_by_rule(
+    evaluations: Sequence[Evaluation],
+    min_volumes_mm3: Sequence[float],
+    otherwise_connected: Sequence[Sequence[Evaluation]] = (),
+) -> tuple[RankingRow, ...]:
+    """Places of the trainers under both rules, each minimum size that leaves a lesion, and other connectivities.
+
+    The minimum size of the evaluation comes first; smaller ones change nothing and are left out. The evaluations of
+    another connectivity are of the same trainers in the same order.
+    """
+    evaluated_mm3 = float(evaluations[0].settings.get("min_volume_mm3") or 0)
+    sizes = [evaluated_mm3, *(size for size in sorted(min_volumes_mm3) if size > evaluated_mm3)]
+    rows: list[RankingRow] = []
+    for label in evaluations[0].labels:
+        # The evaluation's own minimum concerns reference lesions alone.
+        ways = [(evaluations, rule, size, 0 if size == evaluated_mm3 else size) for rule in RULES for size in sizes] + [
+            (others, rule, evaluated_mm3, 0) for others in otherwise_connected for rule in RULES
+        ]
+        as_evaluated: list[int] = []
+        for way, rule, size, predicted_size in ways:
+            places = _places(way, label, rule, size, predicted_size)
+            as_evaluated = as_evaluated or [row.rank for row in places]
+            rows += [
+                replace(row, trainer=trainer.name, rank_as_evaluated=rank)
+                for row, trainer, rank in zip(places, evaluations, as_evaluated, strict=True)
+                if row.lesions
+            ]
+    return tuple(rows)
+
+
+def _compare_size(
+    baseline: Evaluation, challenger: Evaluation, label: str, low: float, high: float, seed: int, resamples: int
+) -> SizeRow:
+    chosen = _counted(baseline.lesions, "hit", label, low, high)
+    # The same lesions in the same order: `check_comparable` has made sure.
+    hits = [evaluation.lesions.hit[chosen] > 0 for evaluation in (baseline, challenger)]
+    recall = cluster_bootstrap(baseline.lesions.case[chosen], hits[0], hits[1], resamples, seed=seed)
+    wilson = [wilson_interval(int(hit.sum()), len(hit)) for hit in hits]
+    false = [_false_positives(evaluation, label, low, high) for evaluation in (baseline, challenger)]
+    cost = bca_interval(false[1] - false[0], resamples=resamples, seed=seed)
+    return SizeRow(
+        label=label,
+        baseline=baseline.name,
+        challenger=challenger.name,
+        size_from_mm3=float(low),
+        size_to_mm3=float(high),
+        lesions=recall.lesions,
+        cases=recall.cases,
+        baseline_recall=recall.baseline,
+        baseline_low=wilson[0].low,
+        baseline_high=wilson[0].high,
+        challenger_recall=recall.challenger,
+        challenger_low=wilson[1].low,
+        challenger_high=wilson[1].high,
+        difference=recall.difference,
+        low=recall.interval.low,
+        high=recall.interval.high,
+        baseline_false_positives=float(false[0].mean()),
+        challenger_false_positives=float(false[1].mean()),
+        false_positives_difference=float((false[1] - false[0]).mean()),
+        false_positives_low=cost.low,
+        false_positives_high=cost.high,
+    )
+
+
+def _match(baseline: Evaluation, challenger: Evaluation, label: str) -> MatchedRow:
+    price = float(_false_positives(baseline, label, 0, math.inf).mean())
+    found = baseline.lesions.hit[_counted(baseline.lesions, "hit", label, 0, math.inf)]
+    dice = baseline.columns[label]["dice"]
+    defined = dice[~np.isnan(dice)]
+    points = challenger.operating_points[label]
+    position = points.within(price)
+    columns = (points.thresholds, points.false_positives, points.recall, points.dice)
+    return MatchedRow(
+        label,
+        baseline.name,
+        challenger.name,
+        price,
+        float(found.mean()) if len(found) else math.nan,
+        float(defined.mean()) if len(defined) else math.nan,
+        *(math.nan if position is None else float(column[position]) for column in columns),
+    )
+
+
+def _counted(rows: LesionRows, rule: str, label: str, low_mm3: float, high_mm3: float) -> np.ndarray:
+    """(L,) booleans: lesions of the label and size that are either found or not."""
+    # Ten voxels of 1.47 mm3 are 14.7 mm3 to the user, but a little less in floating point.
+    volume_mm3 = rows.volume_mm3 * (1 + ROUNDING)
+    in_class = (rows.label == label) & (volume_mm3 >= low_mm3) & (volume_mm3 < high_mm3)
+    return in_class & ~np.isnan(getattr(rows, rule))
+
+
+def _false_positives(evaluation: Evaluation, label: str, low_mm3: float, high_mm3: float) -> np.ndarray:
+    """(N,) numbers per case, in the order of `cases`."""
+    rows = evaluation.predicted
+    false = _counted(rows, "hit", label, low_mm3, high_mm3) & (rows.hit == 0)
+    return np.bincount(np.searchsorted(evaluation.cases, rows.case[false]), minlength=len(evaluation.cases))
+
+
+def _places(
+    evaluations: Sequence[Evaluation], label: str, rule: str, min_volume_mm3: float, min_predicted_mm3: float
+) -> list[RankingRow]:
+    rows = []
+    for evaluation in evaluations:
+        found, right = (
+            getattr(lesions, rule)[_counted(lesions, rule, label, smallest_mm3, math.inf)] > 0
+            for lesions, smallest_mm3 in (
+                (evaluation.lesions, min_volume_mm3),
+                (evaluation.predicted, min_predicted_mm3),
+            )
+        )
+        recall = float(found.mean()) if len(found) else math.nan
+        precision = float(right.mean()) if len(right) else math.nan
+        f1 = 2 * precision * recall / (precision + recall) if found.any() and right.any() else 0.0
+        rows.append(
+            RankingRow(
+                label=label,
+                rule=rule,
+                connectivity=int(evaluation.settings.get("connectivity") or 26),
+                min_volume_mm3=min_volume_mm3,
+                trainer=evaluation.name,
+                lesions=len(found),
+                recall=recall,
+                predicted=len(right),
+                precision=precision,
+                false_positives_per_case=float((~right).sum() / len(evaluation.cases)),
+                f1=f1,
+                rank=0,
+                rank_as_evaluated=0,
+            )
+        )
+    ranks = rankdata([-row.f1 for row in rows], method="min")
+    return [replace(row, rank=int(rank)) for row, rank in zip(rows, ranks, strict=True)]

@@ -1,0 +1,184 @@
+"""The metrics per case that trainers are compared by, and whether evaluations may be compared pair by pair."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nnunet_rw.evaluation.folder import Evaluation
+
+Columns = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How the values of a metric come from the columns of a case table.
+
+    Attributes
+    ----------
+    values : function of the columns, (N,) floats each, to (N,) floats
+        NaN where undefined, inf where a distance has no end.
+    higher_is_better : bool
+    decimals : int
+        That a table prints.
+    """
+
+    values: Callable[[Columns], np.ndarray]
+    higher_is_better: bool
+    decimals: int = 3
+
+
+def _column(name: str) -> Callable[[Columns], np.ndarray]:
+    return lambda columns: columns[name]
+
+
+def _lesion_recall(columns: Columns) -> np.ndarray:
+    return _ratio(columns["n_hit"], columns["n_lesions"])
+
+
+def _volume_error(columns: Columns) -> np.ndarray:
+    reference = columns["volume_reference_mm3"]
+    return _ratio(np.abs(columns["volume_prediction_mm3"] - reference), reference)
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
+
+
+# lesion_recall: share of a case's lesions that are hit, any overlap; without lesions undefined.
+# false_positives: predicted lesions that touch no reference lesion; their mean is the number per case.
+# volume_error: |predicted - reference| / reference volume; with an empty reference undefined.
+METRICS = {
+    "dice": Metric(_column("dice"), True),
+    "hd95_mm": Metric(_column("hd95_mm"), False, 2),
+    "nsd": Metric(_column("nsd"), True),
+    "assd_mm": Metric(_column("assd_mm"), False, 2),
+    "lesion_recall": Metric(_lesion_recall, True),
+    "false_positives": Metric(_column("n_false_positive"), False, 2),
+    "volume_error": Metric(_volume_error, False),
+    "jaccard": Metric(_column("jaccard"), True),
+    "ppv": Metric(_column("ppv"), True),
+    "sensitivity": Metric(_column("sensitivity"), True),
+    "specificity": Metric(_column("specificity"), True, 5),
+    "hd_mm": Metric(_column("hd_mm"), False, 2),
+}
+DEFAULT_METRICS = ("dice", "hd95_mm", "nsd", "assd_mm", "lesion_recall", "false_positives", "volume_error")
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """A metric of two trainers on the cases for which both have it.
+
+    Attributes
+    ----------
+    first, second : (n,) floats, finite
+    undefined_in_both, undefined_in_one : int
+        Cases left out. Empty masks of one trainer alone, as a rule.
+    infinite : int
+        Pairs in which a distance without end stands as the image's diagonal.
+    """
+
+    first: np.ndarray
+    second: np.ndarray
+    undefined_in_both: int
+    undefined_in_one: int
+    infinite: int
+
+
+def paired_values(first: Evaluation, second: Evaluation, metric: str, label: str) -> Pairs:
+    """Values of two evaluations of the same cases.
+
+    Raises
+    ------
+    ValueError
+        A distance has no end and no diagonal is known to stand for it.
+    """
+    values = [METRICS[metric].values(evaluation.columns[label]) for evaluation in (first, second)]
+    infinite = np.zeros(len(first.cases), dtype=bool)
+    for position, evaluation in enumerate((first, second)):
+        endless = np.isinf(values[position])
+        diagonals_mm = evaluation.diagonals_mm()
+        if np.isnan(diagonals_mm[endless]).any():
+            case = evaluation.cases[np.flatnonzero(endless & np.isnan(diagonals_mm))[0]]
+            raise ValueError(
+                f"{metric} of case '{case}' in {evaluation.folder} has no end, and summary.json tells no "
+                "image_diagonal_mm to stand for it. Evaluate again."
+            )
+        values[position] = np.where(endless, diagonals_mm, values[position])
+        infinite |= endless
+    undefined = np.isnan(values).sum(0)
+    defined = undefined == 0
+    return Pairs(
+        first=values[0][defined],
+        second=values[1][defined],
+        undefined_in_both=int((undefined == 2).sum()),
+        undefined_in_one=int((undefined == 1).sum()),
+        infinite=int((infinite & defined).sum()),
+    )
+
+
+# Settings that change no figure that is compared; the diagonals belong to the references.
+_INDIFFERENT = ("probabilities", "images", "image_diagonal_mm")
+_NAMED = 3
+
+
+def check_comparable(evaluations: Sequence[Evaluation]) -> None:
+    """Whether all hold the same cases, labels, settings and reference lesions as the first.
+
+    Raises
+    ------
+    ValueError
+        Naming the first difference.
+    """
+    first = evaluations[0]
+    for other in evaluations[1:]:
+        _check_cases(first, other)
+        if set(first.labels) != set(other.labels):
+            raise ValueError(
+                f"Expected the same labels in all evaluations, but got {', '.join(first.labels)} in {first.folder} and "
+                f"{', '.join(other.labels)} in {other.folder}."
+            )
+        for key in sorted(first.settings.keys() | other.settings.keys()):
+            values = first.settings.get(key), other.settings.get(key)
+            if key not in _INDIFFERENT and values[0] != values[1]:
+                raise ValueError(
+                    f"Expected the same settings in all evaluations, but {key} is {values[0]} in {first.folder} and "
+                    f"{values[1]} in {other.folder}. Evaluate again with equal options."
+                )
+        _check_references(first, other)
+
+
+def _check_cases(first: Evaluation, other: Evaluation) -> None:
+    if first.cases == other.cases:
+        return
+    only = [
+        (evaluation.folder, sorted(set(evaluation.cases) - set(rest.cases)))
+        for evaluation, rest in ((first, other), (other, first))
+    ]
+    told = [
+        f"{len(names)} only in {folder} ({', '.join(names[:_NAMED])}{', ...' if len(names) > _NAMED else ''})"
+        for folder, names in only
+        if names
+    ]
+    shared = len(set(first.cases) & set(other.cases))
+    raise ValueError(
+        f"Expected the same cases in all evaluations, but got {' and '.join(told)}, {shared} in both. "
+        "A paired comparison needs every case from every trainer."
+    )
+
+
+def _check_references(first: Evaluation, other: Evaluation) -> None:
+    same = all(
+        np.array_equal(getattr(first.lesions, name), getattr(other.lesions, name))
+        for name in ("case", "label", "lesion", "voxels")
+    )
+    same = same and np.allclose(first.diagonals_mm(), other.diagonals_mm(), rtol=1e-4, equal_nan=True)
+    for label in first.labels:
+        one, two = (evaluation.columns[label]["volume_reference_mm3"] for evaluation in (first, other))
+        same = same and np.allclose(one, two, rtol=1e-4, equal_nan=True)
+    if not same:
+        raise ValueError(
+            f"The references of {first.folder} and {other.folder} differ. Evaluate against the same files."
+        )

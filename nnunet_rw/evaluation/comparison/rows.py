@@ -1,0 +1,185 @@
+"""What a comparison of trainers finds, as rows of its tables."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+BETTER, WORSE, NOT_SHOWN, WITHIN_NOISE = "better", "worse", "no difference shown", "within noise"
+
+
+@dataclass(frozen=True)
+class MetricRow:
+    """A metric of a challenger against the baseline, over the cases for which both have it.
+
+    Attributes
+    ----------
+    n, undefined_in_both, undefined_in_one, infinite
+        See `Pairs`; n is the number of pairs.
+    baseline_mean, challenger_mean, difference, low, high, median
+        The difference is the challenger's mean minus the baseline's, with its 95 % BCa interval; the median is of the
+        differences.
+    p, p_holm, no_p
+        Wilcoxon's, unadjusted and adjusted over the family; NaN for the reason in `no_p`.
+    wins, ties, losses : int
+        Cases in which the challenger is better, equal, worse.
+    noise : float
+        The largest difference between means of the baseline's seeds; NaN without seeds.
+    verdict : str
+        "within noise" where the difference is no larger than that; "better" or "worse" where `p_holm` is below 0.05 and
+        the interval without zero; else "no difference shown".
+    """
+
+    label: str
+    metric: str
+    baseline: str
+    challenger: str
+    n: int
+    undefined_in_both: int
+    undefined_in_one: int
+    infinite: int
+    baseline_mean: float
+    challenger_mean: float
+    difference: float
+    low: float
+    high: float
+    median: float
+    p: float
+    p_holm: float
+    no_p: str
+    wins: int
+    ties: int
+    losses: int
+    noise: float
+    verdict: str
+
+
+@dataclass(frozen=True)
+class SizeRow:
+    """Lesions of one size class: recall, any overlap, and the false positives of that size.
+
+    Intervals are of 95 %: Wilson's for either recall, which takes lesions for independent; for the differences BCa by
+    resampling cases. Sizes are from, inclusive, to, exclusive; reference lesions by their own volume, false positives
+    by the predicted one. False positives are per case, lesion-free cases included.
+    """
+
+    label: str
+    baseline: str
+    challenger: str
+    size_from_mm3: float
+    size_to_mm3: float
+    lesions: int
+    cases: int
+    baseline_recall: float
+    baseline_low: float
+    baseline_high: float
+    challenger_recall: float
+    challenger_low: float
+    challenger_high: float
+    difference: float
+    low: float
+    high: float
+    baseline_false_positives: float
+    challenger_false_positives: float
+    false_positives_difference: float
+    false_positives_low: float
+    false_positives_high: float
+
+
+@dataclass(frozen=True)
+class RankingRow:
+    """A trainer's place by lesion-wise F1 under one rule and minimum size.
+
+    Attributes
+    ----------
+    rule : str
+        "hit", any overlap, or "matched", one-to-one.
+    connectivity : int
+        Of the lesions.
+    min_volume_mm3 : float
+        Smaller reference lesions are left out, and smaller predicted ones too where it is above the evaluation's own
+        minimum. Found or not is as evaluated with all of them.
+    recall, precision, f1 : float
+        Of the pooled lesions: found among the reference's, right among the predicted, 2 PR / (P + R). Precision is NaN
+        where nothing is predicted, and F1 then 0.
+    rank : int
+        1 for the highest F1; equal ones share the better place.
+    rank_as_evaluated : int
+        By any overlap, with the minimum size of the evaluation.
+    """
+
+    label: str
+    rule: str
+    connectivity: int
+    min_volume_mm3: float
+    trainer: str
+    lesions: int
+    recall: float
+    predicted: int
+    precision: float
+    false_positives_per_case: float
+    f1: float
+    rank: int
+    rank_as_evaluated: int
+
+
+@dataclass(frozen=True)
+class MatchedRow:
+    """What a challenger with probabilities finds, any overlap, with no more false positives than the baseline has.
+
+    Attributes
+    ----------
+    false_positives : float
+        A case, of the baseline as it was segmented.
+    baseline_recall, baseline_dice : float
+        As it was segmented.
+    threshold : float
+        Of the challenger's own, the lowest that keeps within these false positives, see
+        `nnunet_rw.evaluation.metrics.thresholds.OperatingPoints.within`. NaN where none does, as all that follows.
+    challenger_false_positives, challenger_recall, challenger_dice : float
+        At this threshold.
+    """
+
+    label: str
+    baseline: str
+    challenger: str
+    false_positives: float
+    baseline_recall: float
+    baseline_dice: float
+    threshold: float
+    challenger_false_positives: float
+    challenger_recall: float
+    challenger_dice: float
+
+
+@dataclass(frozen=True)
+class Family:
+    """The tests that are adjusted together: every metric of every challenger and label."""
+
+    metrics: tuple[str, ...]
+    challengers: tuple[str, ...]
+    labels: tuple[str, ...]
+    made: int
+
+    def __str__(self) -> str:
+        counts = (len(self.metrics), "metric"), (len(self.challengers), "challenger"), (len(self.labels), "label")
+        factors = " x ".join(f"{count} {noun}{'s' if count > 1 else ''}" for count, noun in counts)
+        return f"{factors} = {math.prod(count for count, _ in counts)} tests, of which {self.made} could be made"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All that `compare_evaluations` found."""
+
+    baseline: str
+    challengers: tuple[str, ...]
+    seeds: tuple[str, ...]
+    cases: int
+    settings: dict[str, Any]
+    family: Family
+    metrics: tuple[MetricRow, ...]
+    sizes: tuple[SizeRow, ...]
+    rankings: tuple[RankingRow, ...]
+    notes: tuple[str, ...]
+    matched: tuple[MatchedRow, ...] = ()

@@ -1,0 +1,351 @@
+"""The folder of an evaluation, written and read back. Its columns are a stable interface: more may follow."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nnunet_rw.evaluation.case import CaseEvaluation, ClassEvaluation
+from nnunet_rw.evaluation.metrics.froc import FrocCurve
+from nnunet_rw.evaluation.metrics.matches import Lesions
+from nnunet_rw.evaluation.metrics.thresholds import OperatingPoints
+from nnunet_rw.util.files import write_atomically
+
+_OVERLAP = ("dice", "jaccard", "ppv", "sensitivity", "specificity")
+_SURFACE = ("hd_mm", "hd95_mm", "assd_mm", "nsd")
+CASE_COLUMNS = (
+    "case",
+    "label",
+    "status",
+    *_OVERLAP,
+    *_SURFACE,
+    "volume_reference_mm3",
+    "volume_prediction_mm3",
+    "n_lesions",
+    "n_hit",
+    "n_predicted",
+    "n_false_positive",
+    "n_matched",
+    "intensity_reference",
+    "intensity_prediction",
+)
+LESION_COLUMNS = (
+    "case",
+    "label",
+    "lesion",
+    "voxels",
+    "volume_mm3",
+    "z_mm",
+    "y_mm",
+    "x_mm",
+    "hit",
+    "matched",
+    "dice",
+    "iou",
+    "kind",
+)
+PREDICTED_COLUMNS = (*LESION_COLUMNS, "score")
+FROC_COLUMNS = ("label", "threshold", "false_positives_per_case", "recall")
+OPERATING_COLUMNS = (*FROC_COLUMNS, "precision", "f1", "dice")
+
+
+def write_tables(
+    folder: Path,
+    cases: Sequence[CaseEvaluation],
+    curves: Mapping[str, FrocCurve],
+    points: Mapping[str, OperatingPoints],
+) -> None:
+    """Write cases.csv, lesions.csv, predicted_lesions.csv; froc.csv with curves, operating_points.csv with points."""
+    rows = [(case, found) for case in cases for found in case.classes]
+    _write(folder / "cases.csv", CASE_COLUMNS, (_case_row(case, found) for case, found in rows))
+    _write(
+        folder / "lesions.csv",
+        LESION_COLUMNS,
+        (row for case, found in rows for row in _lesion_rows(case, found, found.matches.reference)),
+    )
+    _write(
+        folder / "predicted_lesions.csv",
+        PREDICTED_COLUMNS,
+        (
+            [*row, score]
+            for case, found in rows
+            for row, score in zip(
+                _lesion_rows(case, found, found.matches.predicted), found.matches.predicted.score, strict=True
+            )
+        ),
+    )
+    if curves:
+        rows_of_curves = (
+            (label, *point)
+            for label, curve in curves.items()
+            for point in zip(curve.thresholds, curve.false_positives, curve.recall, strict=True)
+        )
+        _write(folder / "froc.csv", FROC_COLUMNS, rows_of_curves)
+    if points:
+        write_operating_points(folder / "operating_points.csv", points)
+
+
+def write_operating_points(path: Path, points: Mapping[str, OperatingPoints]) -> None:
+    """Write a row per label and threshold."""
+    rows = (
+        (label, *row)
+        for label, found in points.items()
+        for row in zip(
+            found.thresholds, found.false_positives, found.recall, found.precision, found.f1, found.dice, strict=True
+        )
+    )
+    _write(path, OPERATING_COLUMNS, rows)
+
+
+def _case_row(case: CaseEvaluation, found: ClassEvaluation) -> list[Any]:
+    surface = [getattr(found.surface, name) for name in _SURFACE] if found.surface else [math.nan] * len(_SURFACE)
+    reference, predicted = found.matches.reference, found.matches.predicted
+    return [
+        case.files.case,
+        found.label,
+        found.overlap.status,
+        *(getattr(found.overlap, name) for name in _OVERLAP),
+        *surface,
+        found.volume.reference_mm3,
+        found.volume.prediction_mm3,
+        int(reference.counted.sum()),
+        int(reference.hit.sum()),
+        int(predicted.counted.sum()),
+        int(predicted.false_positive.sum()),
+        int(reference.matched.sum()),
+        *(found.intensity or (math.nan, math.nan)),
+    ]
+
+
+def _lesion_rows(case: CaseEvaluation, found: ClassEvaluation, lesions: Lesions) -> Iterable[list[Any]]:
+    for index in range(len(lesions)):
+        centroid = [math.nan] * (3 - lesions.centroid_mm.shape[1]) + list(lesions.centroid_mm[index])
+        yield [
+            case.files.case,
+            found.label,
+            index + 1,
+            int(lesions.voxels[index]),
+            lesions.volume_mm3[index],
+            *centroid,
+            int(lesions.hit[index]),
+            int(lesions.matched[index]),
+            lesions.dice[index],
+            lesions.iou[index],
+            lesions.kind[index],
+        ]
+
+
+def _write(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([_cell(value) for value in row] for row in rows)
+    write_atomically(path, text.getvalue().encode())
+
+
+def _cell(value: Any) -> str:
+    """Empty for what is undefined, "inf" for a distance to nothing."""
+    if isinstance(value, str | int):
+        return str(value)
+    return "" if math.isnan(value) else f"{float(value):.10g}"
+
+
+_SCORES = ("dice", "jaccard", "ppv", "sensitivity", "specificity", "hd_mm", "hd95_mm", "assd_mm", "nsd")
+_VOLUMES = ("volume_reference_mm3", "volume_prediction_mm3")
+# The columns of numbers that are read; `evaluation_tables` writes more.
+CASE_NUMBERS = (*_SCORES, *_VOLUMES, "n_lesions", "n_hit", "n_predicted", "n_false_positive")
+LESION_NUMBERS = ("lesion", "voxels", "volume_mm3", "dice", "hit", "matched")
+# Reference lesions below the minimum volume, and predicted lesions that touch these alone.
+_NOT_COUNTED = ("ignored", "neutral")
+
+
+@dataclass(frozen=True)
+class LesionRows:
+    """L lesions, of the reference or of the prediction, sorted by case, label and number.
+
+    Attributes
+    ----------
+    case, label : (L,) str
+    lesion, voxels, volume_mm3 : (L,) float
+    dice : (L,) float
+        With the one-to-one partner; 0 without one, NaN where not counted.
+    hit, matched : (L,) float
+        1 or 0, found by any overlap or one-to-one; NaN where ignored or neutral, neither right nor wrong.
+    """
+
+    case: np.ndarray
+    label: np.ndarray
+    lesion: np.ndarray
+    voxels: np.ndarray
+    volume_mm3: np.ndarray
+    dice: np.ndarray
+    hit: np.ndarray
+    matched: np.ndarray
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """An evaluation folder.
+
+    Attributes
+    ----------
+    folder : Path
+    name : str
+        Of the trainer.
+    settings : dict
+    cases : tuple of N str
+        Sorted.
+    labels : tuple of str
+        As the table lists them.
+    columns : dict of label to dict of column to (N,) float
+        In the order of `cases`; NaN where undefined, inf where one of two masks is empty.
+    lesions, predicted : LesionRows
+    froc : dict of label to FrocCurve
+    operating_points : dict of label to OperatingPoints
+        Both empty where the evaluation was made without probabilities.
+    """
+
+    folder: Path
+    name: str
+    settings: dict[str, Any]
+    cases: tuple[str, ...]
+    labels: tuple[str, ...]
+    columns: dict[str, dict[str, np.ndarray]]
+    lesions: LesionRows
+    predicted: LesionRows
+    froc: dict[str, FrocCurve] = field(default_factory=dict)
+    operating_points: dict[str, OperatingPoints] = field(default_factory=dict)
+
+    def diagonals_mm(self) -> np.ndarray:
+        """(N,) diagonals of the images, from one number for all or a number per case; NaN where none is told."""
+        told = self.settings.get("image_diagonal_mm")
+        values = [told.get(case) if isinstance(told, dict) else told for case in self.cases]
+        return np.array([math.nan if value is None else float(value) for value in values])
+
+
+def read_evaluation(folder: str | Path) -> Evaluation:
+    """Read the folder that ``nnunet-rw evaluate`` wrote.
+
+    Raises
+    ------
+    FileNotFoundError
+        A file is missing.
+    ValueError
+        A file has no such column, no number where one belongs, or not each label of each case once.
+    """
+    folder = Path(folder)
+    summary = _read_summary(folder / "summary.json")
+    path = folder / "cases.csv"
+    texts, numbers = _read_table(path, ("case", "label"), CASE_NUMBERS)
+    rows = {key: row for row, key in enumerate(zip(*texts, strict=True))}
+    cases, labels = tuple(sorted(set(texts[0]))), tuple(dict.fromkeys(texts[1]))
+    if not cases:
+        raise ValueError(f"{path} holds no case. {_advice(folder)}")
+    absent = [(case, label) for label in labels for case in cases if (case, label) not in rows]
+    if absent or len(rows) != len(texts[0]):
+        problem = f"no row of label '{absent[0][1]}' for case '{absent[0][0]}'" if absent else "a case and label twice"
+        raise ValueError(f"{path} holds {problem}. {_advice(folder)}")
+    columns = {
+        label: {
+            name: values[[rows[case, label] for case in cases]]
+            for name, values in zip(CASE_NUMBERS, numbers, strict=True)
+        }
+        for label in labels
+    }
+    return Evaluation(
+        folder=folder,
+        name=str(summary.get("name") or folder.resolve().name),
+        settings=summary["settings"],
+        cases=cases,
+        labels=labels,
+        columns=columns,
+        lesions=_read_lesions(folder / "lesions.csv", rows),
+        predicted=_read_lesions(folder / "predicted_lesions.csv", rows),
+        froc=_read_froc(folder / "froc.csv", columns),
+        operating_points=_read_operating_points(folder / "operating_points.csv"),
+    )
+
+
+def _read_summary(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f"No {path}. {_advice(path.parent)}")
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON. {_advice(path.parent)}") from error
+    if not isinstance(summary, dict) or not isinstance(summary.get("settings"), dict):
+        raise ValueError(f"{path} tells no 'settings'. {_advice(path.parent)}")
+    return summary
+
+
+def _read_lesions(path: Path, known: Container[tuple[str, str]]) -> LesionRows:
+    texts, numbers = _read_table(path, ("case", "label", "kind"), LESION_NUMBERS)
+    for key in zip(*texts[:2], strict=True):
+        if key not in known:
+            raise ValueError(
+                f"{path} lists case '{key[0]}', label '{key[1]}', cases.csv does not. {_advice(path.parent)}"
+            )
+    case, label, kind = (np.array(values, dtype=str) for values in texts)
+    for found in numbers[-2:]:
+        found[np.isin(kind, _NOT_COUNTED)] = math.nan
+    order = np.lexsort((numbers[0], label, case))
+    return LesionRows(case[order], label[order], *(values[order] for values in numbers))
+
+
+def _read_froc(path: Path, columns: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, FrocCurve]:
+    if not path.is_file():
+        return {}
+    (label,), points = _read_table(path, ("label",), ("threshold", "false_positives_per_case", "recall"))
+    curves = {}
+    for name, values in columns.items():
+        chosen = np.array(label) == name
+        if chosen.any():
+            lesions = values["n_lesions"]
+            thresholds, false_positives, recall = (column[chosen] for column in points)
+            curves[name] = FrocCurve(thresholds, false_positives, recall, len(lesions), int(lesions.sum()))
+    return curves
+
+
+def _read_operating_points(path: Path) -> dict[str, OperatingPoints]:
+    if not path.is_file():
+        return {}
+    names = ("threshold", "false_positives_per_case", "recall", "precision", "dice")
+    (label,), columns = _read_table(path, ("label",), names)
+    return {
+        name: OperatingPoints(*(column[np.array(label) == name] for column in columns)) for name in dict.fromkeys(label)
+    }
+
+
+def _read_table(
+    path: Path, text_columns: Sequence[str], number_columns: Sequence[str]
+) -> tuple[list[list[str]], list[np.ndarray]]:
+    """The columns, in the order asked for; an empty cell is NaN."""
+    if not path.is_file():
+        raise FileNotFoundError(f"No {path}. {_advice(path.parent)}")
+    with open(path, newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        absent = [name for name in (*text_columns, *number_columns) if name not in (reader.fieldnames or ())]
+        if absent:
+            raise ValueError(f"{path} has no column '{absent[0]}'. {_advice(path.parent)}")
+        rows = list(reader)
+    texts = [[row[name] or "" for row in rows] for name in text_columns]
+    return texts, [np.array([_number(row[name], name, path) for row in rows], dtype=float) for name in number_columns]
+
+
+def _number(text: str | None, column: str, path: Path) -> float:
+    try:
+        return float(text) if text else math.nan
+    except ValueError as error:
+        raise ValueError(f"{path}: expected a number in column '{column}', but got '{text}'.") from error
+
+
+def _advice(folder: Path) -> str:
+    return f"Run: nnunet-rw evaluate -o {folder}"

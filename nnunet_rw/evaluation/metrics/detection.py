@@ -1,0 +1,179 @@
+"""Lesions found and false positives, counted over cases; recall by lesion size, with intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal, get_args
+
+import numpy as np
+
+from nnunet_rw.evaluation.comparison.intervals import wilson_interval
+from nnunet_rw.evaluation.metrics.lesions import ROUNDING
+from nnunet_rw.evaluation.metrics.matches import LesionMatches, Lesions
+
+Rule = Literal["any_overlap", "one_to_one"]
+
+
+@dataclass(frozen=True)
+class Detection:
+    """Lesions of several cases, pooled. Ignored reference and neutral predicted lesions are not in any number.
+
+    Attributes
+    ----------
+    num_cases : int
+        Those without a lesion included.
+    num_lesions, num_found : int
+        Reference lesions, and how many of them are found.
+    num_predicted, num_false_positives : int
+        Predicted lesions, and how many of them are false.
+    """
+
+    num_cases: int
+    num_lesions: int
+    num_found: int
+    num_predicted: int
+    num_false_positives: int
+
+    @property
+    def recall(self) -> float:
+        """Found reference lesions of all: NaN without any."""
+        return _ratio(self.num_found, self.num_lesions)
+
+    @property
+    def precision(self) -> float:
+        """Predicted lesions that are not false of all: NaN without any."""
+        return _ratio(self.num_predicted - self.num_false_positives, self.num_predicted)
+
+    @property
+    def false_positives_per_case(self) -> float:
+        return _ratio(self.num_false_positives, self.num_cases)
+
+
+def count_detections(cases: Sequence[LesionMatches], rule: Rule = "any_overlap") -> Detection:
+    """Count what was found over all cases.
+
+    Under "any_overlap" a reference lesion is found by one shared voxel and a predicted lesion is false without any; so
+    one predicted lesion may find several, and several may find one. Recall counts reference lesions and precision
+    predicted ones, which is why they have no common number of true positives. Under "one_to_one" a reference lesion is
+    found, and a predicted one not false, if it has a partner.
+
+    Parameters
+    ----------
+    cases : sequence of LesionMatches
+        One a case of one class; of several classes a case is one for each.
+    rule : str
+
+    Raises
+    ------
+    ValueError
+        If the rule is unknown.
+    """
+    found = [found_lesions(case.reference, rule) for case in cases]
+    right = [found_lesions(case.predicted, rule) for case in cases]
+    return Detection(
+        num_cases=len(cases),
+        num_lesions=sum(len(lesions) for lesions in found),
+        num_found=sum(int(lesions.sum()) for lesions in found),
+        num_predicted=sum(len(lesions) for lesions in right),
+        num_false_positives=sum(int((~lesions).sum()) for lesions in right),
+    )
+
+
+def found_lesions(lesions: Lesions, rule: Rule = "any_overlap") -> np.ndarray:
+    """Which of the counted lesions of one side are found by the other: bool, one for each that is counted."""
+    if rule not in get_args(Rule):
+        raise ValueError(f"Expected the rule to be one of {get_args(Rule)}, but got {rule!r}.")
+    return (lesions.hit if rule == "any_overlap" else lesions.matched)[lesions.counted]
+
+
+def _ratio(part: int, whole: int) -> float:
+    return part / whole if whole else float("nan")
+
+
+# Of size classes, fixed beforehand so that trainers and datasets compare.
+DEFAULT_EDGES_MM3 = (0.0, 10.0, 100.0, 1000.0, math.inf)
+Unit = Literal["mm3", "voxels"]
+
+
+@dataclass(frozen=True)
+class SizeRecall:
+    """Recall of the lesions of one size class, pooled over cases.
+
+    Attributes
+    ----------
+    low, high : float
+        Bounds of the class: a lesion of size s belongs to it if low <= s < high.
+    num_lesions, num_found : int
+    recall : float
+        NaN without a lesion.
+    recall_low, recall_high : float
+        Wilson interval; NaN without a lesion.
+    """
+
+    low: float
+    high: float
+    num_lesions: int
+    num_found: int
+    recall: float
+    recall_low: float
+    recall_high: float
+
+
+def recall_by_size(
+    cases: Sequence[LesionMatches],
+    edges: Sequence[float] = DEFAULT_EDGES_MM3,
+    unit: Unit = "mm3",
+    rule: Rule = "any_overlap",
+    confidence: float = 0.95,
+) -> list[SizeRecall]:
+    """Recall of small and large lesions, over the reference lesions of all cases together.
+
+    Classes are fixed beforehand, not taken from the lesions, so that trainers and datasets compare: by default below
+    10, 10 to 100, 100 to 1000 and from 1000 mm3 on (a sphere of 2.7, 5.8 and 12.4 mm across). Lesions of one patient
+    are alike, which Wilson's interval does not know: it is that of independent lesions.
+
+    Parameters
+    ----------
+    cases : sequence of LesionMatches
+        Ignored lesions do not count.
+    edges : sequence of float
+        Rising; two bound one class. A lesion on an edge is in the upper class, one beyond the first or last in none.
+    unit : str
+        What the edges bound: "mm3" or "voxels".
+    rule : str
+        By which a lesion is found: "any_overlap" or "one_to_one".
+    confidence : float
+        Of the interval, in (0, 1).
+
+    Returns
+    -------
+    list of SizeRecall
+        One a class, rising.
+
+    Raises
+    ------
+    ValueError
+        If the edges do not rise, or an option is impossible.
+    """
+    if unit not in get_args(Unit):
+        raise ValueError(f"Expected the unit to be one of {get_args(Unit)}, but got {unit!r}.")
+    if len(edges) < 2 or not all(low < high for low, high in pairwise(edges)):
+        raise ValueError(f"Expected two or more rising edges, but got {edges}.")
+    sizes, found = [np.zeros(0)], [np.zeros(0, bool)]
+    for case in cases:
+        lesions = case.reference
+        sizes.append((lesions.volume_mm3 if unit == "mm3" else lesions.voxels)[lesions.counted])
+        found.append(found_lesions(lesions, rule))
+    # Upwards, so that a lesion on an edge is not below it by rounding.
+    size, hit = np.concatenate(sizes) * (1 + ROUNDING), np.concatenate(found)
+    classes = []
+    for low, high in pairwise(edges):
+        inside = (size >= low) & (size < high)
+        num_lesions, num_found = int(inside.sum()), int(hit[inside].sum())
+        recall = num_found / num_lesions if num_lesions else math.nan
+        interval = wilson_interval(num_found, num_lesions, confidence)
+        classes.append(SizeRecall(low, high, num_lesions, num_found, recall, *interval))
+    return classes

@@ -1,0 +1,225 @@
+"""Lesions of a reference and of a prediction, matched to each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from nnunet_rw.evaluation.metrics.checks import as_masks
+from nnunet_rw.evaluation.metrics.matches import (
+    LesionMatches,
+    LesionPairs,
+    PredictedLesions,
+    ReferenceLesions,
+    assign_one_to_one,
+)
+from nnunet_rw.maps.checks import as_spacing
+from nnunet_rw.maps.components import as_connectivity, connected_components, foreground_box
+
+
+class Components:
+    """The foreground voxels of a mask, each with the index of its lesion."""
+
+    def __init__(self, mask: np.ndarray, connectivity: int):
+        self.ids = connected_components(mask.view(np.uint8), connectivity)
+        self.mask = mask
+        self.where = np.flatnonzero(mask)
+        self.lesion = self.ids.ravel()[self.where].astype(np.int64) - 1
+        self.voxels = np.bincount(self.lesion)
+
+    def __len__(self) -> int:
+        return len(self.voxels)
+
+    def measures(self, spacing: tuple[float, ...], box: tuple[slice, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Voxels, volumes and centroids."""
+        centroids = np.empty((len(self), len(box)))
+        for axis, indices in enumerate(np.unravel_index(self.where, self.ids.shape)):
+            mean = np.bincount(self.lesion, indices) / self.voxels
+            centroids[:, axis] = (mean + box[axis].start) * spacing[axis]
+        return self.voxels, self.voxels * float(np.prod(spacing)), centroids
+
+    def maxima(self, score: np.ndarray | None) -> np.ndarray:
+        """Highest score of each lesion."""
+        if score is None:
+            return np.full(len(self), np.nan)
+        values = score[self.mask]
+        if np.isnan(values).any():
+            raise ValueError("Expected a score for every voxel of a lesion, but got NaN.")
+        return largest(self.lesion, values, len(self))
+
+
+def occurring(lesion: np.ndarray, size: int) -> np.ndarray:
+    """Which lesions occur."""
+    return np.bincount(lesion, minlength=size) > 0
+
+
+def largest(lesion: np.ndarray, values: np.ndarray, size: int, start: float = np.nan) -> np.ndarray:
+    """Largest value of each lesion; ``start`` where there is none."""
+    result = np.full(size, start)
+    np.fmax.at(result, lesion, values)
+    return result
+
+
+MATCH_IOU = 0.1
+# Ten voxels of 1.47 mm3 are 14.7 mm3 to the user, but a little less in floating point.
+ROUNDING = 1e-9
+
+
+def match_lesions(
+    reference: np.ndarray,
+    prediction: np.ndarray,
+    spacing_mm: Sequence[float],
+    connectivity: int = 26,
+    min_volume_mm3: float = 0.0,
+    known: np.ndarray | None = None,
+    score: np.ndarray | None = None,
+) -> LesionMatches:
+    """Find the lesions of two masks and match them by both rules, "any overlap" and "one-to-one".
+
+    Reference lesions below the minimum volume are ignored: neither hit nor missed, and no partner of any other. A
+    predicted lesion that touches ignored ones alone is neutral, neither hit nor false positive.
+
+    The kind of a lesion says how it overlaps the other side. It is the first of these that applies:
+
+    ignored, neutral
+        Not counted.
+    missed, false_positive
+        Overlaps no lesion.
+    merged
+        In one of its pairs the predicted lesion overlaps several counted reference lesions.
+    split
+        In one of its pairs the reference lesion is overlapped by several predicted lesions.
+    under_segmented
+        It and its one partner overlap nothing else, and less than half of the reference lesion's voxels are predicted.
+    over_segmented
+        As before, with half or more of them predicted, but IoU < 0.1: the predicted lesion is far too large.
+    matched
+        It and its one partner overlap nothing else and agree better than that.
+
+    The one-to-one assignment is another question: every lesion of kind "matched" is matched, merged, split and
+    under-segmented ones may be, over-segmented ones never are.
+
+    Parameters
+    ----------
+    reference, prediction : boolean array (X, Y[, Z])
+        One class of each. With an empty reference all predicted lesions are false positives, with an empty prediction
+        all reference lesions are missed.
+    spacing_mm : sequence of float
+        mm per array axis.
+    connectivity : int
+        6, 18 or 26 in three dimensions; 4 or 8 in two, where 6 and 26 mean these.
+    min_volume_mm3 : float
+        Smaller reference lesions are ignored; one of exactly this volume is not. In mm2 in two dimensions.
+    known : boolean array (X, Y[, Z]), optional
+        False where the reference says nothing (nnU-Net's ignore label). These voxels are background in both masks
+        before lesions are sought: a lesion that they cut in two is two, in the reference and in the prediction alike.
+    score : float array (X, Y[, Z]), optional
+        Probability or logit of the foreground.
+
+    Returns
+    -------
+    LesionMatches
+        Lesions in the order, and with the ids, of `nnunet_rw.maps.lesion_components` of the masks.
+
+    Raises
+    ------
+    ValueError
+        If a mask is not boolean, not 2D or 3D, the shapes differ, an option is impossible or a lesion's score is NaN.
+    """
+    reference, prediction = as_masks(reference=reference, prediction=prediction)
+    spacing = as_spacing(spacing_mm, reference.ndim)
+    connectivity = as_connectivity(connectivity, reference.ndim)
+    check_min_volume(min_volume_mm3)
+    if score is not None and np.shape(score) != reference.shape:
+        raise ValueError(f"Expected scores of the masks' shape, {reference.shape}, but got {np.shape(score)}.")
+    if known is not None:
+        _, known = as_masks(reference=reference, known=known)
+        reference, prediction = reference & known, prediction & known
+
+    # Lesions fill little of a volume.
+    box = foreground_box(reference | prediction) or (slice(0, 1),) * reference.ndim
+    truth, found = (Components(mask[box], connectivity) for mask in (reference, prediction))
+    counted = truth.voxels * np.prod(spacing) >= min_volume_mm3 * (1 - ROUNDING)
+    first, second, shared = _overlaps(truth, found)
+    chosen = counted[first]
+    pairs = _matched_pairs(first[chosen], second[chosen], shared[chosen], truth.voxels, found.voxels)
+    # Right, or wrong without doubt.
+    counted_found = occurring(pairs.predicted, len(found)) | ~occurring(second, len(found))
+    kinds = _kinds(pairs, truth.voxels)
+    scores = found.maxima(None if score is None else np.asarray(score)[box])
+    return LesionMatches(
+        ReferenceLesions(
+            *truth.measures(spacing, box),
+            **_outcome(pairs, pairs.reference, counted, {"ignored": ~counted}, "missed", kinds),
+            score=largest(pairs.reference, scores[pairs.predicted], len(truth)),
+        ),
+        PredictedLesions(
+            *found.measures(spacing, box),
+            **_outcome(pairs, pairs.predicted, counted_found, {"neutral": ~counted_found}, "false_positive", kinds),
+            score=scores,
+        ),
+        pairs,
+    )
+
+
+def check_min_volume(min_volume_mm3: float) -> None:
+    if not min_volume_mm3 >= 0:
+        raise ValueError(f"Expected min_volume_mm3 of at least 0, but got {min_volume_mm3}.")
+
+
+def _overlaps(truth: Components, found: Components) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Reference lesion, predicted lesion and shared voxels: their joint histogram, where it is not 0."""
+    both = truth.where[found.ids.ravel()[truth.where] > 0]
+    ids = truth.ids.ravel()[both].astype(np.int64), found.ids.ravel()[both].astype(np.int64)
+    values, shared = np.unique(ids[0] * (len(found) + 1) + ids[1], return_counts=True)
+    return values // (len(found) + 1) - 1, values % (len(found) + 1) - 1, shared
+
+
+def _matched_pairs(
+    reference: np.ndarray,
+    predicted: np.ndarray,
+    shared: np.ndarray,
+    reference_voxels: np.ndarray,
+    predicted_voxels: np.ndarray,
+) -> LesionPairs:
+    total = reference_voxels[reference] + predicted_voxels[predicted]
+    iou = shared / (total - shared)
+    matched = iou >= MATCH_IOU
+    matched[matched] = assign_one_to_one(reference[matched], predicted[matched], iou[matched])
+    return LesionPairs(reference, predicted, shared, iou, 2 * shared / total, matched)
+
+
+def _kinds(pairs: LesionPairs, reference_voxels: np.ndarray) -> dict[str, np.ndarray]:
+    """Which pairs are of which kind, in order of precedence."""
+    return {
+        "merged": np.bincount(pairs.predicted)[pairs.predicted] > 1,
+        "split": np.bincount(pairs.reference)[pairs.reference] > 1,
+        "under_segmented": pairs.voxels / reference_voxels[pairs.reference] < 0.5,
+        "over_segmented": pairs.iou < MATCH_IOU,
+        "matched": np.ones(len(pairs), bool),
+    }
+
+
+def _outcome(
+    pairs: LesionPairs,
+    lesion: np.ndarray,
+    counted: np.ndarray,
+    uncounted: dict[str, np.ndarray],
+    alone: str,
+    kinds: dict[str, np.ndarray],
+) -> dict[str, np.ndarray]:
+    """What the pairs say of the lesions of one side; ``lesion`` is that side's column of the pairs."""
+    size = len(counted)
+    hit = occurring(lesion, size)
+    choices = {**uncounted, alone: ~hit, **{name: occurring(lesion[pair], size) for name, pair in kinds.items()}}
+    dice = largest(lesion[pairs.matched], pairs.dice[pairs.matched], size, start=0.0)
+    iou = largest(lesion, pairs.iou, size, start=0.0)
+    return {
+        "counted": counted,
+        "hit": hit,
+        "matched": occurring(lesion[pairs.matched], size),
+        "dice": np.where(counted, dice, np.nan),
+        "iou": np.where(counted, iou, np.nan),
+        "kind": np.select(list(choices.values()), list(choices), ""),
+    }

@@ -1,0 +1,154 @@
+"""Distances between the surfaces of two masks.
+
+The surface of a mask is its border voxels: those with a face neighbour (6 in 3D, 4 in 2D) outside the mask or outside
+the image. Distances are Euclidean, centre to centre, in mm, and every border voxel counts once, whatever the area it
+stands for. MONAI's metrics are defined so, and MedPy's but for its HD95, a percentile of both directions pooled.
+
+DeepMind's surface-distance measures between the voxel corners where marching cubes finds a surface, each weighted with
+its area in mm2, and its percentiles are not interpolated. A border voxel's centre has such a corner half a voxel
+diagonal away, and each corner a border voxel's centre, so the two Hausdorff distances differ by at most one voxel
+diagonal. Nothing as strict holds for the weighted figures. On 240 pairs of overlapping balls of 5 to 14 mm radius with
+spacing (1, 1, 1), (1, 1, 3), (0.7, 1.1, 2.5) and (0.5, 0.5, 5) mm, HD was equal, HD95 differed by up to 0.66 voxel
+diagonals, ASSD by up to 0.25 (here mostly the larger) and NSD at 1 mm by up to 0.3 (here mostly the smaller): compare
+NSD only with NSD of the same definition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nnunet_rw.evaluation.metrics.checks import as_masks
+from nnunet_rw.maps.checks import as_spacing
+from nnunet_rw.maps.components import foreground_box
+from nnunet_rw.maps.distance import distance_to
+
+# Distances are float32: three voxels of 0.1 mm are not 0.3 mm to the last bit, but within a tolerance of 0.3 mm.
+_ROUNDING = 1e-6
+
+
+@dataclass(frozen=True)
+class SurfaceMetrics:
+    """Agreement of two surfaces. Two empty masks have NaN everywhere; see each for what one empty mask gives.
+
+    Attributes
+    ----------
+    hd_mm : float
+        Hausdorff distance, the larger of the two directed maxima; inf where one mask is empty.
+    hd95_mm : float
+        The larger of the two directed 95th percentiles (linear interpolation); inf where one mask is empty.
+    assd_mm : float
+        Average symmetric surface distance, the mean over the border voxels of both masks pooled: the longer surface
+        weighs more. Inf where one mask is empty.
+    nsd : float
+        Normalised surface distance (surface Dice): of the border voxels of both masks the fraction that has the other
+        surface within the tolerance, in [0, 1]; 0 where one mask is empty.
+    """
+
+    hd_mm: float
+    hd95_mm: float
+    assd_mm: float
+    nsd: float
+
+
+def surface_metrics(
+    reference: np.ndarray, prediction: np.ndarray, spacing_mm: Sequence[float], tolerance_mm: float = 1.0
+) -> SurfaceMetrics:
+    """Hausdorff distance, its 95th percentile, average symmetric surface distance and normalised surface distance.
+
+    Parameters
+    ----------
+    reference, prediction : boolean array (X, Y[, Z])
+        One class of each.
+    spacing_mm : sequence of float
+        mm per array axis.
+    tolerance_mm : float
+        Of `nsd`: the largest distance that is no disagreement, itself included. 0 accepts shared border voxels only.
+
+    Returns
+    -------
+    SurfaceMetrics
+        Raw values: infinities are for the aggregation to penalise.
+
+    Raises
+    ------
+    ValueError
+        If a mask is not boolean, not 2D or 3D, the shapes differ, or a spacing or the tolerance is impossible.
+    """
+    if not 0 <= tolerance_mm < np.inf:
+        raise ValueError(f"Expected a tolerance of at least 0 mm, but got {tolerance_mm}.")
+    directed = surface_distances(reference, prediction, spacing_mm)
+    num_empty = sum(len(distances) == 0 for distances in directed)
+    if num_empty == 2:
+        return SurfaceMetrics(np.nan, np.nan, np.nan, np.nan)
+    if num_empty == 1:
+        return SurfaceMetrics(np.inf, np.inf, np.inf, 0.0)
+    pooled = np.concatenate(directed)
+    return SurfaceMetrics(
+        hd_mm=float(pooled.max()),
+        hd95_mm=max(float(np.percentile(distances, 95)) for distances in directed),
+        assd_mm=float(pooled.mean()),
+        nsd=float(np.mean(pooled <= tolerance_mm * (1 + _ROUNDING))),
+    )
+
+
+def surface_distances(
+    reference: np.ndarray, prediction: np.ndarray, spacing_mm: Sequence[float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Distance from every border voxel of each mask to the nearest border voxel of the other.
+
+    Parameters
+    ----------
+    reference, prediction : boolean array (X, Y[, Z])
+    spacing_mm : sequence of float
+        mm per array axis.
+
+    Returns
+    -------
+    from_reference, from_prediction : float64 array (N,), float64 array (M,)
+        In mm, in array order, from the N border voxels of the reference and the M of the prediction. A mask without a
+        voxel has an empty array, and where only the other mask is empty all distances are inf.
+
+    Raises
+    ------
+    ValueError
+        If a mask is not boolean, not 2D or 3D, the shapes differ, or a spacing is impossible.
+    """
+    reference, prediction = as_masks(reference=reference, prediction=prediction)
+    spacing = as_spacing(spacing_mm, reference.ndim)
+    box = foreground_box(reference | prediction) or (slice(0, 0),) * reference.ndim
+    # A voxel at the edge of the box has its neighbour outside the box outside both masks: it is border either way.
+    reference_border, prediction_border = border_voxels(reference[box]), border_voxels(prediction[box])
+    return (
+        _directed_distances(reference_border, prediction_border, spacing),
+        _directed_distances(prediction_border, reference_border, spacing),
+    )
+
+
+def border_voxels(mask: np.ndarray) -> np.ndarray:
+    """The voxels of a mask with a face neighbour outside the mask or outside the image.
+
+    Parameters
+    ----------
+    mask : boolean array (X, Y[, Z])
+
+    Returns
+    -------
+    boolean array of the shape of ``mask``
+    """
+    (mask,) = as_masks(mask=mask)
+    inner = mask.copy()
+    for axis in range(mask.ndim):
+        core, along = np.moveaxis(inner, axis, 0), np.moveaxis(mask, axis, 0)
+        core[1:] &= along[:-1]
+        core[:-1] &= along[1:]
+        core[:1] = core[-1:] = False
+    return mask & ~inner
+
+
+def _directed_distances(origin: np.ndarray, target: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:
+    if not target.any():
+        return np.full(np.count_nonzero(origin), np.inf)
+    return distance_to(target, spacing)[origin].astype(np.float64)

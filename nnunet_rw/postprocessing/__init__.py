@@ -1,0 +1,1 @@
+"""Better decisions from the predictions of trained models."""

@@ -1,0 +1,324 @@
+"""Predictions of trained models on disk: found, checked, paired over models, and segmentations made of them."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from batchgenerators.utilities.file_and_folder_operations import load_json
+from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+from nnunet_rw.evaluation.reading import read_probabilities
+from nnunet_rw.evaluation.sources import CaseFiles, Source
+from nnunet_rw.util.files import write_atomically
+from nnunet_rw.util.parallel import in_processes
+
+_ADVICE = "Predict with nnUNetv2_predict --save_probabilities, or train with nnUNetv2_train --npz."
+
+
+@dataclass(frozen=True)
+class PredictionFolders:
+    """Predictions of the same cases by one or several models.
+
+    Attributes
+    ----------
+    folders : sequence of Path
+    cases : list of str
+        Sorted; every folder has probabilities of each.
+    dataset_json, plans : dict
+        nnU-Net's, of the first folder.
+    """
+
+    folders: Sequence[Path]
+    cases: list[str]
+    dataset_json: dict[str, Any]
+    plans: dict[str, Any]
+
+
+def open_folders(folders: Sequence[str | Path], output: str | Path) -> PredictionFolders:
+    """Check folders before anything is made of them; see `cases_of_folders` and `dataset_and_plans`."""
+    inputs = [Path(folder) for folder in folders]
+    return PredictionFolders(inputs, cases_of_folders(inputs, Path(output)), *dataset_and_plans(inputs))
+
+
+def cases_of_folders(folders: Sequence[Path], output: Path) -> list[str]:
+    """The cases that all folders hold, sorted.
+
+    Raises
+    ------
+    FileNotFoundError
+        No folder, or no probabilities or properties in one.
+    ValueError
+        No folder is given, one twice, the output is one of them, or they hold different cases.
+    """
+    resolved = [folder.resolve() for folder in folders]
+    if not folders or len(set(resolved)) < len(folders) or output.resolve() in resolved:
+        raise ValueError(
+            "Expected one folder of predictions per model, and another for the output, but got "
+            f"{', '.join(map(str, folders)) or 'none'} and {output}."
+        )
+    found: list[set[str]] = []
+    for folder in folders:
+        if not folder.is_dir():
+            raise FileNotFoundError(f"No folder {folder}.")
+        found.append({path.name.removesuffix(".npz") for path in folder.glob("*.npz")})
+        if not found[-1]:
+            raise FileNotFoundError(f"No *.npz in {folder}. {_ADVICE}")
+    for folder, cases in zip(folders, found, strict=True):
+        missing = sorted(set().union(*found) - cases)
+        if missing:
+            raise ValueError(
+                f"Expected the same cases in all folders, but {folder} has no {missing[0]}.npz"
+                f"{f' and lacks {len(missing) - 1} more' if len(missing) > 1 else ''}. {_ADVICE}"
+            )
+    for case in sorted(found[0]):
+        if not (folders[0] / f"{case}.pkl").is_file():
+            raise FileNotFoundError(f"No {folders[0] / case}.pkl, which nnU-Net writes with {case}.npz. {_ADVICE}")
+    return sorted(found[0])
+
+
+def dataset_and_plans(folders: Sequence[Path]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The dataset.json and plans.json of the first folder, or of the model that a validation folder belongs to.
+
+    Raises
+    ------
+    FileNotFoundError
+        The first folder has none.
+    ValueError
+        Another folder's dataset.json lists other labels.
+    """
+    found = {}
+    for name in ("dataset.json", "plans.json"):
+        path = _beside(folders[0], name)
+        if path is None:
+            raise FileNotFoundError(f"No {folders[0] / name}. Copy it from the folder of the trained model.")
+        found[name] = load_json(str(path))
+    for folder in folders[1:]:
+        path = _beside(folder, "dataset.json")
+        if path is None:
+            continue
+        other = load_json(str(path))
+        for key in ("labels", "regions_class_order"):
+            if other.get(key) != found["dataset.json"].get(key):
+                raise ValueError(
+                    f"Expected the same {key} in all folders, but {folders[0]} and {folder} differ. Only models of one "
+                    "dataset can be averaged."
+                )
+    return found["dataset.json"], found["plans.json"]
+
+
+def probabilities_of(files: Sequence[Path], num_channels: int) -> Iterator[np.ndarray]:
+    """The probabilities (C, X, Y, Z) of one case by each model, read when they are asked for.
+
+    Raises
+    ------
+    ValueError
+        A file cannot be read or holds NaN, another number of channels, or another shape than the first.
+    """
+    shape = None
+    for path in files:
+        probabilities = read_probabilities(path, shape)
+        shape = probabilities.shape
+        if shape[0] != num_channels:
+            raise ValueError(f"Expected {num_channels} channels of probabilities in {path}, but got {shape[0]}.")
+        yield probabilities
+
+
+def _beside(folder: Path, name: str) -> Path | None:
+    """The file in the folder, or in that of the model: <model>/fold_0/validation."""
+    return next((path for path in (folder / name, folder.resolve().parents[1] / name) if path.is_file()), None)
+
+
+_NAMED = 3
+
+
+@dataclass(frozen=True)
+class PairedCase:
+    """One case.
+
+    Attributes
+    ----------
+    case : str
+    fold : str
+        What is fitted for this case is fitted on the cases of other folds alone.
+    files : tuple of CaseFiles
+        One a model.
+    """
+
+    case: str
+    fold: str
+    files: tuple[CaseFiles, ...]
+
+
+def paired_cases(sources: Sequence[Source], num_splits: int = 5, seed: int = 0) -> list[PairedCase]:
+    """Pair the cases of several models and tell their folds.
+
+    The folds are those of the cross-validation. Where only one was trained its cases are split at random, by the seed
+    and their names alone.
+
+    Parameters
+    ----------
+    sources : sequence of Source
+        One or more, from `nnunet_rw.evaluation.sources.cross_validation_source`.
+    num_splits : int
+        Of a single fold; at most its cases.
+    seed : int
+
+    Returns
+    -------
+    list of PairedCase
+        Sorted by case.
+
+    Raises
+    ------
+    ValueError
+        No model or one twice, fewer than two cases, different labels, cases or folds, or cases that a model was trained
+        on.
+    """
+    names = [source.name for source in sources]
+    if not sources or len(set(names)) < len(names):
+        raise ValueError(f"Expected every model once, but got {', '.join(names) or 'none'}.")
+    by_case = [{files.case: files for files in source.cases} for source in sources]
+    for source, cases in zip(sources, by_case, strict=True):
+        _check(source, cases, sources[0], by_case[0])
+    folds = {}
+    for case in sorted(by_case[0]):
+        found = {_fold(cases[case]) for cases in by_case}
+        if len(found) > 1:
+            raise ValueError(
+                f"Expected case '{case}' in the same fold of all models, but got {' and '.join(sorted(found))}. Train "
+                "them with the same splits_final.json."
+            )
+        folds[case] = found.pop()
+    if len(folds) < 2:
+        raise ValueError(f"Expected two or more cases to fit and test on, but got {len(folds)}.")
+    if len(set(folds.values())) == 1:
+        folds = _split(list(folds), num_splits, seed)
+    return [PairedCase(case, folds[case], tuple(cases[case] for cases in by_case)) for case in sorted(folds)]
+
+
+def _check(source: Source, cases: dict[str, CaseFiles], first: Source, first_cases: dict[str, CaseFiles]) -> None:
+    for key in ("labels", "regions_class_order"):
+        if source.dataset_json.get(key) != first.dataset_json.get(key):
+            raise ValueError(f"Expected the same {key} of all models, but {first.name} and {source.name} differ.")
+    if len(cases) < len(source.cases):
+        raise ValueError(
+            f"Expected every case of {source.name} in one fold, but got some in several. Name them with -f."
+        )
+    if any(_fold(files) == "fold_all" for files in cases.values()):
+        raise ValueError(
+            f"Expected cases that {source.name} was not trained on, but its fold_all was. Name other folds with -f."
+        )
+    different = sorted(cases.keys() ^ first_cases.keys())
+    if different:
+        names = ", ".join(different[:_NAMED]) + (", ..." if len(different) > _NAMED else "")
+        raise ValueError(
+            f"Expected the same cases of all models, but {first.name} has {len(first_cases)} and {source.name} "
+            f"{len(cases)}; {names} only in one. Train and validate the same folds of both."
+        )
+
+
+def _fold(files: CaseFiles) -> str:
+    """The folder above: <model>/fold_0/validation; of other folders none, all their cases are one fold."""
+    name = files.prediction.resolve().parent.parent.name
+    return name if name.startswith("fold_") else ""
+
+
+def _split(cases: Sequence[str], num_splits: int, seed: int) -> dict[str, str]:
+    if num_splits < 2:
+        raise ValueError(f"Expected two or more splits, but got {num_splits}.")
+    order = np.random.default_rng(seed).permutation(len(cases))
+    return {cases[index]: f"split_{place % min(num_splits, len(cases))}" for place, index in enumerate(order)}
+
+
+def to_segmentation(probabilities: np.ndarray, manager: LabelManager) -> np.ndarray:
+    """nnU-Net's labels for probabilities (C, X, Y[, Z]): integers (X, Y[, Z]), regions painted in their order."""
+    return np.asarray(manager.convert_probabilities_to_segmentation(probabilities))
+
+
+def label_manager(dataset_json: dict[str, Any]) -> LabelManager:
+    """nnU-Net's default one."""
+    return LabelManager(dataset_json["labels"], dataset_json.get("regions_class_order"))
+
+
+def segment_folders(
+    predictions: PredictionFolders,
+    output: Path,
+    segment: Callable[..., None],
+    record: tuple[str, dict[str, Any]],
+    description: str,
+    processes: int | None = None,
+) -> list[Path]:
+    """Write a segmentation for every case, and what nnU-Net and a reader need beside them.
+
+    Parameters
+    ----------
+    predictions : PredictionFolders
+    output : Path
+        Files of the same name are replaced, each at once. Gets dataset.json and plans.json.
+    segment : callable
+        Of a module. Called with the case's files of probabilities, one a folder, the path to be written, and by name
+        nnU-Net's ``reader`` and ``manager`` of labels.
+    record : (name of a file, content)
+        What was done, as JSON. Written last, and an earlier one removed first, so that no segmentations stand beside
+        the record of others even after an interruption.
+    description : str
+        Heads the progress bar.
+    processes : int, optional
+        Default: nnU-Net's number, at most all processors.
+
+    Returns
+    -------
+    list of Path
+        The segmentations, sorted.
+    """
+    dataset_json, plans = predictions.dataset_json, predictions.plans
+    manager = PlansManager(plans)
+    function = partial(
+        segment, reader=manager.image_reader_writer_class(), manager=manager.get_label_manager(dataset_json)
+    )
+    written = [output / f"{case}{dataset_json.get('file_ending', '.nii.gz')}" for case in predictions.cases]
+    tasks: Sequence[tuple[Any, ...]] = [
+        ([folder / f"{case}.npz" for folder in predictions.folders], path)
+        for case, path in zip(predictions.cases, written, strict=True)
+    ]
+    name, content = record
+    (output / name).unlink(missing_ok=True)
+    _write_json(output / "dataset.json", dataset_json)
+    _write_json(output / "plans.json", plans)
+    for _ in in_processes(function, tasks, description, processes):
+        pass
+    _write_json(output / name, content)
+    return written
+
+
+def write_segmentation(
+    path: Path, segmentation: np.ndarray, reader: BaseReaderWriter, properties: dict[str, Any]
+) -> None:
+    """Write a file that is there wholly or not at all.
+
+    Parameters
+    ----------
+    path : Path
+    segmentation : integer array (X, Y, Z)
+    reader : BaseReaderWriter
+        nnU-Net's, of the file format.
+    properties : dict
+        That nnU-Net stored beside the probabilities.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        temporary = Path(folder) / path.name
+        reader.write_seg(segmentation, str(temporary), properties)
+        write_atomically(path, temporary.read_bytes())
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    write_atomically(path, (json.dumps(content, indent=4) + "\n").encode())

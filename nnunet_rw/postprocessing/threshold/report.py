@@ -1,0 +1,192 @@
+"""The choice of a threshold, as files and for the terminal."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nnunet_rw.evaluation.folder import write_operating_points
+from nnunet_rw.evaluation.metrics.detection import DEFAULT_EDGES_MM3
+from nnunet_rw.evaluation.metrics.lesions import ROUNDING
+from nnunet_rw.evaluation.metrics.thresholds import THRESHOLDS
+from nnunet_rw.postprocessing.threshold.fit import Segmented, ThresholdFit
+from nnunet_rw.util.files import write_atomically
+from nnunet_rw.util.tables import text_table
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A probability of a label, None for the only one; foreground is above."""
+
+    label: str | None
+    threshold: float
+
+
+def write_threshold(fit: ThresholdFit, folder: str | Path) -> list[Path]:
+    """Write thresholds.csv, what is found at each, and threshold.json; return their paths.
+
+    Where no threshold keeps within the false positives there is none to use: threshold.json is not written, and an
+    earlier one removed.
+    """
+    folder = Path(folder)
+    paths = [folder / "thresholds.csv", folder / "threshold.json"]
+    paths[1].unlink(missing_ok=True)
+    write_operating_points(paths[0], {fit.label: fit.points})
+    if fit.threshold is None:
+        return paths[:1]
+    write_atomically(paths[1], (json.dumps(_as_json(fit), indent=2) + "\n").encode())
+    return paths
+
+
+def read_threshold(path: str | Path) -> Threshold:
+    """From the file that ``nnunet-rw threshold --fit`` wrote.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    ValueError
+        It holds no threshold.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"No {path}. Run: nnunet-rw threshold --fit")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return Threshold(str(content["label"]), float(content["threshold"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} holds no threshold. Run: nnunet-rw threshold --fit") from error
+
+
+def summary(segmented: Sequence[Segmented]) -> dict[str, float | None]:
+    """Means over cases: false positives, recall of the pooled lesions, Dice where it is defined; None where nowhere."""
+    found = np.concatenate([item.found for item in segmented])
+    dice = np.array([item.dice for item in segmented])
+    defined = dice[~np.isnan(dice)]
+    return {
+        "false_positives_per_case": float(np.mean([item.false_positives for item in segmented])),
+        "recall": float(found.mean()) if len(found) else None,
+        "dice": float(defined.mean()) if len(defined) else None,
+    }
+
+
+def _as_json(fit: ThresholdFit) -> dict[str, Any]:
+    baselines = [case.baseline for case in fit.cases if case.baseline]
+    return {
+        "label": fit.label,
+        "threshold": fit.threshold,
+        "model": fit.model,
+        "baseline": fit.baseline,
+        "false_positives_per_case": fit.false_positives,
+        "num_cases": len(fit.cases),
+        "num_lesions": sum(len(case.curve.highest) for case in fit.cases),
+        "thresholds_without": fit.thresholds_without,
+        "settings": fit.settings,
+        "left_out": summary(fit.left_out),
+        "baseline_summary": summary(baselines) if baselines else None,
+    }
+
+
+_LISTED = (0.999, 0.99, *(round(0.1 * tenth, 1) for tenth in range(9, 0, -1)))
+_LEGEND = """\
+Lesions found: of the reference's, by any overlap, all and by size. F1 is that of lesions, Dice a mean over cases.
+"Cases left out" are segmented at the threshold that was chosen without their fold: expect this of new cases."""
+
+
+def threshold_text(fit: ThresholdFit) -> str:
+    """What is found at several thresholds, which one is chosen, and what it does in cases left out of the choice."""
+    sizes = _sizes(fit)
+    header = ("threshold", "false positives a case", "found", *sizes, "F1", "Dice", "")
+    parts = [
+        f"{fit.model}, label {fit.label}: {len(fit.cases)} cases in {len(fit.thresholds_without)} folds, "
+        f"{sum(len(case.curve.highest) for case in fit.cases)} lesions",
+        text_table(header, _point_rows(fit, sizes)),
+        _choice(fit),
+        _LEGEND,
+    ]
+    if fit.threshold is not None:
+        header = ("in cases left out", "false positives a case", "found", *sizes, "Dice")
+        parts.insert(2, text_table(header, _outcomes(fit, sizes)))
+    return "\n\n".join(parts)
+
+
+def _sizes(fit: ThresholdFit) -> dict[str, np.ndarray]:
+    """Booleans of all lesions by the name of their size; classes without a lesion are left out."""
+    # Ten voxels of 1.47 mm3 are 14.7 mm3 to the user, but a little less in floating point.
+    volume_mm3 = np.concatenate([case.curve.volume_mm3 for case in fit.cases]) * (1 + ROUNDING)
+    classes = {
+        f"from {low:g} mm3" if math.isinf(high) else f"{low:g} to {high:g} mm3": (volume_mm3 >= low)
+        & (volume_mm3 < high)
+        for low, high in pairwise(DEFAULT_EDGES_MM3)
+    }
+    return {name: chosen for name, chosen in classes.items() if chosen.any()}
+
+
+def _point_rows(fit: ThresholdFit, sizes: dict[str, np.ndarray]) -> list[list[str]]:
+    points = fit.points
+    found = np.concatenate([case.curve.found for case in fit.cases], axis=1)
+    rows = []
+    for position, threshold in enumerate(THRESHOLDS):
+        if threshold in _LISTED or threshold == fit.threshold:
+            rows.append(
+                [
+                    f"{threshold:g}",
+                    f"{points.false_positives[position]:.2f}",
+                    _number(points.recall[position]),
+                    *(_number(found[position][chosen].mean()) for chosen in sizes.values()),
+                    _number(points.f1[position]),
+                    _number(points.dice[position]),
+                    "<- chosen" if threshold == fit.threshold else "",
+                ]
+            )
+    return rows
+
+
+def _outcomes(fit: ThresholdFit, sizes: dict[str, np.ndarray]) -> list[list[str]]:
+    baselines = [case.baseline for case in fit.cases if case.baseline]
+    rows = [_outcome(fit.baseline or "", baselines, sizes)] if baselines else []
+    return [*rows, _outcome(fit.model, fit.left_out, sizes)]
+
+
+def _outcome(name: str, segmented: Sequence[Segmented], sizes: dict[str, np.ndarray]) -> list[str]:
+    figures = summary(segmented)
+    found = np.concatenate([item.found for item in segmented])
+    return [
+        name,
+        f"{figures['false_positives_per_case']:.2f}",
+        _number(figures["recall"]),
+        *(_number(found[chosen].mean()) for chosen in sizes.values()),
+        _number(figures["dice"]),
+    ]
+
+
+def _choice(fit: ThresholdFit) -> str:
+    allowed = f"{fit.false_positives:.2f} false positives a case"
+    source = f", what {fit.baseline} has" if fit.baseline else ""
+    if fit.threshold is None:
+        return (
+            f"No threshold: even at {THRESHOLDS[0]:g} there are more than {allowed}{source}. Nothing to apply was "
+            "written."
+        )
+    others = fit.thresholds_without.values()
+    lines = [
+        f"Threshold {fit.threshold:g} ({min(others):g} to {max(others):g} without a fold): at most {allowed}{source}."
+    ]
+    if fit.recall and not math.isnan(fit.recall.difference):
+        low, high = fit.recall.interval
+        lines.append(
+            f"In cases left out {fit.recall.difference:+.3f} of the lesions found ({low:+.3f} to {high:+.3f}, 95 %, "
+            "resampling cases)."
+        )
+    return "\n".join(lines)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None or math.isnan(value) else f"{value:.3f}"

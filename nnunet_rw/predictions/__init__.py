@@ -1,1 +1,0 @@
-"""Predictions of trained models on disk: found, paired over models, and segmentations made of them."""

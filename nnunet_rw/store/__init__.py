@@ -1,0 +1,1 @@
+"""Maps on disk, beside nnU-Net's preprocessed arrays."""

@@ -1,0 +1,163 @@
+"""Bring the maps of a whole preprocessed dataset up to date."""
+
+from __future__ import annotations
+
+import errno
+import multiprocessing
+from collections.abc import Callable, Iterable
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+from filelock import FileLock
+from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
+
+from nnunet_rw.store.files import FOLDER_NAME, MapSettings, is_current, missing_maps, remove_leftovers, write_case
+from nnunet_rw.util.parallel import in_processes
+
+
+def list_cases(data_folder: str | Path) -> list[str]:
+    """The cases that nnU-Net sees in a preprocessed folder."""
+    folder = Path(data_folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"No preprocessed data in {folder}. Run: nnUNetv2_plan_and_preprocess")
+    try:
+        return sorted(infer_dataset_class(str(folder)).get_identifiers(str(folder)))
+    except AssertionError as error:
+        raise FileNotFoundError(f"No preprocessed cases in {folder}. Run: nnUNetv2_preprocess") from error
+
+
+def ensure_maps(
+    data_folder: str | Path,
+    kinds: Iterable[str],
+    settings: MapSettings,
+    cases: Iterable[str] | None = None,
+    num_processes: int | None = None,
+    overwrite: bool = False,
+    log: Callable[[str], None] = print,
+    part: tuple[int, int] | None = None,
+    compact: bool = False,
+) -> int:
+    """Write the maps that are absent, damaged or out of date.
+
+    Safe to be called by several trainings at once: the first writes, the others wait and find all done. Killed at
+    any moment it leaves whole files only, and the next call goes on where it stopped. Different parts write at the
+    same time, also on different machines, and a call for the whole shares the work with parts that run.
+
+    Parameters
+    ----------
+    data_folder : path
+        ``<nnUNet_preprocessed>/<dataset>/<data_identifier>``.
+    kinds : iterable of str
+        Those that losses need, see `nnunet_rw.maps.kinds.KINDS`; what is stored for them is written.
+    settings : MapSettings
+    cases : iterable of str, optional
+        Default: all of the folder.
+    num_processes : int, optional
+        Default: nnU-Net's number of processes, at most the processors of this machine.
+    overwrite : bool
+        Write also what is current.
+    log : callable
+        Told what is written.
+    part : (int, int), optional
+        Part i of n, counted from 0: only ``cases[i::n]``.
+    compact : bool
+        Compress harder what is written; what is current counts as current either way.
+
+    Returns
+    -------
+    int
+        Number of cases written, by this call.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no preprocessed data.
+    OSError
+        Maps are missing and cannot be written (read-only folder, full disk).
+    ValueError
+        Unknown kind, no such part, or a segmentation holds a label that the dataset does not list.
+    """
+    kinds = list(settings.stored_kinds(kinds))
+    data_folder = Path(data_folder)
+    cases = list_cases(data_folder) if cases is None else list(cases)
+    lock = ".lock"
+    if part is not None:
+        part_id, num_parts = part
+        if not 0 <= part_id < num_parts:
+            raise ValueError(f"Expected a part from 0 to {num_parts - 1}, but got {part_id}.")
+        cases = cases[part_id::num_parts]
+        # Of the part's own: the lock of the whole would let one machine write at a time.
+        lock = f".lock_{part_id}_of_{num_parts}"
+    if not kinds or (not overwrite and not missing_maps(data_folder, cases, kinds, settings)):
+        return 0
+    _refuse_while_importing()
+    try:
+        folder = data_folder / FOLDER_NAME
+        folder.mkdir(exist_ok=True)
+        with FileLock(folder / lock):
+            remove_leftovers(data_folder, None if part is None else cases)
+            outdated = dict.fromkeys(cases, kinds) if overwrite else missing_maps(data_folder, cases, kinds, settings)
+            if not outdated:
+                return 0
+            log(f"Writing maps ({', '.join(kinds)}) of {len(outdated)} cases to {folder}")
+            return _write_all(data_folder, outdated, settings, num_processes, overwrite, compact)
+    except OSError as error:
+        explained = _explained(error, data_folder)
+        if explained is error:
+            raise
+        raise explained from error
+
+
+def _refuse_while_importing() -> None:
+    """A script without a main guard runs again in each of its workers, which would wait for the lock for ever."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise RuntimeError("Maps are written by processes. Put the script's code under: if __name__ == '__main__':")
+
+
+def _write_all(
+    data_folder: Path,
+    outdated: dict[str, list[str]],
+    settings: MapSettings,
+    num_processes: int | None,
+    overwrite: bool,
+    compact: bool,
+) -> int:
+    tasks = [(data_folder, case, kinds, settings, overwrite, compact) for case, kinds in outdated.items()]
+    try:
+        # Both map libraries hold the GIL, so processes.
+        return sum(written for _, written in in_processes(_write, tasks, "Writing maps", num_processes))
+    except BrokenProcessPool as error:
+        raise OSError(
+            errno.ENOMEM,
+            "A process that wrote maps died, most likely for want of memory (or the calling script has no "
+            "if __name__ == '__main__'). Maps written so far are kept. Run: nnunet-rw maps with a smaller -np",
+        ) from error
+
+
+def _write(
+    data_folder: Path, case: str, kinds: list[str], settings: MapSettings, overwrite: bool, compact: bool
+) -> bool:
+    """Write a case, unless another machine has done so since the list was made; whether it was written."""
+    if not overwrite:
+        kinds = [kind for kind in kinds if not is_current(data_folder, kind, case, settings)]
+    if kinds:
+        write_case(data_folder, case, kinds, settings, compact)
+    return bool(kinds)
+
+
+def _explained(error: OSError, data_folder: Path) -> OSError:
+    """The same error, saying what the user can do."""
+    folder = data_folder / FOLDER_NAME
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return PermissionError(
+            error.errno,
+            f"Maps are missing and {folder} cannot be written to ({error.strerror}). Make it writable, or let its "
+            f"owner run: nnunet-rw maps -d {data_folder.parent.name}",
+        )
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return OSError(
+            error.errno,
+            f"No space for maps in {folder} ({error.strerror}). Maps written so far are whole and kept: free space "
+            "and run the same command again",
+        )
+    return error

@@ -1,0 +1,125 @@
+"""The trainers of this package: where they are and what they do."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pkgutil
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nnunet_rw.losses import Term
+    from nnunet_rw.training.trainer import RWTrainer
+
+VARIABLE = "nnUNet_extTrainer"
+
+# One file of trainers/ each, in the order of the table.
+FAMILIES = ("rw_region_wise", "rw_inverse_volume", "rw_lesion_wise", "rw_hausdorff", "rw_overlap", "rw_cross_entropy")
+
+
+# What to take beside nnU-Net's own, by what a dataset has: docs/evidence.md says why, `nnunet-rw audit` looks at one.
+RECOMMENDED = {"RWTrainer_SmallLesions": "many small lesions"}
+
+
+@dataclass(frozen=True)
+class TrainerRow:
+    """What the table of trainers says of one."""
+
+    name: str
+    loss: str
+    maps: str
+    paper: str
+    summary: str
+
+
+def trainers_folder() -> Path:
+    """The folder to put into ``nnUNet_extTrainer``: installed, or of the checkout."""
+    found = importlib.util.find_spec("nnunet_rw.trainers")
+    if found and found.submodule_search_locations:
+        return Path(next(iter(found.submodule_search_locations))).resolve()
+    return Path(__file__).resolve().parents[1] / "trainers"
+
+
+def searched_folders() -> list[Path]:
+    """The folders that ``nnUNet_extTrainer`` names, in nnU-Net's order."""
+    return [Path(path) for path in os.environ.get(VARIABLE, "").split(os.pathsep) if path]
+
+
+def export_line(*further: Path) -> str:
+    """A line for the shell that adds the trainers, and further folders, to what nnU-Net searches; others are kept."""
+    folders = dict.fromkeys(map(str, (trainers_folder(), *searched_folders(), *further)))
+    return f"export {VARIABLE}={shlex.quote(os.pathsep.join(folders))}"
+
+
+def trainer_classes() -> dict[str, type[RWTrainer]]:
+    """All trainers of this package by name, family after family."""
+    from nnunet_rw.training.trainer import RWTrainer
+
+    found: dict[str, type[RWTrainer]] = {RWTrainer.__name__: RWTrainer}
+    package = import_module("nnunet_rw.trainers")
+    modules = [module.name for module in pkgutil.iter_modules(package.__path__)]
+    for module in sorted(modules, key=lambda name: (FAMILIES.index(name) if name in FAMILIES else len(FAMILIES), name)):
+        path = f"nnunet_rw.trainers.{module}"
+        for name, value in vars(import_module(path)).items():
+            # Neither what a module imports nor the variants of other length that it has been asked for.
+            if isinstance(value, type) and issubclass(value, RWTrainer) and value.__module__ == path:
+                found[name] = value
+    return found
+
+
+def trainer_rows() -> list[TrainerRow]:
+    """One row per trainer, in the order of the families."""
+    return [
+        TrainerRow(
+            name=name,
+            loss="; ".join([loss_text(trainer.loss_terms), *_besides(trainer)]),
+            maps=", ".join(map_kinds(trainer)) or "none",
+            paper=trainer.paper,
+            summary=(trainer.__doc__ or "").strip().splitlines()[0],
+        )
+        for name, trainer in trainer_classes().items()
+    ]
+
+
+def _besides(trainer: type[RWTrainer]) -> list[str]:
+    """What a trainer does otherwise than nnU-Net, its loss aside."""
+    from nnunet_rw.training.trainer import OPTIMIZERS
+
+    told = ["lesions drawn alike"] if trainer.oversample_by == "lesion" else []
+    if trainer.optimizer_name != "sgd":
+        digits, exponent = f"{trainer.initial_lr:e}".split("e")
+        told.append(f"{OPTIMIZERS[trainer.optimizer_name].__name__} {float(digits):g}e{int(exponent)}")
+    return told
+
+
+def map_kinds(trainer: type[RWTrainer]) -> tuple[str, ...]:
+    """The kinds of map that a trainer's loss needs."""
+    from nnunet_rw.losses import build
+    from nnunet_rw.maps.kinds import KINDS
+    from nnunet_rw.training.trainer import STOCK_TERM
+
+    needed = {
+        kind
+        for term in trainer.loss_terms
+        if term.loss != STOCK_TERM
+        for kind in build(term.loss, **term.options).kinds
+    }
+    return tuple(kind for kind in KINDS if kind in needed)
+
+
+def loss_text(terms: Sequence[Term]) -> str:
+    """The loss as the table of trainers has it: ``nnunet + 0.5 * IW-dice(power=0.5)``."""
+    return " + ".join(_describe(term) for term in terms)
+
+
+def _describe(term) -> str:  # type: ignore[no-untyped-def]
+    weight = "" if term.weight == 1 else f"{term.weight if isinstance(term.weight, str) else f'{term.weight:g}'} * "
+    options = {key: value for key, value in term.options.items() if key != "reweight"}
+    listed = [f"{key}={value}" for key, value in options.items()]
+    prefix = "IW-" if "reweight" in term.options else ""
+    return f"{weight}{prefix}{term.loss}" + (f"({', '.join(listed)})" if listed else "")

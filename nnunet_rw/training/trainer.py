@@ -1,0 +1,291 @@
+"""nnU-Net's trainer with maps carried to the loss: the only place where the parts of this package meet nnU-Net."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
+from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
+from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
+from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
+from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as stock
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+from nnunet_rw.losses import LOSSES, CompoundLoss, SegmentationLoss, Term, build, option_names, unique_names
+from nnunet_rw.losses.deep_supervision import MappedLoss, StockLoss
+from nnunet_rw.maps.kinds import LESION_IDS
+from nnunet_rw.store.files import MapSettings
+from nnunet_rw.store.layout import MapLayout
+from nnunet_rw.store.read import StoredMaps
+from nnunet_rw.store.write import ensure_maps
+from nnunet_rw.training.compatibility import check_nnunet_version
+from nnunet_rw.training.dataloading import CASES_BY, OVERSAMPLE_BY, MapDataLoader
+from nnunet_rw.training.transforms import carry_maps, compute_maps
+
+check_nnunet_version()
+
+MAP_SOURCES = ("stored", "patch")
+OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+STOCK_TERM = "nnunet"
+
+# Mixed precision overflows now and then and nnU-Net then skips the step; a run of losses that are no numbers does
+# not recover.
+_MAX_BAD_STEPS_WITH_SCALER = 20
+
+
+class RWTrainer(nnUNetTrainer):
+    """nnU-Net's loss plus rectified region-wise maps, and the base of all trainers that need maps.
+
+    A subclass changes these attributes and nothing else:
+
+    Attributes
+    ----------
+    loss_terms : tuple of Term
+        "nnunet" stands for nnU-Net's own loss (Dice + cross-entropy, or Dice + binary cross-entropy for regions), other
+        names for `nnunet_rw.losses.build`.
+    map_source : "stored" or "patch"
+        Maps of the whole volume, stored beside the preprocessed arrays and carried through augmentation; or computed
+        on the augmented patch, as the papers' own codes do, by the workers or, distances on a GPU, by the loss.
+    oversample_by : "voxel" or "lesion"
+        How nnU-Net's foreground patches are drawn: a voxel of a class, as nnU-Net does; or a lesion, each alike,
+        then a voxel of it.
+    cases_by : "case" or "lesion"
+        Whether cases are drawn each alike, as nnU-Net does, or in proportion to their number of lesions.
+    optimizer_name : "sgd", "adam" or "adamw"
+        "sgd" is nnU-Net's own: momentum 0.99, Nesterov. Learning rates decay as nnU-Net's with each of them (poly).
+    initial_lr, weight_decay : float
+        Of the optimiser; nnU-Net's by default.
+    paper : str
+        To be cited.
+    """
+
+    # Summed over the classes, so that its gradient at a voxel does not depend on their number; with its whole weight at
+    # the start it would outweigh Dice and cross-entropy, and slow them down (docs/region_wise.md).
+    loss_terms: tuple[Term, ...] = (Term(STOCK_TERM), Term("rrw", "4 * ramp_up", {"sum_classes": True}))
+    map_source = "stored"
+    oversample_by = "voxel"
+    cases_by = "case"
+    optimizer_name = "sgd"
+    initial_lr: float = 1e-2
+    weight_decay: float = 3e-5
+    paper = "Valverde & Tohka 2022, arXiv 2108.01405"
+
+    loss: MappedLoss
+    _training_dataset: nnUNetBaseDataset | None = None
+
+    # nnU-Net reads the names of this signature.
+    def __init__(
+        self,
+        plans: dict,
+        configuration: str,
+        fold: int,
+        dataset_json: dict,
+        device: torch.device = torch.device("cuda"),  # noqa: B008
+    ):
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        # nnU-Net has just set its own on the instance.
+        self.initial_lr, self.weight_decay = type(self).initial_lr, type(self).weight_decay
+
+    def configure_optimizers(self) -> tuple[torch.optim.Optimizer, PolyLRScheduler]:
+        if self.optimizer_name not in OPTIMIZERS:
+            raise ValueError(
+                f"Expected optimizer_name to be one of {tuple(OPTIMIZERS)}, but got {self.optimizer_name!r}."
+            )
+        if self.optimizer_name == "sgd":
+            return super().configure_optimizers()
+        optimizer = OPTIMIZERS[self.optimizer_name](
+            self.network.parameters(), lr=self.initial_lr, weight_decay=self.weight_decay
+        )
+        return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
+
+    def _build_loss(self) -> MappedLoss:
+        for name, allowed in (("map_source", MAP_SOURCES), ("oversample_by", OVERSAMPLE_BY), ("cases_by", CASES_BY)):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"Expected {name} to be one of {allowed}, but got {getattr(self, name)!r}.")
+        stock_loss = super()._build_loss()
+        scale_weights = None
+        if isinstance(stock_loss, DeepSupervisionWrapper):
+            stock_loss, scale_weights = stock_loss.loss, stock_loss.weight_factors
+        names = unique_names([term.loss for term in self.loss_terms])
+        compound = CompoundLoss(
+            [
+                (name, term.weight, self._build_term(term, stock_loss))
+                for name, term in zip(names, self.loss_terms, strict=True)
+            ],
+            **self._heads(),
+        )
+        self._bad_steps = 0
+        self.map_settings = MapSettings.from_plans(self.plans_manager, self.configuration_manager, self.dataset_json)
+        self.map_layout = MapLayout.of(compound.kinds, self.map_settings.scheme)
+        # On a GPU the loss takes a patch's distances itself; connected components are for the CPU.
+        on_device = self.map_source == "patch" and self.device.type == "cuda"
+        in_batch = [kind for kind in self.map_layout.kinds if kind == LESION_IDS or not on_device]
+        self.batch_layout = MapLayout.of(in_batch, self.map_settings.scheme)
+        self.print_to_log_file(f"Loss: {compound.formula()}")
+        self.print_to_log_file(f"Maps: {', '.join(self.map_layout.kinds) or 'none'} ({self.map_source})")
+        spacing_mm = self.map_settings.spacing_mm[-len(self.configuration_manager.patch_size) :]
+        return MappedLoss(compound, scale_weights, spacing_mm)
+
+    def _heads(self) -> dict[str, Any]:
+        return {"regions": self.label_manager.has_regions, "ignore_label": self.label_manager.ignore_label}
+
+    def _build_term(self, term: Term, stock_loss: torch.nn.Module) -> SegmentationLoss:
+        if term.loss == STOCK_TERM:
+            return StockLoss(stock_loss)
+        options: dict[str, Any] = self._heads()
+        if term.loss in LOSSES and "batch_dice" in option_names(LOSSES[term.loss]):
+            # The settings of nnU-Net's own Dice.
+            options |= {"smooth": 1e-5, "batch_dice": self.configuration_manager.batch_dice, "ddp": self.is_ddp}
+        return build(term.loss, **(options | term.options))
+
+    def get_dataloaders(self) -> tuple[Any, Any]:
+        self._ensure_maps()
+        if not self.map_layout.kinds and not self._draws_by_lesion and self.map_settings.case_axes is None:
+            return super().get_dataloaders()
+        maps = StoredMaps(self.preprocessed_dataset_folder, self.map_layout, self.map_settings)
+
+        def loader(dataset: nnUNetBaseDataset, *args: Any, **options: Any) -> MapDataLoader:
+            return MapDataLoader(
+                dataset,
+                *args,
+                maps=maps,
+                carry=bool(self.map_layout.kinds) and self.map_source == "stored",
+                oversample_by=self.oversample_by,
+                # Validation patches stay those of all cases alike.
+                cases_by=self.cases_by if dataset is self._training_dataset else "case",
+                **options,
+            )
+
+        with replaced(stock, "nnUNetDataLoader", loader):
+            return super().get_dataloaders()
+
+    def get_tr_and_val_datasets(self) -> tuple[nnUNetBaseDataset, nnUNetBaseDataset]:
+        self._training_dataset, validation = super().get_tr_and_val_datasets()
+        return self._training_dataset, validation
+
+    def get_training_transforms(self, *args: Any, **kwargs: Any) -> ComposeTransforms:  # type: ignore[override]
+        return self._with_maps(super().get_training_transforms(*args, **kwargs))
+
+    def get_validation_transforms(self, *args: Any, **kwargs: Any) -> ComposeTransforms:  # type: ignore[override]
+        return self._with_maps(super().get_validation_transforms(*args, **kwargs))
+
+    def on_train_start(self) -> None:
+        if self.device.type == "cpu":
+            # Where a network is sure, gradients fall below what a normal float holds, and a CPU takes such numbers
+            # one by one: many times slower. As zeros they cost nothing. (GPUs do not mind.)
+            torch.set_flush_denormal(True)
+        super().on_train_start()
+
+    def on_train_epoch_start(self) -> None:
+        super().on_train_epoch_start()
+        self.loss.loss.set_epoch(self.current_epoch, self.num_epochs)
+
+    def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
+        self._bind_maps(batch)
+        result = super().train_step(batch)
+        self._stop_if_not_finite(float(result["loss"]))
+        return result
+
+    def validation_step(self, batch: dict[str, Any]) -> dict[str, Any]:
+        self._bind_maps(batch)
+        return super().validation_step(batch)
+
+    def on_train_epoch_end(self, train_outputs: list[dict[str, Any]]) -> None:
+        super().on_train_epoch_end(train_outputs)
+        self._log_terms("train_terms")
+
+    def on_validation_epoch_end(self, val_outputs: list[dict[str, Any]]) -> None:
+        super().on_validation_epoch_end(val_outputs)
+        self._log_terms("val_terms")
+
+    def _with_maps(self, pipeline: ComposeTransforms) -> ComposeTransforms:
+        if not self.batch_layout.kinds:
+            return pipeline
+        extend = carry_maps if self.map_source == "stored" else compute_maps
+        return extend(pipeline, self.batch_layout)
+
+    def _bind_maps(self, batch: dict[str, Any]) -> None:
+        if self.map_settings.case_axes is not None and "spacing_mm" in batch:
+            self.loss.spacing_mm = batch["spacing_mm"]
+        if "maps" not in batch:
+            return
+        self.loss.maps = self.batch_layout.split(batch["maps"].to(self.device, non_blocking=True))
+        if "lesion_table" in batch:
+            self.loss.maps["lesion_table"] = batch["lesion_table"].to(self.device, non_blocking=True)
+
+    def _stop_if_not_finite(self, loss: float) -> None:
+        if math.isfinite(loss):
+            self._bad_steps = 0
+            return
+        self._bad_steps += 1
+        if self._bad_steps > (_MAX_BAD_STEPS_WITH_SCALER if self.grad_scaler is not None else 0):
+            terms = ", ".join(f"{name} = {value:g}" for name, value in self.loss.pop_term_means().items())
+            raise FloatingPointError(
+                f"The loss is {loss} in epoch {self.current_epoch} (means of its terms: {terms}). Check the images for "
+                "NaN or lower initial_lr; the checkpoints of earlier epochs are kept, --c continues from the last."
+            )
+
+    def _log_terms(self, prefix: str) -> None:
+        means = self.loss.pop_term_means()
+        if self.is_ddp:
+            gathered: list[Any] = [None] * dist.get_world_size()
+            dist.all_gather_object(gathered, means)
+            means = {name: sum(part[name] for part in gathered) / len(gathered) for name in means}
+        for name, value in means.items():
+            # nnU-Net's logger knows only its own curves, and wants one value per epoch of each.
+            curves = self.logger.local_logger.my_fantastic_logging
+            curves.setdefault(f"{prefix}/{name}", [math.nan] * self.current_epoch)
+            self.logger.log(f"{prefix}/{name}", value, self.current_epoch)
+        listed = ", ".join(f"{name} {value:.4f}" for name, value in means.items())
+        self.print_to_log_file(f"{prefix}: {listed}")
+
+    @property
+    def _draws_by_lesion(self) -> bool:
+        return "lesion" in (self.oversample_by, self.cases_by)
+
+    def _ensure_maps(self) -> None:
+        kinds = set(self.map_layout.kinds if self.map_source == "stored" else ())
+        if self._draws_by_lesion:
+            kinds.add(LESION_IDS)
+        write = partial(
+            ensure_maps, self.preprocessed_dataset_folder, sorted(kinds), self.map_settings, log=self.print_to_log_file
+        )
+        if self.is_ddp:
+            _run_on_first_rank(write)
+        else:
+            write()
+
+
+@contextmanager
+def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """An attribute changed for a while, such as a global that nnU-Net names inside a method of sixty lines."""
+    original = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, original)
+
+
+def _run_on_first_rank(function: Any) -> None:
+    """Run on rank 0 while the others wait; an error there is raised everywhere.
+
+    Over gloo with a long timeout: NCCL gives up after ten minutes, large datasets take longer.
+    """
+    group = dist.new_group(backend="gloo", timeout=timedelta(days=2))
+    outcome: list[Any] = [None]
+    if dist.get_rank() == 0:
+        try:
+            function()
+        except Exception as error:
+            outcome = [error]
+    dist.broadcast_object_list(outcome, src=0, group=group)  # type: ignore[arg-type]
+    if outcome[0] is not None:
+        raise outcome[0]

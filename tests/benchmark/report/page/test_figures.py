@@ -1,0 +1,204 @@
+"""The numbers that the figures draw."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from benchmark_results import LESIONS, benchmark_results
+
+from nnunet_rw.benchmark.report.page.figure_cost import cost, training_cost
+from nnunet_rw.benchmark.report.page.figure_froc import froc, seeds_recall
+from nnunet_rw.benchmark.report.page.figure_paired import (
+    case_differences,
+    paired_differences,
+    seed_zero,
+    volume_agreement,
+    volumes_ml,
+)
+from nnunet_rw.benchmark.report.page.figure_sizes import recall_by_size, size_name, size_points, size_rows
+from nnunet_rw.benchmark.report.page.figure_training import smoothed, training_curves
+from nnunet_rw.benchmark.report.page.page import case_names
+from nnunet_rw.benchmark.report.page.styles import COLOURS, SYMBOLS, logarithmic_ticks, plot_text, trainer_styles
+from nnunet_rw.benchmark.report.tables.leaderboard import standings
+from nnunet_rw.evaluation.metrics.froc import FrocCurve
+
+
+@pytest.fixture(scope="module")
+def task(results):
+    (found,) = [task for task in results.tasks if task.task == LESIONS]
+    return found
+
+
+@pytest.fixture(scope="module")
+def styles(results):
+    return trainer_styles(results.specification.trainers)
+
+
+def traces(figure, trainer):
+    return [trace for trace in figure.data if trace.meta == trainer]
+
+
+def test_sizes(task, styles):
+    # Of 11 lesions each of 6, 40 and 400 mm3 RWTrainer finds 2, 11 and 11; the baseline 0, 6 and 11.
+    points = size_points(size_rows(task, "1"))
+    recall = [points["RWTrainer"][size].recall for size in ((0, 10), (10, 100), (100, 1000), (0, math.inf))]
+    assert recall == pytest.approx([2 / 11, 1, 1, 24 / 33])
+    assert points["nnUNetTrainer"][0, 10].recall == 0
+    # Two of 8 mm3 in every case.
+    assert points["RWTrainer_IWDiceCE"][0, 10].false_positives == 2
+    block = recall_by_size(task, "1", styles)
+    (trace,) = traces(block.panels[0].figure, "RWTrainer")
+    assert trace.y == pytest.approx((2 / 11, 1, 1, None, 24 / 33), nan_ok=True, abs=1e-5)
+    # Wilson's of 2 of 11: (p + z2/2n -/+ z sqrt(p(1-p)/n + z2/4n2)) / (1 + z2/n) with z2 = 3.8415: 0.0514 and 0.4770.
+    assert trace.error_y.array[0] == pytest.approx(0.4770 - 2 / 11, abs=1e-4)
+    assert trace.error_y.arrayminus[0] == pytest.approx(2 / 11 - 0.0514, abs=1e-4)
+    ticks = block.panels[0].figure.layout.xaxis.ticktext
+    assert ticks == ("&lt; 10<br>n = 11", "10-100<br>n = 11", "100-1000<br>n = 11", "≥ 1000<br>n = 0", "all<br>n = 33")
+    assert len(block.tables[0].rows) == 10
+
+
+def test_sizes_of_a_trainer_alone(tmp_path):
+    results = benchmark_results(tmp_path, trainers=("nnUNetTrainer",), seeds=1)
+    (task,) = [replace(task, comparison=None) for task in results.tasks if task.dataset == "Dataset004_Hippocampus"]
+    points = size_points(size_rows(task, "2"))
+    assert list(points) == ["nnUNetTrainer"]
+    assert points["nnUNetTrainer"][1000, math.inf].recall == 1
+    assert "difference" not in recall_by_size(task, "2", trainer_styles(["nnUNetTrainer"])).tables[0].header
+
+
+def test_size_names():
+    sizes = [(0, 10), (10, 100), (1000, math.inf), (0, math.inf)]
+    assert [size_name(*size) for size in sizes] == ["below 10 mm³", "10 to 100 mm³", "from 1000 mm³", "all sizes"]
+
+
+def test_recall_of_seeds():
+    ends_early = FrocCurve(np.array([np.inf, 0.9]), np.array([0.0, 1.0]), np.array([0.0, 0.5]), 2, 4)
+    longer = FrocCurve(np.array([np.inf, 0.8, 0.2]), np.array([0.0, 1.0, 4.0]), np.array([0.25, 0.25, 1.0]), 2, 4)
+    # The shorter one goes on at its last recall as far as the longer reaches, beyond which both are unknown.
+    recall = seeds_recall([ends_early, longer], np.array([0.5, 1, 4, 5]))
+    assert np.array_equal(recall, [[0, 0.5, 0.5, np.nan], [0.25, 0.25, 1, np.nan]], equal_nan=True)
+
+
+def test_froc(task, styles):
+    block = froc(task, "1", styles)
+    figure = block.panels[0].figure
+    # Two seeds, whose curves are equal: a band of two edges, the mean, its markers, and the threshold of 0.5.
+    lower, upper, mean, _, half = traces(figure, "nnUNetTrainer")
+    assert upper.fill == "tonexty"
+    assert lower.y == upper.y == mean.y
+    assert mean.line.shape == "hv"
+    assert (half.x[0], half.y[0]) == (pytest.approx(1 / 12), 0.5)
+    # Of one seed: no band.
+    assert [trace.fill for trace in traces(figure, "RWTrainer_IWDiceCE")] == [None] * 3
+    assert "worst to the best seed" in block.caption
+    # 0.25 at 0, 0.5 from 1/12 on, 0.75 from 4 on: (5 * 0.5 + 2 * 0.75) / 7.
+    assert block.tables[0].rows[0][-1] == "0.571"
+    one_seed = replace(task, evaluations={name: {0: seeds[0]} for name, seeds in task.evaluations.items()})
+    block = froc(one_seed, "1", styles)
+    assert all(trace.fill is None for trace in block.panels[0].figure.data)
+    assert "One seed, so no bands" in block.caption
+
+
+def test_no_froc_without_probabilities(results, styles):
+    assert froc(results.tasks[0], "1", styles) is None
+
+
+def test_differences_of_cases(task):
+    baseline, challenger = seed_zero(task, "nnUNetTrainer"), seed_zero(task, "RWTrainer")
+    index, difference = case_differences(baseline, challenger, "dice", "1")
+    # The last case has no lesion: the baseline's Dice is 0 there, RWTrainer's undefined.
+    last = baseline.cases.index("case_11")
+    assert last not in index
+    assert difference == pytest.approx([0.05] * 11)
+    # Its distance has no end, so the image's diagonal stands for it.
+    index, difference = case_differences(seed_zero(task, "RWTrainer_IWDiceCE"), baseline, "hd95_mm", "1")
+    assert difference[index == last] == 0
+
+
+def test_paired(task, styles):
+    names = case_names(task, show_case_ids=False)
+    block = paired_differences(task, "1", styles, names)
+    assert [panel.title.split(",")[0] for panel in block.panels[:3]] == ["Dice", "Lesion recall", "False positives"]
+    points, mean = traces(block.panels[0].figure, "RWTrainer")
+    (row,) = [row for row in task.comparison.metrics if (row.metric, row.challenger) == ("dice", "RWTrainer")]
+    assert len(points.x) == row.n
+    assert mean.x[0] == row.difference == pytest.approx(np.mean(points.x))
+    assert "nnUNetTrainer, seed 0" in block.caption
+    assert {row[0] for row in block.tables[1].rows} == {f"case {number}" for number in range(1, 13)}
+    assert paired_differences(replace(task, comparison=None), "1", styles, names) is None
+
+
+def test_volumes(task, styles):
+    names = case_names(task, show_case_ids=True)
+    reference, prediction = volumes_ml(task, "RWTrainer_IWDiceCE", "1")
+    block = volume_agreement(task, "1", styles, names)
+    (trace,) = block.panels[2].figure.data
+    assert trace.y == pytest.approx(prediction - reference, abs=1e-5)
+    assert trace.x == pytest.approx((prediction + reference) / 2, abs=1e-5)
+    bias = np.mean(prediction - reference)
+    limit = bias + 1.959964 * np.std(prediction - reference, ddof=1)
+    drawn = [shape.y0 for shape in block.panels[2].figure.layout.shapes]
+    assert any(value == pytest.approx(bias) for value in drawn)
+    assert any(value == pytest.approx(limit) for value in drawn)
+    assert len({panel.figure.layout.yaxis.range for panel in block.panels}) == 1
+    assert any(row[0] == "case_3" for row in block.tables[1].rows)
+
+
+def test_smoothed():
+    values = np.array([1.0, 5, 3, np.inf, np.nan, 7, 8])
+    assert np.array_equal(smoothed(values, 3), [3, 7, 8])
+    assert np.array_equal(smoothed(values, 1), [1, 5, 3, np.nan, np.nan, 7, 8], equal_nan=True)
+    assert np.isnan(smoothed(np.array([np.nan, np.nan]), 2)).all()
+
+
+def test_training(task, styles):
+    block = training_curves(task, styles)
+    titles = ["Pseudo Dice", "Loss in training", "Loss in validation", "Loss by iteration", "Norm of the gradient"]
+    assert [panel.title for panel in block.panels] == titles
+    *single, median = traces(block.panels[0].figure, "nnUNetTrainer")
+    assert len(single) == 4
+    # 0.2, 0.4, 0.6 with seed 0 and 0.01 more with seed 1, two folds each.
+    assert median.y == pytest.approx((0.205, 0.405, 0.605))
+    assert median.x == (1, 2, 3)
+    # 3 epochs of 2 iterations, the norm 2 and 1.5 in turn.
+    *_, median = traces(block.panels[4].figure, "nnUNetTrainer")
+    assert median.y == pytest.approx((2, 1.5) * 3)
+    assert training_curves(replace(task, runs=()), styles) is None
+
+
+def test_a_training_without_iterations(task, styles, tmp_path):
+    runs = tuple(replace(run, folder=tmp_path / "none") for run in task.runs)
+    assert len(training_curves(replace(task, runs=runs), styles).panels) == 3
+
+
+def test_cost(task, styles):
+    block = cost(task, [place for place in standings(task) if place.label == "1"], styles)
+    (trace,) = traces(block.panels[1].figure, "RWTrainer")
+    # Median of 14, 10, 10; recall of 24 in 33.
+    assert trace.x == (10,)
+    assert trace.y == pytest.approx((24 / 33,), abs=1e-5)
+    assert block.panels[3].figure.layout.xaxis.title.text == "Peak host memory in GiB"
+    assert "All trained on: Example CPU." in block.caption
+    (run, *_) = task.runs
+    epochs = tuple(replace(epoch, peak_gpu_mib=2048.0, peak_host_mib=math.nan) for epoch in run.record.epochs)
+    found = training_cost([replace(run.record, epochs=epochs)])
+    assert (found.seconds, found.gpu_gib) == (10, 2)
+    assert math.isnan(found.host_gib)
+    assert training_cost([replace(run.record, epochs=())]) is None
+
+
+def test_styles_differ_without_colour():
+    styles = trainer_styles([f"t{number}" for number in range(2 * len(COLOURS))]).values()
+    assert len({(style.colour, style.symbol) for style in styles}) == 2 * len(COLOURS)
+    assert len({style.symbol for style in list(styles)[: len(SYMBOLS)]}) == len(SYMBOLS)
+    assert list(styles)[1].faded(0.2) == "rgba(0,114,178,0.2)"
+
+
+def test_text_for_plotly():
+    assert plot_text("<b>a & b</b>") == "&lt;b&gt;a &amp; b&lt;/b&gt;"
+
+
+def test_logarithmic_ticks():
+    assert logarithmic_ticks(0.3, 4)["ticktext"] == ["0.1", "0.2", "0.5", "1", "2", "5", "10", "20", "50"]
+    assert logarithmic_ticks(1, 10_000)["ticktext"] == ["1", "10", "100", "1000", "10000"]

@@ -1,0 +1,282 @@
+"""The page as text: what stands in it, and what must not."""
+
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from itertools import pairwise
+
+import pytest
+from benchmark_results import CASES, HIPPOCAMPUS, LESIONS, TRAINERS, benchmark_results
+from PIL import Image
+from plotly.offline import get_plotlyjs
+
+from nnunet_rw.benchmark.report.page.blocks import embed_picture
+from nnunet_rw.benchmark.report.page.page import html_report, write_html_report
+from nnunet_rw.benchmark.report.page.styles import COLOURS, DARK
+
+VOID = {"meta", "img", "path", "link", "br", "input"}
+
+
+class Outline(HTMLParser):
+    """Tags with their attributes, texts of headings, and whether every tag is closed by its own end."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.headings, self.open, self.texts = [], [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+        if re.fullmatch(r"h[1-6]", tag):
+            self.headings.append((int(tag[1]), ""))
+
+    def handle_endtag(self, tag):
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and re.fullmatch(r"h[1-6]", self.open[-1]):
+            self.headings[-1] = (self.headings[-1][0], self.headings[-1][1] + data)
+        if self.open and self.open[-1] not in ("script", "style"):
+            self.texts.append(data)
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+@pytest.fixture(scope="module")
+def text(page):
+    return page.read_text(encoding="utf-8").replace(get_plotlyjs(), "")
+
+
+@pytest.fixture(scope="module")
+def outline(text):
+    return Outline(text)
+
+
+def shown(text):
+    return " ".join(" ".join(Outline(text).texts).split())
+
+
+def figures(text):
+    scripts = re.findall(r'<script type="application/json">(.*?)</script>', text, re.DOTALL)
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    return [json.loads(script, parse_constant=refuse) for script in scripts]
+
+
+def contrast(first, second):
+    """Of two colours #rrggbb, as WCAG 2 has it."""
+    light = []
+    for colour in (first, second):
+        parts = [int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        light.append(0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2])
+    return (max(light) + 0.05) / (min(light) + 0.05)
+
+
+def test_plotly_is_there_once(page):
+    assert page.read_text(encoding="utf-8").count(get_plotlyjs()) == 1
+
+
+def test_cases_are_not_named(page, text):
+    whole = page.read_bytes()
+    assert not [case for case in CASES if re.search(rf"\b{case}\b".encode(), whole)]
+    assert "case 12" in text
+    assert "evaluate/Task11_MSLesion/RWTrainer/seed1: failed" in text
+    assert "No maps" not in text
+
+
+def test_cases_are_named_on_request(results, tmp_path):
+    failed = replace(results, unfinished=("train/x: failed, No maps for case 'case_3'",))
+    text = write_html_report(failed, tmp_path / "report.html", show_case_ids=True).read_text(encoding="utf-8")
+    assert all(f'<th scope="row">{case}</th>' in text for case in CASES)
+    assert "No maps for case &#39;case_3&#39;" in text
+    hovers = [point for figure in figures(text) for trace in figure["data"] for point in trace.get("text") or []]
+    assert any(hover.startswith("case_3<br>") for hover in hovers)
+
+
+def test_answer(text):
+    words = shown(text)
+    # The third trainer finds 28 of 33; its price are two false positives a case instead of one in twelve.
+    found = (
+        "RWTrainer_IWDiceCE found more lesions than nnUNetTrainer, 28 instead of 17 of 33 (84.8 % instead of 51.5 %)"
+    )
+    assert f"{found}, at the price of 1.92 more false positives a case (2.00 instead of 0.08)." in words
+    assert "RWTrainer found as many lesions as nnUNetTrainer, 12 of 12, with no difference shown in false" in words
+    assert "At no threshold RWTrainer_IWDiceCE keeps within the 0.08 false positives a case that nnUNetTrainer" in words
+
+
+def test_answer_at_equal_false_positives(tmp_path):
+    words = shown(html_report(benchmark_results(tmp_path, trainers=TRAINERS[:2])).replace(get_plotlyjs(), ""))
+    found = "With no more than the 0.08 false positives a case that nnUNetTrainer has, at a threshold of 0.4, RWTrainer"
+    assert f"{found} finds 75.0 % instead of 51.5 %." in words
+
+
+def test_answer_without_comparison(results):
+    alone = replace(
+        results.tasks[1], comparison=None, evaluations={"RWTrainer": results.tasks[1].evaluations["RWTrainer"]}
+    )
+    words = shown(html_report(replace(results, tasks=(alone,))).replace(get_plotlyjs(), ""))
+    assert "RWTrainer found 24 of 33 lesions (72.7 %), with 0.00 false positives a case. No other trainer" in words
+
+
+def test_answer_within_noise(results):
+    task = results.tasks[1]
+    rows = tuple(
+        replace(row, verdict="within noise") if row.metric == "lesion_recall" else row
+        for row in task.comparison.metrics
+    )
+    noisy = replace(task, comparison=replace(task.comparison, metrics=rows))
+    words = shown(html_report(replace(results, tasks=(noisy,))).replace(get_plotlyjs(), ""))
+    assert "No trainer was shown to find more lesions than nnUNetTrainer: RWTrainer_IWDiceCE found 28" in words
+    assert "but the difference is no larger than between seeds" in words
+
+
+def test_headings_descend_by_one(outline):
+    levels = [level for level, _ in outline.headings]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+    assert all(words.strip() for _, words in outline.headings)
+    titles = [words for _, words in outline.headings]
+    for wanted in (
+        "Leaderboard",
+        "Recall at any price",
+        "Training",
+        "Pictures",
+        "Methods",
+        "Provenance",
+        "Not finished",
+    ):
+        assert wanted in titles
+
+
+def test_landmarks_and_references(outline):
+    assert not outline.open
+    assert outline.all("html")[0]["lang"] == "en"
+    assert [len(outline.all(tag)) for tag in ("header", "nav", "main")] == [1, 1, 1]
+    ids = [attributes["id"] for _, attributes in outline.tags if attributes.get("id")]
+    assert len(set(ids)) == len(ids)
+    for _, attributes in outline.tags:
+        for name in ("aria-labelledby", "aria-describedby", "for", "data-copies"):
+            assert set((attributes.get(name) or "").split()) <= set(ids)
+    links = [attributes["href"] for attributes in outline.all("a")]
+    assert "#main" in links
+    assert {link.removeprefix("#") for link in links} <= set(ids)
+
+
+def test_every_figure_has_a_caption_and_a_table(outline, text):
+    assert len(outline.all("figure")) == len(outline.all("figcaption"))
+    plots = [attributes for attributes in outline.all("div") if attributes.get("role") == "img"]
+    assert len(plots) == len(figures(text)) > 20
+    assert all(attributes["aria-label"] for attributes in plots)
+    blocks = text.split('class="block"')[1:]
+    assert all("<table>" in block for block in blocks)
+
+
+def test_sortable_headers_are_buttons(outline, text):
+    headers = re.findall(r'<th scope="col"( aria-sort="none")?>(.*?)</th>', text)
+    sortable = [inside for sort, inside in headers if sort]
+    assert len(sortable) > 30
+    assert all(inside.startswith('<button type="button">') for inside in sortable)
+
+
+def test_nothing_from_a_network(outline, text):
+    for tag, attributes in outline.tags:
+        for name in ("src", "href", "action", "data"):
+            value = attributes.get(name) or ""
+            assert value.startswith(("#", "data:")) or not value, (tag, value)
+    assert not re.search(r"@import|url\(", text)
+    assert "default-src 'none'" in text
+
+
+def test_pictures_are_embedded_without_their_metadata(outline, page):
+    images = outline.all("img")
+    assert len(images) == 2
+    assert [image["width"] for image in images] == ["60", "61"]
+    assert images[0]["alt"].startswith("Missed lesions by size, class lesion, RWTrainer.")
+    assert all(image["src"].startswith("data:image/") for image in images)
+    assert b"the clinic" not in page.read_bytes()
+
+
+def test_pictures_of_other_names(tmp_path):
+    Image.new("RGB", (30, 20)).save(tmp_path / "mri_7.png")
+    assert embed_picture(tmp_path / "mri_7.png", "RWTrainer").title == "Picture"
+    with pytest.raises(FileNotFoundError, match="absent"):
+        embed_picture(tmp_path / "absent.png", "RWTrainer")
+
+
+def test_names_cannot_run(results):
+    hostile = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
+    task = results.tasks[1]
+    evaluations = {hostile: {0: replace(task.evaluations["RWTrainer"][0], name=hostile)}}
+    runs = tuple(replace(run, trainer=hostile, seed=0) for run in task.runs[:1])
+    task = replace(
+        task, task=hostile, dataset=hostile, description=hostile, runs=runs, evaluations=evaluations, comparison=None
+    )
+    specification = results.specification.model_copy(update={"trainers": (hostile,), "tasks": (hostile,)})
+    changed = replace(results, tasks=(task,), specification=specification, unfinished=(hostile,))
+    text = html_report(changed, show_case_ids=True).replace(get_plotlyjs(), "")
+    outline = Outline(text)
+    assert not outline.all("img")
+    assert not outline.open
+    # Those of the page: figures, colours, methods, plotly and its own.
+    assert len(outline.all("script")) == len(figures(text)) + 4
+    assert "alert(1)" in shown(text)
+    names = {trace["name"] for figure in figures(text) for trace in figure["data"] if "name" in trace}
+    assert names == {hostile.replace("<", "&lt;").replace(">", "&gt;")}
+
+
+@pytest.mark.parametrize("change", ["unevaluated", "no comparison", "no froc", "one trainer"])
+def test_pages_of_what_is_there(tmp_path, change):
+    options = {
+        "unevaluated": {"evaluated": False},
+        "no comparison": {"compared": False},
+        "no froc": {"froc": False},
+        "one trainer": {"trainers": ("nnUNetTrainer",)},
+    }[change]
+    text = html_report(benchmark_results(tmp_path, **options)).replace(get_plotlyjs(), "")
+    titles = [words for _, words in Outline(text).headings]
+    assert ("Recall at any price" in titles) == (change in ("no comparison", "one trainer"))
+    assert ("Case by case" in titles) == (change == "no froc")
+    assert ("No trainer is evaluated yet." in text) == (change == "unevaluated")
+    assert "Training" in titles
+    assert "nan" not in re.findall(r">([^<]*)<", text)
+
+
+def test_labels_can_be_chosen(text):
+    assert text.count("<select") == 1
+    assert [f'value="task-1-label-{number}"' in text for number in (1, 2, 3)] == [True, True, False]
+
+
+def test_the_same_results_give_the_same_page(results):
+    results = replace(results, tasks=results.tasks[1:])
+    assert html_report(results) == html_report(results)
+
+
+def test_a_task_of_no_description(results):
+    task = replace(results.tasks[0], description="")
+    assert HIPPOCAMPUS in html_report(replace(results, tasks=(task,)))
+
+
+def test_a_missing_picture(results):
+    with pytest.raises(FileNotFoundError, match=r"gone\.png"):
+        html_report(results, galleries={(LESIONS, "RWTrainer"): ["gone.png"]})
+
+
+@pytest.mark.parametrize(("selector", "series"), [(":root {", COLOURS), (':root[data-theme="dark"] {', None)])
+def test_contrast(text, selector, series):
+    css = text.split("*, *::before")[0]
+    block = css.split(f"\n{selector}\n")[1].split("}")[0]
+    colours = dict(re.findall(r"--(\w+): (#\w{6});", block))
+    for words in ("ink", "muted", "accent", "notice"):
+        assert contrast(colours[words], colours["ground"]) >= 4.5
+        assert contrast(colours[words], colours["raised"]) >= 4.5
+    for colour in series or [DARK.get(colour, colour) for colour in COLOURS]:
+        assert contrast(colour, colours["ground"]) >= 3

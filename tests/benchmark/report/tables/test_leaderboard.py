@@ -1,0 +1,75 @@
+from dataclasses import replace
+
+import pytest
+from benchmark_results import TRAINERS, benchmark_results
+
+from nnunet_rw.benchmark.report.tables.leaderboard import best_cells, leaderboard_notes, leaderboard_rows, verdict_text
+
+
+@pytest.fixture(scope="module")
+def rows(results):
+    return leaderboard_rows(results.tasks[1])
+
+
+def test_cells(rows):
+    assert len({tuple(row) for row in rows}) == 1
+    baseline, challenger, weighted = rows
+    assert (baseline["label"], baseline["trainer"]) == ("1", "nnUNetTrainer")
+    assert baseline["HD95 mm"].startswith("16.12 [")
+    assert baseline["HD95 mm"].endswith("] (n = 12, 1 at diagonal)")
+    # All small lesions of all cases are missed: an interval would have no width.
+    assert baseline["recall below 10 mm3"] == "0.000 (n = 11)"
+    assert challenger["Dice"].startswith("0.650 [")
+    assert challenger["Dice"].endswith("] (n = 11)")
+    assert [row["F1"] for row in rows] == ["0.667", "0.842", "0.659"]
+    assert [row["FROC average"] for row in rows] == ["0.571", "0.786", "0.500"]
+    assert [row["Dice over seeds"] for row in rows] == ["0.550 to 0.559", "0.650 to 0.660", "-"]
+    assert baseline["against the baseline"] == "baseline"
+    assert weighted["against the baseline"].startswith("better: recall per case; worse: Dice, HD95")
+
+
+def test_columns_without_values_are_left_out(results, tmp_path):
+    assert "FROC average" not in leaderboard_rows(results.tasks[0])[0]
+    assert "seed" not in leaderboard_rows(results.tasks[0])[0]
+    alone = benchmark_results(tmp_path, trainers=TRAINERS[:1], seeds=1).tasks[0]
+    assert not {"against the baseline", "Dice over seeds", "recall over seeds"} & set(leaderboard_rows(alone)[0])
+
+
+def test_seed_is_told_where_the_first_is_unfinished(results):
+    task = results.tasks[0]
+    without = {**task.evaluations, "RWTrainer": {1: task.evaluations["RWTrainer"][1]}}
+    row = leaderboard_rows(replace(task, evaluations=without))[1]
+    assert (row["seed"], row["against the baseline"]) == ("1", "not compared")
+
+
+def test_nothing_evaluated(unevaluated):
+    assert leaderboard_rows(unevaluated.tasks[0]) == []
+    assert best_cells(unevaluated.tasks[0]) == frozenset()
+    assert leaderboard_notes(unevaluated) == ["Nothing is evaluated yet."]
+
+
+def test_best_cells(results):
+    # Of either label; all trainers find all.
+    assert best_cells(results.tasks[0]) == {(row, name) for row in (1, 4) for name in ("Dice", "NSD", "HD95 mm")}
+    best = best_cells(results.tasks[1])
+    # The challenger's Dice is the highest, but over fewer cases.
+    assert not {name for _, name in best} & {"Dice", "NSD", "HD95 mm"}
+    assert {(2, "lesion recall"), (1, "F1"), (1, "FP per case"), (1, "FROC average")} <= best
+
+
+def test_notes(results, tmp_path):
+    text = " ".join(leaderboard_notes(results))
+    assert "within 1 mm" in text
+    assert "below 10 mm3" in text
+    assert "FROC" in text
+    assert "lowest to highest" in text
+    alone = " ".join(leaderboard_notes(benchmark_results(tmp_path, seeds=1, froc=False, compared=False)))
+    assert "FROC" not in alone
+    assert "Holm" not in alone
+    assert "One seed" in alone
+
+
+def test_verdict_text():
+    assert verdict_text({"dice": "no difference shown"}) == "no difference shown"
+    verdicts = {"dice": "better", "nsd": "no difference shown", "false_positives": "worse", "hd95_mm": "within noise"}
+    assert verdict_text(verdicts) == "better: Dice; worse: FP; within noise: HD95"

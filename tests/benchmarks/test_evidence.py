@@ -1,0 +1,275 @@
+"""The evidence: figures of made-up benchmarks by hand, and trials that train."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from evaluation_folders import write_evaluation
+
+from benchmarks.evidence import collect, figure, tables, thresholds
+from benchmarks.evidence.thresholds import OperatingPoint
+from nnunet_rw.benchmark.results import TaskResults
+from nnunet_rw.benchmark.specification import read_specification
+from nnunet_rw.evaluation.folder import read_evaluation
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+DATASET = {"labels": {"background": 0, "lesion": 1}, "file_ending": ".nii.gz"}
+EVIDENCE = CHECKOUT / "benchmarks" / "evidence"
+# Of 2 mm3 a voxel: 5 and 20 voxels are small, 21 are not.
+VOLUMES_MM3 = (("a", 10), ("a", 42), ("b", 40), ("b", 42))
+
+
+def write(folder, dice, hits, false=(1, 1)):
+    """An evaluation of two cases with two lesions each.
+
+    Parameters
+    ----------
+    dice : of each case
+    hits : of each lesion at a probability of 0.5
+    false : predicted lesions that touch none, of each case
+    """
+    lesions = [
+        (case, volume, hit, hit, "matched" if hit else "missed")
+        for (case, volume), hit in zip(VOLUMES_MM3, hits, strict=True)
+    ]
+    predicted = [(case, volume, 1, 1) for (case, volume), hit in zip(VOLUMES_MM3, hits, strict=True) if hit]
+    predicted += [(case, 2, 0, 0) for case, number in zip("ab", false, strict=True) for _ in range(number)]
+    cases = {
+        case: {"dice": dice[place], "hd95_mm": 3, "nsd": 0.5, "n_lesions": 2, "n_false_positive": false[place]}
+        for place, case in enumerate("ab")
+    }
+    write_evaluation(folder, cases, lesions, predicted)
+    rows = ["label,threshold,false_positives_per_case,recall", "1,inf,0,0", "1,0.8,0,0.25", "1,0.4,2,1"]
+    (folder / "froc.csv").write_text("\n".join([*rows, ""]))
+    return read_evaluation(folder)
+
+
+def hits(*lesions):
+    return np.array(lesions, bool)
+
+
+def prices(*lesions):
+    return dict.fromkeys(thresholds.PRICES, hits(*lesions))
+
+
+@pytest.fixture
+def task(tmp_path, monkeypatch):
+    """Two seeds of the baseline, with 1 and 1.5 false positives a case, and one of another trainer."""
+    points = {
+        "first": OperatingPoint(
+            0.5, 1, hits(0, 1, 0, 1), np.array([0.4, 0.6]), 1.5, hits(0, 1, 0, 1), prices(1, 1, 0, 0)
+        ),
+        "second": OperatingPoint(
+            0.6, 1, hits(0, 1, 0, 0), np.array([0.4, 0.8]), 1, hits(1, 1, 0, 0), prices(0, 1, 0, 0)
+        ),
+        "other": OperatingPoint(
+            0.8,
+            1.25,
+            hits(1, 1, 1, 0),
+            np.array([0.5, 0.9]),
+            1.5,
+            hits(1, 0, 1, 0),
+            {**prices(1, 1, 1, 1), thresholds.PRICES[0]: None},
+        ),
+    }
+    asked = set()
+
+    def operating_point(evaluation, label, price):
+        asked.add((label, price))
+        return points[evaluation.folder.name]
+
+    monkeypatch.setattr(collect, "operating_point", operating_point)
+    baseline = {
+        0: write(tmp_path / "first", (0.4, 0.6), (0, 1, 0, 1)),
+        1: write(tmp_path / "second", (0.5, 0.7), (0, 1, 0, 1), false=(2, 1)),
+    }
+    other = {0: write(tmp_path / "other", (0.5, 0.8), (1, 1, 1, 0))}
+    yield TaskResults("Task", "Dataset", "", (), {"nnUNetTrainer": baseline, "RWTrainer_X": other}, None)
+    assert asked <= {("1", 1.25)}
+
+
+class TestRows:
+    def test_figures_are_means_over_seeds(self, task):
+        baseline, other = collect.trainer_rows(task, "1")
+        assert (baseline["trainer"], baseline["seeds"], other["seeds"]) == ("nnUNetTrainer", 2, 1)
+        assert (baseline["cases"], baseline["lesions"], baseline["small_lesions"]) == (2, 4, 2)
+        assert baseline["price"] == baseline["false_positives"] == 1.25
+        assert baseline["dice"] == pytest.approx(0.55)
+        assert baseline["dice_seeds"] == pytest.approx([0.5, 0.6])
+        assert (baseline["recall"], baseline["small_recall"], other["small_recall"]) == (0.5, 0, 1)
+        # Recall 1/2; two right and two false of four predicted, two and three of five.
+        assert baseline["lesion_f1_seeds"] == pytest.approx([0.5, 2 * 0.5 * 0.4 / 0.9])
+        # Nothing was recorded of the trainings.
+        assert baseline["seconds_per_epoch"] is None
+
+    def test_matched_is_at_the_baselines_false_positives(self, task):
+        baseline, other = collect.trainer_rows(task, "1")
+        assert baseline["matched_recall_seeds"] == [0.5, 0.25]
+        assert (baseline["matched_small_recall"], other["matched_small_recall"]) == (0, 1)
+        assert (other["matched_recall"], other["matched_threshold"]) == (0.75, 0.8)
+        assert other["matched_recall_gain"] == pytest.approx(0.75 - 0.375)
+        assert other["matched_recall_gain_low"] <= other["matched_recall_gain"] <= other["matched_recall_gain_high"]
+        assert other["matched_dice_gain"] == pytest.approx(0.7 - 0.55)
+        assert (baseline["left_out_small_recall_seeds"], other["left_out_small_recall"]) == ([0, 0.5], 1)
+        assert (baseline["left_out_false_positives"], other["left_out_false_positives"]) == (1.25, 1.5)
+        assert [(row["from_voxels"], row["lesions"], row["recall"]) for row in other["matched_recall_by_size"]] == [
+            (1, 1, 1),
+            (11, 1, 1),
+            (21, 2, 0.5),
+        ]
+
+    def test_found_at_prices(self, task):
+        baseline, other = collect.trainer_rows(task, "1")
+        assert baseline["found_at_prices"][0] == {"false_positives": 10, "small_recall": 0.25, "recall": 0.375}
+        # The highest threshold of one seed has more.
+        assert other["found_at_prices"][0] == {"false_positives": 10, "small_recall": None, "recall": None}
+        assert other["found_at_prices"][1] == {"false_positives": 20, "small_recall": 1, "recall": 1}
+
+    def test_gains_and_noise(self, task):
+        baseline, other = collect.trainer_rows(task, "1")
+        assert other["dice_gain"] == pytest.approx(0.1)
+        assert "dice_gain" not in baseline
+        assert other["dice_noise"] == baseline["dice_noise"] == pytest.approx(0.1)
+        assert other["matched_recall_noise"] == pytest.approx(0.25)
+
+    def test_without_lesions_there_is_nothing_to_match(self, task):
+        for row in collect.trainer_rows(task, "1", of_lesions=False):
+            assert not [key for key in row if key.startswith("matched")]
+            assert row["dice"]
+
+
+class TestTables:
+    @pytest.fixture
+    def rows(self, task, monkeypatch):
+        rows = collect.trainer_rows(task, "1")
+        for row in rows:
+            row["seconds_per_epoch"] = 10.0 if row["trainer"] == "nnUNetTrainer" else 12.0
+        monkeypatch.setattr(tables, "read_rows", lambda result: rows)
+        return rows
+
+    def test_found(self, rows):
+        lines = tables.found_table("some").splitlines()
+        assert lines[2] == "| `nnUNetTrainer` | 2 | 0.55 | 1.00 | 0.0 |  | 37.5 |  | 55.0 |  |"
+        assert lines[3].startswith("| `RWTrainer_X` | 1 | 0.8 | 1.25 | 100.0 | +100.0 [")
+
+    def test_who_always_has_more_false_positives_comes_last(self, rows):
+        dearer = {**rows[1], "trainer": "RWTrainer_Y", "matched_false_positives": 1.5, "matched_small_recall_gain": 2.0}
+        rows.insert(1, dearer)
+        assert [line.split("`")[1] for line in tables.found_table("some").splitlines()[2:]] == [
+            "nnUNetTrainer",
+            "RWTrainer_X",
+            "RWTrainer_Y",
+        ]
+
+    def test_segmented(self, rows):
+        assert tables.segmented_table("some").splitlines()[2].endswith("| 10 |")
+
+    def test_answer(self, rows):
+        rows[1]["found_at_prices"][0]["small_recall"] = 0.5
+        lines = tables.answer_table("some", ["RWTrainer_X"]).splitlines()
+        assert lines[2].startswith("| `nnUNetTrainer` | 0 % | 25 % |")
+        assert lines[3] == "| `RWTrainer_X` | 100 % | 50 % | 66.7 | 65.0 | 1 | 1.20 |"
+
+    def test_prices(self, rows):
+        header, _, *lines = tables.prices_table("some").splitlines()
+        assert header == "| trainer | at most 10 | at most 20 | at most 40 | at most 80 | at most 160 |"
+        assert lines[0] == "| `nnUNetTrainer` |" + " 25.0 / 37.5 |" * 5
+        assert lines[1] == "| `RWTrainer_X` |  |" + " 100.0 / 100.0 |" * 4
+        assert len(tables.prices_table("some", ["RWTrainer_X"]).splitlines()) == 3
+
+    def test_boundary(self, rows):
+        first, second = tables.boundary_table("some").splitlines()[2:]
+        assert first == "| 1 | `nnUNetTrainer` | 2 | 55.0 |  | 3.00 |  | 50.0 |  | 10 |"
+        assert second.startswith("| 1 | `RWTrainer_X` | 1 | 65.0 | +10.0 [")
+
+    def test_seeds(self, rows):
+        assert "| Dice | 50.0, 60.0 | 10.0 |" in tables.seeds_table("some", tables.OF_LESIONS).splitlines()
+        rows[1] |= {"seeds": 2, **{key: [0.25, 0.5] for key in rows[1] if key.endswith("_seeds")}}
+        header, _, *lines = tables.seeds_table("some", tables.OF_LESIONS).splitlines()
+        assert header == "| figure | `nnUNetTrainer` | noise | `RWTrainer_X` |"
+        assert "| Dice | 50.0, 60.0 | 10.0 | 25.0, 50.0 |" in lines
+        assert "| the same, at thresholds that other cases chose | 0.0, 50.0 | 50.0 | 25.0, 50.0 |" in lines
+
+    def test_seeds_of_several_labels(self, rows):
+        rows += [{**row, "label": "2", "dice_seeds": [0.25] * row["seeds"]} for row in rows]
+        header, _, *lines = tables.seeds_table("some", tables.OF_BOUNDARIES).splitlines()
+        assert header == "| figure | `nnUNetTrainer` | noise |"
+        assert lines[:2] == ["| Dice, label 1 | 50.0, 60.0 | 10.0 |", "| Dice, label 2 | 25.0, 25.0 | 10.0 |"]
+
+
+def test_figure_of_gains_and_sizes(task, tmp_path, monkeypatch):
+    baseline, other = collect.trainer_rows(task, "1")
+    worse = {**other, "trainer": "RWTrial_Y", "dice_gain": -0.4, "matched_small_recall_gain": -0.05}
+    dearer = {**other, "trainer": "RWTrainer_Z", "matched_false_positives": 1.5}
+    drawn = []
+    monkeypatch.setattr(figure.plt, "close", drawn.append)
+    figure.draw([baseline, other, worse, dearer], "RWTrainer_X", tmp_path / "images" / "evidence.png")
+    assert (tmp_path / "images" / "evidence.png").stat().st_size > 10_000
+    gains, dice, sizes = drawn[0].axes
+    assert [label.get_text() for label in gains.get_yticklabels()] == ["Y (trial)", "X"]
+    assert [text.get_text() for text in dice.texts] == ["\u2190 -40"]
+    assert [line.get_label() for line in sizes.get_lines()] == ["nnUNetTrainer", "RWTrainer_X"]
+    assert sizes.get_lines()[1].get_ydata().tolist() == [100, 100, 50]
+    assert [label.get_text() for label in sizes.get_xticklabels()] == ["1-10\n(1)", "11-20\n(1)", "21+\n(2)"]
+
+
+class TestOperatingPoint:
+    @pytest.fixture
+    def evaluation(self, tmp_path):
+        """Two cases of a lesion of 0.9 and one of 0.3, each with a false one, of 0.45 and of 0.7."""
+        validation = tmp_path / "model" / "fold_0" / "validation"
+        validation.mkdir(parents=True)
+        (tmp_path / "model" / "dataset.json").write_text(json.dumps(DATASET))
+        cases = []
+        for case, false in (("a", 0.45), ("b", 0.7)):
+            reference, probability = np.zeros((4, 6, 20), np.uint8), np.zeros((2, 4, 6, 20), np.float32)
+            reference[1, 1, 1:3] = reference[:, 3:, 1:5] = 1
+            for value, box in ((0.3, np.s_[1, 1, 1:3]), (0.9, np.s_[:, 3:, 1:5]), (false, np.s_[0, 0, 12])):
+                probability[1][box] = value
+            paths = {"reference_file": tmp_path / f"{case}.nii.gz", "prediction_file": validation / f"{case}.nii.gz"}
+            for path in paths.values():
+                sitk.WriteImage(sitk.GetImageFromArray(reference), path)
+            np.savez(validation / f"{case}.npz", probabilities=probability)
+            cases.append({key: str(path) for key, path in paths.items()})
+        folder = write_evaluation(tmp_path / "evaluation", {"a": {}, "b": {}}, metric_per_case=cases)
+        return read_evaluation(folder)
+
+    def test_at_the_lowest_threshold_within_the_price(self, evaluation):
+        point = thresholds.operating_point(evaluation, "1", 0)
+        assert (point.threshold, point.false_positives) == (0.7, 0)
+        assert point.found.tolist() == [True, False] * 2  # sorted by place: the large one's first voxel comes first
+        assert point.dice == pytest.approx([2 * 48 / (50 + 48)] * 2)
+        # The first case's false positive lets 0.45 be chosen for the second.
+        assert point.left_out_false_positives == 0.5
+        assert all(found.all() for found in point.found_at_prices.values())
+        point = thresholds.operating_point(evaluation, "1", 1)
+        assert (point.threshold, point.false_positives) == (0.1, 1)
+        assert point.found.all()
+
+
+@pytest.mark.parametrize("path", sorted(EVIDENCE.glob("*.yaml")), ids=lambda path: path.name)
+def test_specifications_name_trainers_and_splits_that_are_there(path, monkeypatch):
+    from nnunet_rw.benchmark.trainers import find_trainers
+    from nnunet_rw.training.catalogue import trainers_folder
+
+    monkeypatch.setenv("nnUNet_extTrainer", f"{trainers_folder()}:{EVIDENCE / 'trials'}")
+    specification = read_specification(path)
+    assert list(find_trainers(specification)) == list(specification.trainers)
+    for splits in specification.splits.values():
+        assert (CHECKOUT / splits).is_file()
+
+
+def test_trials_build_their_losses():
+    from benchmarks.evidence.trials import rw_trials
+    from nnunet_rw.losses import build
+    from nnunet_rw.training.trainer import STOCK_TERM, RWTrainer
+
+    trials = [trial for name, trial in vars(rw_trials).items() if name.startswith("RWTrial_")]
+    assert trials
+    for trial in trials:
+        assert issubclass(trial, RWTrainer)
+        assert trial.__doc__
+        formulas = [build(term.loss, **term.options).formula() for term in trial.loss_terms if term.loss != STOCK_TERM]
+        assert all(formulas)

@@ -1,0 +1,83 @@
+"""Folders in the Decathlon's layout, and their conversion into nnUNet_raw."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from nnunet_rw.datasets import msd as msd_folder
+from nnunet_rw.datasets.msd import check_msd_folder, dataset_name_of, ensure_converted
+
+HIPPOCAMPUS = Path(__file__).parents[1] / "data" / "Task04_Hippocampus"
+RAW, PREPROCESSED = "nnUNet_raw", "nnUNet_preprocessed"
+
+
+@pytest.fixture
+def task(tmp_path):
+    folder = tmp_path / HIPPOCAMPUS.name
+    shutil.copytree(HIPPOCAMPUS, folder)
+    (folder / "imagesTs").mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture
+def raw(tmp_path, monkeypatch):
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    monkeypatch.setenv("nnUNet_raw", str(folder))
+    monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
+    monkeypatch.delenv("nnUNet_preprocessed", raising=False)
+    return folder
+
+
+def test_dataset_name():
+    assert dataset_name_of("Task04_Hippocampus") == "Dataset004_Hippocampus"
+    assert dataset_name_of("Task123_X") == "Dataset123_X"
+    for name in ("Hippocampus", "Task_Hippocampus", "Task04", "Task04_", "TaskX_A", "Task04_Left_Half"):
+        with pytest.raises(ValueError, match=f"named like Task04_Hippocampus, but got {name}"):
+            dataset_name_of(name)
+
+
+def test_converted_once(task, raw, thread_pools):
+    target = ensure_converted(task, processes=1)
+    assert target == raw / "Dataset004_Hippocampus"
+    images = sorted(path.name for path in (target / "imagesTr").iterdir())
+    assert images == sorted(path.name.replace(".nii.gz", "_0000.nii.gz") for path in (task / "imagesTr").iterdir())
+    assert [path.name for path in raw.iterdir()] == [target.name]
+    # nnU-Net's folders are what they were.
+    assert os.environ[RAW] == str(raw)
+    assert PREPROCESSED not in os.environ
+
+    before = (target / "dataset.json").stat().st_mtime_ns
+    shutil.rmtree(task)
+    assert ensure_converted(task) == target
+    assert (target / "dataset.json").stat().st_mtime_ns == before
+
+
+def test_a_conversion_that_fails_leaves_nothing(task, raw, monkeypatch):
+    def fail(source, num_processes):
+        (Path(os.environ[RAW]) / "Dataset004_Hippocampus" / "imagesTr").mkdir(parents=True)
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(msd_folder, "convert_msd_dataset", fail)
+    with pytest.raises(OSError, match="No space left"):
+        ensure_converted(task)
+    assert list(raw.iterdir()) == []
+    assert os.environ[RAW] == str(raw)
+
+
+def test_a_folder_of_the_user_s_is_left_alone(task, raw):
+    (raw / "Dataset004_Hippocampus" / "imagesTr").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"is there without a dataset\.json\. Complete or remove it"):
+        ensure_converted(task)
+    assert (raw / "Dataset004_Hippocampus" / "imagesTr").is_dir()
+
+
+@pytest.mark.parametrize("missing", ["dataset.json", "imagesTr", "labelsTr", "imagesTs"])
+def test_incomplete_folder(task, missing):
+    path = task / missing
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    advice = f"Run: mkdir {task / 'imagesTs'}" if missing == "imagesTs" else "Give a folder in MSD layout"
+    with pytest.raises(FileNotFoundError, match=f"No {missing} in {task}. {advice}"):
+        check_msd_folder(task)

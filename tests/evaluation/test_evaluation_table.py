@@ -1,0 +1,87 @@
+import math
+
+import numpy as np
+import pytest
+from segmentation_files import (
+    CORE_AND_EDGE,
+    EMPTY,
+    PREDICTION,
+    REFERENCE,
+    SHAPE,
+    labels,
+    write_folders,
+    write_probabilities,
+)
+
+from nnunet_rw.evaluation.case import EvaluationSettings
+from nnunet_rw.evaluation.evaluate import evaluation_text, write_evaluation
+from nnunet_rw.evaluation.sources import folders_source
+
+
+@pytest.fixture
+def text_of(tmp_path):
+    """Function that evaluates pairs of arrays by case and returns the text."""
+
+    def text(cases, names=None, fast=False, missing=(), **options):
+        references, predictions = ({case: pair[side] for case, pair in cases.items()} for side in (0, 1))
+        folders = write_folders(tmp_path, references, predictions, names)
+        for case in missing:
+            (folders[0] / f"{case}.nii.gz").unlink()
+        if "probabilities" in options:
+            for case, values in options["probabilities"].items():
+                write_probabilities(folders[0] / f"{case}.npz", values)
+            options["probabilities"] = True
+        source = folders_source(*folders, allow_missing=bool(missing), **options)
+        return evaluation_text(write_evaluation(source, EvaluationSettings(fast=fast), tmp_path / "out"))
+
+    return text
+
+
+def test_text_by_hand(text_of):
+    # The figures of "a" are derived in tests/evaluation/test_case_evaluation.py; the diagonal is 13.601 mm. Found is
+    # one of four lesions, at a Dice of 0.5; three of four predicted ones are false.
+    far, diagonal_mm = math.hypot(4, 3.5), math.sqrt(185)
+    hd95_mm = (5 + 0.75 * (far - 5) + 2 * diagonal_mm) / 3
+    assd_mm = ((13 + far) / 11 + 2 * diagonal_mm) / 3
+    cases = {"a": (REFERENCE, PREDICTION), "b": (REFERENCE, EMPTY), "c": (EMPTY, PREDICTION), "d": (EMPTY, EMPTY)}
+    assert [line.split("  ") for line in text_of(cases).splitlines()][2:5] != []
+    lines = [" ".join(line.split()) for line in text_of(cases).splitlines()]
+    assert lines[0] == "predictions: 4 cases"
+    assert [line for line in lines[1:] if line and not line.startswith("-")] == [
+        "label Dice HD95 mm ASSD mm NSD Dice of lesions",
+        f"1 {4 / 33:.3f} (n = 3) {hd95_mm:.3f} (n = 3, 2 at diagonal) {assd_mm:.3f} (n = 3, 2 at diagonal) "
+        f"{8 / 33:.3f} (n = 3) 0.125 (n = 4)",
+        "label lesions found precision false positives a case PQ PQ at 0.1 FROC average",
+        "1 0.25 (1 of 4) 0.25 0.75 0.00 0.08 -",
+        "label lesion size found recall (95 % interval)",
+        "1 0 to 10 mm3 1 of 4 0.25 (0.05 to 0.70)",
+        "1 10 to 100 mm3 0 of 0 -",
+        "1 100 to 1000 mm3 0 of 0 -",
+        "1 from 1000 mm3 0 of 0 -",
+    ]
+
+
+def test_fast_and_empty_have_dashes(text_of):
+    lines = text_of({"a": (EMPTY, EMPTY)}, fast=True).splitlines()
+    assert lines[4].split() == ["1", *"-----"]
+    assert lines[8].split() == ["1", "-", "(0", "of", "0)", "-", "0.00", "-", "-", "-"]
+
+
+def test_missing_predictions_are_counted(text_of):
+    cases = {case: (REFERENCE, PREDICTION) for case in "abc"}
+    text = text_of(cases, missing="ac", fast=True)
+    assert text.splitlines()[0] == "predictions: 1 cases; 2 without prediction left out"
+
+
+def test_every_class_has_its_rows(text_of):
+    both = labels((1, np.s_[1, 1, 1:5]), (2, np.s_[3, 4, 7]))
+    lines = text_of({"a": (both, both)}, CORE_AND_EDGE, fast=True).splitlines()
+    assert [line.split()[0] for line in lines if line.startswith(("1", "2"))] == ["1", "2", "1", "2", *"1111", *"2222"]
+
+
+def test_froc(text_of):
+    # The lesion is found at 0.75, before any false positive; B is not.
+    probabilities = np.zeros((2, *SHAPE))
+    probabilities[1, 1, 1, 3:7] = 0.75
+    text = text_of({"a": (REFERENCE, PREDICTION)}, fast=True, probabilities={"a": probabilities})
+    assert text.splitlines()[8].split()[-1] == "0.50"

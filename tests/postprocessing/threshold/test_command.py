@@ -1,0 +1,126 @@
+"""`nnunet-rw threshold`: segmentations at another threshold, and what the user may get wrong."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ensemble_files import read_labels
+
+from nnunet_rw.cli import main
+from nnunet_rw.postprocessing.threshold import apply as applying
+from nnunet_rw.postprocessing.threshold.apply import apply_threshold, threshold_channel
+
+# Of background, label 1 and label 2.
+PROBABILITIES = np.array(
+    [[[[0.1, 0.3, 0.6, 0.2]]], [[[0.5, 0.3, 0.1, 0.8]]], [[[0.4, 0.4, 0.3, 0.0]]]],
+    np.float32,
+)
+
+
+def run(*arguments):
+    return main(["threshold", *map(str, arguments)])
+
+
+@pytest.fixture
+def folder(predictions):
+    return predictions("one", {"a": PROBABILITIES, "b": PROBABILITIES[..., ::-1]})
+
+
+def test_the_label_is_where_its_probability_is_above(folder, tmp_path, capsys):
+    assert run("-i", folder, "-o", tmp_path / "low", "--at", 0.35, "--label", 2, "-np", 1) == 0
+    assert capsys.readouterr().out == f"2 cases in {tmp_path / 'low'}\n"
+    assert read_labels(tmp_path / "low" / "a.nii.gz").tolist() == [[[2, 2, 0, 1]]]
+    assert read_labels(tmp_path / "low" / "b.nii.gz").tolist() == [[[1, 0, 2, 2]]]
+    # Not above: the most probable of the others.
+    assert run("-i", folder, "-o", tmp_path / "high", "--at", 0.4, "--label", 2, "-np", 1) == 0
+    assert read_labels(tmp_path / "high" / "a.nii.gz").tolist() == [[[1, 0, 0, 1]]]
+    record = json.loads((tmp_path / "high" / "applied_threshold.json").read_text())
+    assert (record["label"], record["threshold"]) == ("2", 0.4)
+    assert (tmp_path / "high" / "plans.json").is_file()
+
+
+def test_the_chosen_one(folder, tmp_path):
+    (tmp_path / "threshold.json").write_text(json.dumps({"label": "1", "threshold": 0.45}))
+    assert run("-i", folder, "-o", tmp_path / "out", "--chosen", tmp_path / "threshold.json", "-np", 1) == 0
+    # The second voxel was label 2 before and stays it.
+    assert read_labels(tmp_path / "out" / "a.nii.gz").tolist() == [[[1, 2, 0, 1]]]
+
+
+def test_a_region_is_above_its_own_threshold(predictions, region_json, tmp_path):
+    probabilities = np.array([[[[0.9, 0.6, 0.4]]], [[[0.4, 0.2, 0.6]]]], np.float32)
+    folder = predictions("regions", {"a": probabilities}, region_json)
+    apply_threshold(folder, tmp_path / "out", 0.3, "2", processes=1)
+    assert read_labels(tmp_path / "out" / "a.nii.gz").tolist() == [[[2, 1, 2]]]
+    # Where the whole is not, its core is not.
+    apply_threshold(folder, tmp_path / "out", 0.7, "(1, 2)", processes=1)
+    assert read_labels(tmp_path / "out" / "a.nii.gz").tolist() == [[[1, 0, 0]]]
+    apply_threshold(folder, tmp_path / "out", 0.3, "(1, 2)", processes=1)
+    assert read_labels(tmp_path / "out" / "a.nii.gz").tolist() == [[[1, 1, 2]]]
+
+
+def test_half_is_what_nnunet_segments(predictions, dataset_json, tmp_path):
+    lesion = np.random.default_rng(0).random((4, 5, 6)).astype(np.float32)
+    lesion[0, 0, 0] = 0.5
+    content = {**dataset_json, "labels": {"background": 0, "lesion": 1}}
+    folder = predictions("one", {"a": np.stack([1 - lesion, lesion])}, content)
+    apply_threshold(folder, tmp_path / "out", 0.5, processes=1)
+    np.testing.assert_array_equal(read_labels(tmp_path / "out" / "a.nii.gz"), read_labels(folder / "a.nii.gz"))
+
+
+def test_probabilities_are_left_as_they_are():
+    before = PROBABILITIES.copy()
+    decided = threshold_channel(PROBABILITIES, 2, 0.35)
+    np.testing.assert_array_equal(PROBABILITIES, before)
+    assert decided[2].ravel().tolist() == [2, 2, -1, -1]
+    np.testing.assert_array_equal(decided[:2], before[:2])
+
+
+def test_an_interrupted_case_leaves_no_file(folder, tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    arguments = ("-i", folder, "-o", tmp_path / "out", "--label", 1, "-np", 1)
+    assert run(*arguments, "--at", 0.3) == 0
+    monkeypatch.setattr(applying, "write_segmentation", fail)
+    assert run(*arguments, "--at", 0.5) == 2
+    # No record of a threshold that other segmentations have.
+    assert not (tmp_path / "out" / "applied_threshold.json").exists()
+
+
+def test_a_full_disk_leaves_no_half_of_a_segmentation(folder, tmp_path, monkeypatch):
+    from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
+
+    def fail(self, segmentation, path, properties):
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(SimpleITKIO, "write_seg", fail)
+    assert run("-i", folder, "-o", tmp_path / "out", "--at", 0.5, "--label", 1, "-np", 1) == 2
+    assert not list((tmp_path / "out").glob("*.nii.gz"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "Give either --fit with -d DATASET"),
+        (("-i", "one"), "Give either --fit with -d DATASET"),
+        (("-i", "one", "--at", "0.5", "--chosen", "file"), "Give either --fit with -d DATASET"),
+        (("--fit", "-d", "4", "-tr", "RWTrainer"), "Give either --fit with -d DATASET"),
+        (("--fit", "-d", "4", "-tr", "RWTrainer", "--like", "x", "--false-positives", "1"), "Give either --fit"),
+        (("-i", "one", "--at", "1"), "Expected a threshold from 0 to below 1, but got 1.0"),
+        (("-i", "one", "--at", "0.5"), "No folder one"),
+        (("-i", "one", "--at", "0.5", "--like", "nnUNetTrainer"), "Give either --fit"),
+        (("-i", "one", "--chosen", "file", "--label", "1"), "a chosen one has its label"),
+        (("--fit", "-d", "4", "-tr", "RWTrainer", "--like", "x", "--at", "0.5"), "Give either --fit"),
+        (("-i", "one", "--chosen", "none.json"), "No none.json. Run: nnunet-rw threshold --fit"),
+    ],
+)
+def test_what_is_missing_is_told_in_one_line(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run(*arguments, "-o", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert error.startswith("nnunet-rw: ")
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
