@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_rw.benchmark.executors import Executor, LocalExecutor
-from nnunet_rw.benchmark.executors.base import Executor
 from nnunet_rw.benchmark.executors.local import visible_gpus
 from nnunet_rw.benchmark.jobs import Job, JobState, jobs_of, log_tail, now, read_state, write_state
 from nnunet_rw.benchmark.preparing import is_prepared

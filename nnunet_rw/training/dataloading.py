@@ -2,8 +2,8 @@
 
 A patch's way: the loader draws a case and a box (`MapDataLoader.get_bbox`) and hands image, labels and a `MapPatch`
 to nnU-Net's pipeline; its spatial transform (`nnunet_rw.training.transforms.MapSpatialTransform`) reads from that patch
-what of the maps it needs, the others move them as a regression target; the loader takes them out of the sample into the batch,
-and the trainer binds the batch's maps to the loss.
+what of the maps it needs, the others move them as a regression target; the loader takes them out of the sample into
+the batch, and the trainer binds the batch's maps to the loss.
 """
 
 from __future__ import annotations
