@@ -9,7 +9,9 @@ from torch import device
 from benchmarks.synthetic_dataset import CONFIGURATION
 from nnunet_rw.datasets.folders import dataset_folder
 from nnunet_rw.losses import Term
-from nnunet_rw.training.trainer import RWTrainer
+from nnunet_rw.training.catalogue import trainer_classes
+
+RWTrainer = trainer_classes()["RWTrainer"]
 
 
 class RWPatchTrainer(RWTrainer):

@@ -182,7 +182,7 @@ def user_trainers(tmp_path, monkeypatch):
     def add(source):
         folder = tmp_path / "user_trainers"
         folder.mkdir()
-        header = "import torch\nfrom nnunet_rw.losses import Term\nfrom nnunet_rw.training.trainer import RWTrainer\n"
+        header = "import torch\nfrom nnunet_rw.losses import Term\nfrom nnunet_rw.training.trainer import MapTrainer\n"
         footer = "\nfrom nnunet_rw.training.variants import lengths\n\n__getattr__ = lengths(globals())\n"
         (folder / "trainers_of_a_user.py").write_text(header + source + footer)
         monkeypatch.setenv("nnUNet_extTrainer", os.pathsep.join([str(TRAINERS), str(folder)]))
@@ -358,3 +358,16 @@ def write_previous_stage(nnunet):
             nnUNetDatasetBlosc2.save_seg(predicted, str(folder / case))
 
     return write
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that were drawn, whose closing is put off to the end of the test."""
+    import matplotlib.pyplot as plt
+
+    figures = []
+    with monkeypatch.context() as patch:
+        patch.setattr(plt, "close", figures.append)
+        yield figures
+    for figure in figures:
+        plt.close(figure)

@@ -1,7 +1,7 @@
 """Losses that see how large a voxel's lesion is: inverse lesion-volume weighting (Shirokikh et al. 2020)."""
 
 from nnunet_rw.losses import Term
-from nnunet_rw.training.trainer import RWTrainer
+from nnunet_rw.training.trainer import MapTrainer
 from nnunet_rw.training.variants import lengths
 
 SHIROKIKH = "Shirokikh et al. 2020, arXiv 2007.10033"
@@ -12,35 +12,35 @@ PAPERS_WEIGHTS = {"reweight": "inverse_volume"}
 BALANCED_WEIGHTS = {"reweight": "inverse_volume", "power": 0.5, "normalise": True}
 
 
-class RWTrainer_IWCE(RWTrainer):
+class RWTrainer_IWCE(MapTrainer):
     """Cross-entropy with the paper's inverse-volume weights."""
 
     loss_terms = (Term("ce", options=PAPERS_WEIGHTS),)
     paper = SHIROKIKH
 
 
-class RWTrainer_IWDice(RWTrainer):
+class RWTrainer_IWDice(MapTrainer):
     """Dice with the paper's inverse-volume weights."""
 
     loss_terms = (Term("dice", options=PAPERS_WEIGHTS),)
     paper = SHIROKIKH
 
 
-class RWTrainer_IWFocal(RWTrainer):
+class RWTrainer_IWFocal(MapTrainer):
     """Focal loss with the paper's inverse-volume weights."""
 
     loss_terms = (Term("focal", options=PAPERS_WEIGHTS),)
     paper = SHIROKIKH
 
 
-class RWTrainer_IWASL(RWTrainer):
+class RWTrainer_IWASL(MapTrainer):
     """Asymmetric similarity loss with the paper's inverse-volume weights."""
 
     loss_terms = (Term("asl", options=PAPERS_WEIGHTS),)
     paper = SHIROKIKH
 
 
-class RWTrainer_IWDiceCE(RWTrainer):
+class RWTrainer_IWDiceCE(MapTrainer):
     """Dice + cross-entropy with inverse-volume weights to the power 0.5 and a mean of 1 over the foreground."""
 
     loss_terms = (Term("dice", options=BALANCED_WEIGHTS), Term("ce", options=BALANCED_WEIGHTS))
@@ -53,11 +53,11 @@ class RWTrainer_SmallLesions(RWTrainer_IWDiceCE):
     oversample_by = "lesion"
 
 
-class RWTrainer_IWDiceCE_RRW(RWTrainer):
-    """`RWTrainer_IWDiceCE` plus rectified region-wise maps, with the weight of `RWTrainer`."""
+class RWTrainer_IWDiceCE_RRW(MapTrainer):
+    """`RWTrainer_IWDiceCE` plus rectified region-wise maps, with the weight that `RWTrainer` gives them."""
 
-    loss_terms = (*RWTrainer_IWDiceCE.loss_terms, RWTrainer.loss_terms[1])
-    paper = f"{SHIROKIKH}; {RWTrainer.paper}"
+    loss_terms = (*RWTrainer_IWDiceCE.loss_terms, Term("rrw", "4 * ramp_up", {"sum_classes": True}))
+    paper = f"{SHIROKIKH}; Valverde & Tohka 2022, arXiv 2108.01405"
 
 
 __getattr__ = lengths(globals())

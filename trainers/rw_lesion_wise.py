@@ -1,18 +1,18 @@
 """Losses that are a mean over lesions, added to nnU-Net's."""
 
 from nnunet_rw.losses import Term
-from nnunet_rw.training.trainer import RWTrainer
+from nnunet_rw.training.trainer import MapTrainer
 from nnunet_rw.training.variants import lengths
 
 
-class RWTrainer_Blob(RWTrainer):
+class RWTrainer_Blob(MapTrainer):
     """Dice + cross-entropy twice, plus the Dice of every lesion once."""
 
     loss_terms = (Term("nnunet", 2.0), Term("blob"))
     paper = "Kofler et al. 2023, arXiv 2205.08209"
 
 
-class RWTrainer_CCDiceCE(RWTrainer):
+class RWTrainer_CCDiceCE(MapTrainer):
     """Dice + cross-entropy plus the same within every lesion's cell."""
 
     loss_terms = (Term("nnunet"), Term("cc_dice_ce"))

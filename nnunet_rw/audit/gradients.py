@@ -12,19 +12,19 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 from nnunet_rw.audit.lesions import NUM_SIZE_CLASSES, Lesions
-from nnunet_rw.losses import CompoundLoss, LossInputs, Term, unique_names
+from nnunet_rw.losses import STOCK_TERM, CompoundLoss, LossInputs, Term
 from nnunet_rw.maps.checks import as_labels
 from nnunet_rw.maps.kinds import INTERIOR_DISTANCE, LESION_IDS, LabelScheme, LesionTable, compute_distances
 from nnunet_rw.store.layout import LESION_TABLE, lesion_table_tensor
 from nnunet_rw.training.catalogue import trainer_classes
 from nnunet_rw.training.dataloading import OVERSAMPLE_BY
-from nnunet_rw.training.trainer import STOCK_TERM, RWTrainer
+from nnunet_rw.training.trainer import MapTrainer, trainer_loss
 
 STOCK_TRAINER = nnUNetTrainer.__name__
 NUM_EPOCHS = 1000  # nnU-Net's
 
 
-def trainer_loss(trainer: str, labels: LabelManager, batch_dice: bool = False) -> CompoundLoss:
+def loss_of_trainer(trainer: str, labels: LabelManager, batch_dice: bool = False) -> CompoundLoss:
     """The loss of a trainer, of one output: without deep supervision, and with its schedules at the training's end.
 
     Parameters
@@ -41,17 +41,16 @@ def trainer_loss(trainer: str, labels: LabelManager, batch_dice: bool = False) -
 
 
 def loss_of_terms(terms: Sequence[Term], labels: LabelManager, batch_dice: bool = False) -> CompoundLoss:
-    """As `trainer_loss`, of a trainer that has these terms."""
-    # A real one wants plans, folders and a device; its losses depend on these alone.
-    bare = object.__new__(RWTrainer)
-    bare.label_manager = labels
-    bare.configuration_manager = SimpleNamespace(batch_dice=batch_dice)
-    bare.is_ddp = bare.enable_deep_supervision = False
-    bare._do_i_compile = lambda: False
-    stock = nnUNetTrainer._build_loss(bare)
-    names = unique_names([term.loss for term in terms])
-    built = [(name, term.weight, bare._build_term(term, stock)) for name, term in zip(names, terms, strict=True)]
-    loss = CompoundLoss(built, **bare._heads())
+    """As `loss_of_trainer`, of a trainer that has these terms."""
+    # What nnU-Net's method looks at of a trainer; a real one wants plans, folders and a device.
+    trainer = SimpleNamespace(
+        label_manager=labels,
+        configuration_manager=SimpleNamespace(batch_dice=batch_dice),
+        is_ddp=False,
+        enable_deep_supervision=False,
+        _do_i_compile=lambda: False,
+    )
+    loss = trainer_loss(terms, nnUNetTrainer._build_loss(trainer), labels, batch_dice)
     loss.set_epoch(NUM_EPOCHS - 1, NUM_EPOCHS)
     return loss
 
@@ -184,8 +183,8 @@ def audited_losses(labels: LabelManager, batch_dice: bool) -> list[AuditedLoss]:
     trainers = trainer_classes()
     return [
         AuditedLoss(
-            trainer_loss(trainer, labels, batch_dice),
-            trainers[trainer].oversample_by if trainer in trainers else RWTrainer.oversample_by,
+            loss_of_trainer(trainer, labels, batch_dice),
+            trainers[trainer].oversample_by if trainer in trainers else MapTrainer.oversample_by,
         )
         for trainer in AUDITED
     ]

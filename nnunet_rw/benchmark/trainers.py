@@ -10,9 +10,9 @@ from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
 from nnunet_rw.benchmark.jobs import full_trainer_name
 from nnunet_rw.benchmark.specification import Specification
-from nnunet_rw.maps.kinds import KINDS, LESION_IDS
-from nnunet_rw.training.catalogue import VARIABLE, map_kinds
-from nnunet_rw.training.trainer import RWTrainer
+from nnunet_rw.maps.kinds import KINDS
+from nnunet_rw.training.catalogue import VARIABLE
+from nnunet_rw.training.trainer import MapTrainer
 
 
 def find_trainers(specification: Specification) -> dict[str, type[nnUNetTrainer]]:
@@ -28,14 +28,8 @@ def find_trainers(specification: Specification) -> dict[str, type[nnUNetTrainer]
 
 def needed_maps(specification: Specification) -> list[str]:
     """The kinds of map that the trainers read from disk."""
-    kinds: set[str] = set()
-    for trainer in find_trainers(specification).values():
-        if not issubclass(trainer, RWTrainer):
-            continue
-        if trainer.map_source == "stored":
-            kinds.update(map_kinds(trainer))
-        if "lesion" in (trainer.oversample_by, trainer.cases_by):
-            kinds.add(LESION_IDS)
+    trainers = [trainer for trainer in find_trainers(specification).values() if issubclass(trainer, MapTrainer)]
+    kinds = {kind for trainer in trainers for kind in trainer.kinds_on_disk()}
     return [kind for kind in KINDS if kind in kinds]
 
 

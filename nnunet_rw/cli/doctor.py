@@ -104,9 +104,7 @@ def _gpu() -> Finding:
 
 
 def _trainers() -> Finding:
-    from nnunet_rw.training.trainer import RWTrainer
-
     searched = [Path(path).resolve() for path in os.environ.get(VARIABLE, "").split(os.pathsep) if path]
     if trainers_folder() not in searched:
-        return Finding("problem", f'nnU-Net does not find {RWTrainer.__name__}. Run: eval "$(nnunet-rw env)"')
-    return Finding("ok", f"nnU-Net finds {RWTrainer.__name__} in {trainers_folder()}")
+        return Finding("problem", 'nnU-Net does not find RWTrainer. Run: eval "$(nnunet-rw env)"')
+    return Finding("ok", f"nnU-Net finds RWTrainer in {trainers_folder()}")

@@ -8,8 +8,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import torch
 
 from nnunet_rw.losses.base import SegmentationLoss
 from nnunet_rw.losses.compound import CompoundLoss, Term
@@ -20,6 +22,7 @@ from nnunet_rw.losses.cross_entropy import (
     TopKLoss,
     WeightedCrossEntropyLoss,
 )
+from nnunet_rw.losses.deep_supervision import StockLoss
 from nnunet_rw.losses.fuzzy_rough import DualFuzzyRoughLoss, FuzzyRoughLoss
 from nnunet_rw.losses.hausdorff import HausdorffConvolutionLoss, HausdorffDTLoss, HausdorffErosionLoss
 from nnunet_rw.losses.inputs import LossInputs
@@ -37,6 +40,9 @@ from nnunet_rw.losses.region_wise import (
     GeneralizedSurfaceLoss,
     RectifiedRegionWiseLoss,
 )
+
+# Among the terms of a compound: nnU-Net's own loss.
+STOCK_TERM = "nnunet"
 
 LOSSES: dict[str, type[SegmentationLoss]] = {
     "rrw": RectifiedRegionWiseLoss,
@@ -90,7 +96,7 @@ def build(name: str, **options: Any) -> SegmentationLoss:
     unknown = sorted(set(options) - known)
     if unknown:
         raise ValueError(f"Unknown option of loss {name!r}: {', '.join(unknown)}. Known: {', '.join(sorted(known))}.")
-    return LOSSES[name](**options) if name in LOSSES else _build_compound(**options)
+    return LOSSES[name](**options) if name in LOSSES else build_compound(**{"terms": (), **options})
 
 
 def option_names(loss: type) -> set[str]:
@@ -109,15 +115,41 @@ def option_defaults(loss: type) -> dict[str, Any]:
     }
 
 
-def _build_compound(terms: Sequence[Term | tuple] = (), **heads: Any) -> CompoundLoss:
+def build_compound(
+    terms: Sequence[Term | tuple],
+    stock_loss: torch.nn.Module | None = None,
+    of_dice: Mapping[str, Any] | None = None,
+    **heads: Any,
+) -> CompoundLoss:
+    """The weighted sum of losses that trainers and ``build("compound")`` have.
+
+    Parameters
+    ----------
+    terms : sequence of Term, or of their fields as tuple
+        `STOCK_TERM` stands for ``stock_loss``.
+    stock_loss : Module, optional
+        nnU-Net's own, of logits and target.
+    of_dice : mapping, optional
+        Options of the losses that take ``batch_dice``, where a term does not set them itself.
+    **heads
+        ``regions`` and ``ignore_label``, of all terms.
+
+    Raises
+    ------
+    ValueError
+        Unknown name or option, or a term for nnU-Net's loss where none is given.
+    """
     entries = [term if isinstance(term, Term) else Term(*term) for term in terms]
+
+    def of_term(term: Term) -> SegmentationLoss:
+        if term.loss == STOCK_TERM and stock_loss is not None:
+            return StockLoss(stock_loss)
+        takes_batches = term.loss in LOSSES and "batch_dice" in option_names(LOSSES[term.loss])
+        return build(term.loss, **heads, **{**(of_dice or {} if takes_batches else {}), **term.options})
+
     names = unique_names([term.loss for term in entries])
     return CompoundLoss(
-        [
-            (name, term.weight, build(term.loss, **{**heads, **term.options}))
-            for name, term in zip(names, entries, strict=True)
-        ],
-        **heads,
+        [(name, term.weight, of_term(term)) for name, term in zip(names, entries, strict=True)], **heads
     )
 
 
@@ -131,11 +163,13 @@ def unique_names(names: Sequence[str]) -> list[str]:
 
 __all__ = [
     "LOSSES",
+    "STOCK_TERM",
     "CompoundLoss",
     "LossInputs",
     "SegmentationLoss",
     "Term",
     "build",
+    "build_compound",
     "option_defaults",
     "option_names",
     "unique_names",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from nnunet_rw.losses import Term
-    from nnunet_rw.training.trainer import RWTrainer
+    from nnunet_rw.training.trainer import MapTrainer
 
 VARIABLE = "nnUNet_extTrainer"
 
@@ -42,7 +42,7 @@ def trainers_folder() -> Path:
     found = importlib.util.find_spec("nnunet_rw.trainers")
     if found and found.submodule_search_locations:
         return Path(next(iter(found.submodule_search_locations))).resolve()
-    return Path(__file__).resolve().parents[1] / "trainers"
+    return Path(__file__).resolve().parents[2] / "trainers"
 
 
 def searched_folders() -> list[Path]:
@@ -56,18 +56,18 @@ def export_line(*further: Path) -> str:
     return f"export {VARIABLE}={shlex.quote(os.pathsep.join(folders))}"
 
 
-def trainer_classes() -> dict[str, type[RWTrainer]]:
+def trainer_classes() -> dict[str, type[MapTrainer]]:
     """All trainers of this package by name, family after family."""
-    from nnunet_rw.training.trainer import RWTrainer
+    from nnunet_rw.training.trainer import MapTrainer
 
-    found: dict[str, type[RWTrainer]] = {RWTrainer.__name__: RWTrainer}
+    found: dict[str, type[MapTrainer]] = {}
     package = import_module("nnunet_rw.trainers")
     modules = [module.name for module in pkgutil.iter_modules(package.__path__)]
     for module in sorted(modules, key=lambda name: (FAMILIES.index(name) if name in FAMILIES else len(FAMILIES), name)):
         path = f"nnunet_rw.trainers.{module}"
         for name, value in vars(import_module(path)).items():
             # Neither what a module imports nor the variants of other length that it has been asked for.
-            if isinstance(value, type) and issubclass(value, RWTrainer) and value.__module__ == path:
+            if isinstance(value, type) and issubclass(value, MapTrainer) and value.__module__ == path:
                 found[name] = value
     return found
 
@@ -78,7 +78,7 @@ def trainer_rows() -> list[TrainerRow]:
         TrainerRow(
             name=name,
             loss="; ".join([loss_text(trainer.loss_terms), *_besides(trainer)]),
-            maps=", ".join(map_kinds(trainer)) or "none",
+            maps=", ".join(trainer.needed_kinds()) or "none",
             paper=trainer.paper,
             summary=(trainer.__doc__ or "").strip().splitlines()[0],
         )
@@ -86,7 +86,7 @@ def trainer_rows() -> list[TrainerRow]:
     ]
 
 
-def _besides(trainer: type[RWTrainer]) -> list[str]:
+def _besides(trainer: type[MapTrainer]) -> list[str]:
     """What a trainer does otherwise than nnU-Net, its loss aside."""
     from nnunet_rw.training.trainer import OPTIMIZERS
 
@@ -95,21 +95,6 @@ def _besides(trainer: type[RWTrainer]) -> list[str]:
         digits, exponent = f"{trainer.initial_lr:e}".split("e")
         told.append(f"{OPTIMIZERS[trainer.optimizer_name].__name__} {float(digits):g}e{int(exponent)}")
     return told
-
-
-def map_kinds(trainer: type[RWTrainer]) -> tuple[str, ...]:
-    """The kinds of map that a trainer's loss needs."""
-    from nnunet_rw.losses import build
-    from nnunet_rw.maps.kinds import KINDS
-    from nnunet_rw.training.trainer import STOCK_TERM
-
-    needed = {
-        kind
-        for term in trainer.loss_terms
-        if term.loss != STOCK_TERM
-        for kind in build(term.loss, **term.options).kinds
-    }
-    return tuple(kind for kind in KINDS if kind in needed)
 
 
 def loss_text(terms: Sequence[Term]) -> str:

@@ -17,17 +17,17 @@ from typing import Any
 import nnunetv2
 from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
 
-from nnunet_rw.losses import LOSSES, Term, build, option_defaults, option_names
+from nnunet_rw.losses import LOSSES, STOCK_TERM, Term, build, option_defaults, option_names
 from nnunet_rw.losses.base import SegmentationLoss
 from nnunet_rw.losses.compound import weight_at
 from nnunet_rw.losses.weighting import ReweightedLoss
 from nnunet_rw.training.catalogue import loss_text, searched_folders, trainers_folder
 from nnunet_rw.training.dataloading import OVERSAMPLE_BY
-from nnunet_rw.training.trainer import MAP_SOURCES, OPTIMIZERS, STOCK_TERM, RWTrainer
+from nnunet_rw.training.trainer import MAP_SOURCES, OPTIMIZERS, MapTrainer
 from nnunet_rw.training.variants import has_length
 from nnunet_rw.util.files import write_atomically
 
-# What `RWTrainer` tells the losses, of the dataset and of the processes.
+# What `MapTrainer` tells the losses, of the dataset and of the processes.
 _OF_NNUNET = ("regions", "ignore_label", "ddp")
 _COMMA = re.compile(r",(?![^(\[]*[)\]])")  # outside of brackets
 _OF_WEIGHTS = option_names(ReweightedLoss) - option_names(SegmentationLoss) - {"reweight"}
@@ -46,7 +46,7 @@ def parse_term(text: str) -> Term:
     Returns
     -------
     Term
-        That `RWTrainer` can build.
+        That `MapTrainer` can build.
 
     Raises
     ------
@@ -134,11 +134,11 @@ _SOURCE = '''\
 """A trainer for nnU-Net. Its name is the name of its results folder: do not change it after a training."""
 
 from nnunet_rw.losses import Term
-from nnunet_rw.trainer import RWTrainer
-from nnunet_rw.variants import lengths
+from nnunet_rw.training.trainer import MapTrainer
+from nnunet_rw.training.variants import lengths
 
 
-class {name}(RWTrainer):
+class {name}(MapTrainer):
     {docstring}
 
 {attributes}
@@ -152,10 +152,10 @@ __getattr__ = lengths(globals())
 def trainer_source(
     name: str,
     terms: Sequence[Term],
-    map_source: str = RWTrainer.map_source,
-    oversample_by: str = RWTrainer.oversample_by,
-    optimizer_name: str = RWTrainer.optimizer_name,
-    initial_lr: float = RWTrainer.initial_lr,
+    map_source: str = MapTrainer.map_source,
+    oversample_by: str = MapTrainer.oversample_by,
+    optimizer_name: str = MapTrainer.optimizer_name,
+    initial_lr: float = MapTrainer.initial_lr,
 ) -> str:
     """The module that defines a trainer, formatted as ruff does at 120 characters.
 
@@ -165,16 +165,16 @@ def trainer_source(
         Of the class.
     terms : sequence of Term
     map_source, oversample_by, optimizer_name, initial_lr
-        As of `RWTrainer`; its defaults are not repeated.
+        As of `MapTrainer`; its defaults are not repeated.
     """
     attributes = [f"    loss_terms = {_tuple_source(terms)}"]
-    if map_source != RWTrainer.map_source:
+    if map_source != MapTrainer.map_source:
         attributes.append(f'    map_source = "{map_source}"')
-    if oversample_by != RWTrainer.oversample_by:
+    if oversample_by != MapTrainer.oversample_by:
         attributes.append(f'    oversample_by = "{oversample_by}"')
-    if optimizer_name != RWTrainer.optimizer_name:
+    if optimizer_name != MapTrainer.optimizer_name:
         attributes.append(f'    optimizer_name = "{optimizer_name}"')
-    if initial_lr != RWTrainer.initial_lr:
+    if initial_lr != MapTrainer.initial_lr:
         attributes.append(f"    initial_lr = {initial_lr!r}")
     docstring = textwrap.wrap(f'"""Loss: {loss_text(terms)}."""', _LINE_LENGTH - 4, break_long_words=False)
     return _SOURCE.format(name=name, docstring="\n    ".join(docstring), attributes="\n".join(attributes))
@@ -184,11 +184,11 @@ def write_trainer(
     name: str,
     terms: Sequence[Term],
     folder: str | Path,
-    map_source: str = RWTrainer.map_source,
-    oversample_by: str = RWTrainer.oversample_by,
+    map_source: str = MapTrainer.map_source,
+    oversample_by: str = MapTrainer.oversample_by,
     overwrite: bool = False,
-    optimizer_name: str = RWTrainer.optimizer_name,
-    initial_lr: float = RWTrainer.initial_lr,
+    optimizer_name: str = MapTrainer.optimizer_name,
+    initial_lr: float = MapTrainer.initial_lr,
 ) -> Path:
     """Write a trainer's module; the folder is made where there is none.
 
@@ -201,7 +201,7 @@ def write_trainer(
     folder : path
         Best of trainers alone: nnU-Net imports every module of it.
     map_source, oversample_by, optimizer_name, initial_lr
-        As of `RWTrainer`.
+        As of `MapTrainer`.
     overwrite : bool
         Replace a file that is there.
 

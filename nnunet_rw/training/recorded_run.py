@@ -31,6 +31,8 @@ from nnunet_rw.training.trainer import replaced
 # "0": predict validation cases as they are and not mirrored along each axis too. With 8 predictions a patch, nnU-Net's
 # validation on a CPU takes as long as a short training, and its own commands have no option for it.
 VALIDATION_TTA = "nnUNet_rw_validation_tta"
+# Of Adam, in torch: not worth a word.
+_USUAL_BETAS = (0.9, 0.999)
 
 
 class TimedBatches:
@@ -270,6 +272,8 @@ def optimizer_text(optimizer: torch.optim.Optimizer, schedule: Any) -> str:
     parts = [type(optimizer).__name__, f"lr {settings.get('initial_lr', settings['lr']):g}"]
     if settings.get("momentum"):
         parts.append(f"momentum {settings['momentum']:g}")
+    if settings.get("betas", _USUAL_BETAS) != _USUAL_BETAS:
+        parts.append("betas " + " and ".join(f"{beta:g}" for beta in settings["betas"]))
     parts += [name for key, name in (("nesterov", "Nesterov"), ("amsgrad", "AMSGrad")) if settings.get(key)]
     if settings.get("weight_decay"):
         parts.append(f"weight decay {settings['weight_decay']:g}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
@@ -17,10 +17,11 @@ from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as stock
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
-from nnunet_rw.losses import LOSSES, CompoundLoss, SegmentationLoss, Term, build, option_names, unique_names
-from nnunet_rw.losses.deep_supervision import MappedLoss, StockLoss
-from nnunet_rw.maps.kinds import LESION_IDS
+from nnunet_rw.losses import STOCK_TERM, CompoundLoss, Term, build, build_compound
+from nnunet_rw.losses.deep_supervision import MappedLoss
+from nnunet_rw.maps.kinds import KINDS, LESION_IDS
 from nnunet_rw.store.files import MapSettings
 from nnunet_rw.store.layout import MapLayout
 from nnunet_rw.store.read import StoredMaps
@@ -33,17 +34,16 @@ check_nnunet_version()
 
 MAP_SOURCES = ("stored", "patch")
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-STOCK_TERM = "nnunet"
 
 # Mixed precision overflows now and then and nnU-Net then skips the step; a run of losses that are no numbers does
 # not recover.
 _MAX_BAD_STEPS_WITH_SCALER = 20
 
 
-class RWTrainer(nnUNetTrainer):
-    """nnU-Net's loss plus rectified region-wise maps, and the base of all trainers that need maps.
+class MapTrainer(nnUNetTrainer):
+    """nnU-Net's trainer with a loss of terms, and their maps: the base of all trainers that need maps.
 
-    A subclass changes these attributes and nothing else:
+    A subclass, such as `RWTrainer`, changes these attributes and nothing else:
 
     Attributes
     ----------
@@ -62,20 +62,21 @@ class RWTrainer(nnUNetTrainer):
         "sgd" is nnU-Net's own: momentum 0.99, Nesterov. Learning rates decay as nnU-Net's with each of them (poly).
     initial_lr, weight_decay : float
         Of the optimiser; nnU-Net's by default.
+    adam_betas : (float, float)
+        How long Adam remembers the gradient, and its size.
     paper : str
         To be cited.
     """
 
-    # Summed over the classes, so that its gradient at a voxel does not depend on their number; with its whole weight at
-    # the start it would outweigh Dice and cross-entropy, and slow them down (docs/region_wise.md).
-    loss_terms: tuple[Term, ...] = (Term(STOCK_TERM), Term("rrw", "4 * ramp_up", {"sum_classes": True}))
+    loss_terms: tuple[Term, ...] = (Term(STOCK_TERM),)
     map_source = "stored"
     oversample_by = "voxel"
     cases_by = "case"
     optimizer_name = "sgd"
     initial_lr: float = 1e-2
     weight_decay: float = 3e-5
-    paper = "Valverde & Tohka 2022, arXiv 2108.01405"
+    adam_betas: tuple[float, float] = (0.9, 0.999)
+    paper = "Isensee et al. 2021, doi 10.1038/s41592-020-01008-z"
 
     loss: MappedLoss
     _training_dataset: nnUNetBaseDataset | None = None
@@ -101,7 +102,7 @@ class RWTrainer(nnUNetTrainer):
         if self.optimizer_name == "sgd":
             return super().configure_optimizers()
         optimizer = OPTIMIZERS[self.optimizer_name](
-            self.network.parameters(), lr=self.initial_lr, weight_decay=self.weight_decay
+            self.network.parameters(), lr=self.initial_lr, betas=self.adam_betas, weight_decay=self.weight_decay
         )
         return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
 
@@ -113,14 +114,8 @@ class RWTrainer(nnUNetTrainer):
         scale_weights = None
         if isinstance(stock_loss, DeepSupervisionWrapper):
             stock_loss, scale_weights = stock_loss.loss, stock_loss.weight_factors
-        names = unique_names([term.loss for term in self.loss_terms])
-        compound = CompoundLoss(
-            [
-                (name, term.weight, self._build_term(term, stock_loss))
-                for name, term in zip(names, self.loss_terms, strict=True)
-            ],
-            **self._heads(),
-        )
+        batch_dice = self.configuration_manager.batch_dice
+        compound = trainer_loss(self.loss_terms, stock_loss, self.label_manager, batch_dice, self.is_ddp)
         self._bad_steps = 0
         self.map_settings = MapSettings.from_plans(self.plans_manager, self.configuration_manager, self.dataset_json)
         self.map_layout = MapLayout.of(compound.kinds, self.map_settings.scheme)
@@ -133,17 +128,20 @@ class RWTrainer(nnUNetTrainer):
         spacing_mm = self.map_settings.spacing_mm[-len(self.configuration_manager.patch_size) :]
         return MappedLoss(compound, scale_weights, spacing_mm)
 
-    def _heads(self) -> dict[str, Any]:
-        return {"regions": self.label_manager.has_regions, "ignore_label": self.label_manager.ignore_label}
+    @classmethod
+    def needed_kinds(cls) -> tuple[str, ...]:
+        """The kinds of map that the loss asks for, in the order of `nnunet_rw.maps.kinds.KINDS`."""
+        losses = [build(term.loss, **term.options) for term in cls.loss_terms if term.loss != STOCK_TERM]
+        needed = {kind for loss in losses for kind in loss.kinds}
+        return tuple(kind for kind in KINDS if kind in needed)
 
-    def _build_term(self, term: Term, stock_loss: torch.nn.Module) -> SegmentationLoss:
-        if term.loss == STOCK_TERM:
-            return StockLoss(stock_loss)
-        options: dict[str, Any] = self._heads()
-        if term.loss in LOSSES and "batch_dice" in option_names(LOSSES[term.loss]):
-            # The settings of nnU-Net's own Dice.
-            options |= {"smooth": 1e-5, "batch_dice": self.configuration_manager.batch_dice, "ddp": self.is_ddp}
-        return build(term.loss, **(options | term.options))
+    @classmethod
+    def kinds_on_disk(cls) -> tuple[str, ...]:
+        """The kinds that a training reads from disk: those of the loss where they are stored, and lesions to draw."""
+        read = {*cls.needed_kinds()} if cls.map_source == "stored" else set()
+        if "lesion" in (cls.oversample_by, cls.cases_by):
+            read.add(LESION_IDS)
+        return tuple(kind for kind in KINDS if kind in read)
 
     def get_dataloaders(self) -> tuple[Any, Any]:
         self._ensure_maps()
@@ -251,16 +249,41 @@ class RWTrainer(nnUNetTrainer):
         return "lesion" in (self.oversample_by, self.cases_by)
 
     def _ensure_maps(self) -> None:
-        kinds = set(self.map_layout.kinds if self.map_source == "stored" else ())
-        if self._draws_by_lesion:
-            kinds.add(LESION_IDS)
         write = partial(
-            ensure_maps, self.preprocessed_dataset_folder, sorted(kinds), self.map_settings, log=self.print_to_log_file
+            ensure_maps,
+            self.preprocessed_dataset_folder,
+            self.kinds_on_disk(),
+            self.map_settings,
+            log=self.print_to_log_file,
         )
         if self.is_ddp:
             _run_on_first_rank(write)
         else:
             write()
+
+
+def trainer_loss(
+    terms: Sequence[Term], stock_loss: torch.nn.Module, labels: LabelManager, batch_dice: bool, ddp: bool = False
+) -> CompoundLoss:
+    """The loss of a trainer with these terms; Dice-like ones have the settings of nnU-Net's own Dice.
+
+    Parameters
+    ----------
+    terms : sequence of Term
+    stock_loss : Module
+        nnU-Net's own, of one output.
+    labels : LabelManager
+        nnU-Net's, of the dataset.
+    batch_dice, ddp : bool
+        Of the plans, and of the training.
+    """
+    return build_compound(
+        terms,
+        stock_loss,
+        {"smooth": 1e-5, "batch_dice": batch_dice, "ddp": ddp},
+        regions=labels.has_regions,
+        ignore_label=labels.ignore_label,
+    )
 
 
 @contextmanager

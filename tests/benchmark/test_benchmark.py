@@ -20,7 +20,7 @@ DATASET = "Dataset004_Hippocampus"
 FRAGILE = """
 from pathlib import Path
 
-class RWTrainer_Fragile(RWTrainer):
+class RWTrainer_Fragile(MapTrainer):
     def train_step(self, batch):
         if Path({path!r}).is_file():
             raise RuntimeError("the coil is loose")

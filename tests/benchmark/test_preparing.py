@@ -62,12 +62,13 @@ def test_plans_that_nobody_can_make(hippocampus, tmp_path):
 
 def test_trainers_that_draw_by_lesion_need_lesion_maps(hippocampus, user_trainers):
     user_trainers("""
-class PatchesByLesion(RWTrainer):
+class PatchesByLesion(MapTrainer):
+    loss_terms = (Term("nnunet"), Term("rrw"))
     oversample_by = "lesion"
-class CasesByLesion(RWTrainer):
+class CasesByLesion(MapTrainer):
     map_source = "patch"
     cases_by = "lesion"
-class Boundary(RWTrainer):
+class Boundary(MapTrainer):
     loss_terms = (Term("boundary"),)
 """)
     assert needed_maps(specification(trainers=["PatchesByLesion"])) == [INTERIOR_DISTANCE, LESION_IDS]
@@ -87,7 +88,7 @@ def test_maps_of_all_trainers_are_written(hippocampus, tmp_path, capsys):
 
 
 def test_trainers_of_all_kinds_are_found(hippocampus, user_trainers):
-    user_trainers("class RWTrainer_Mine(RWTrainer):\n    loss_terms = (Term('gsl'),)\n")
+    user_trainers("class RWTrainer_Mine(MapTrainer):\n    loss_terms = (Term('gsl'),)\n")
     names = ["nnUNetTrainer", "nnUNetTrainerDA5", "RWTrainer_Mine"]
     found = find_trainers(specification(trainers=names, epochs=3, iterations=2))
     assert list(found) == names

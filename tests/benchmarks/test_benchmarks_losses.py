@@ -13,7 +13,7 @@ from benchmarks.harness import read_rows
 from benchmarks.inputs import MS_SPACING_MM
 from benchmarks.memory import peak_mib
 from benchmarks.patches import cube_batch, organ_batch
-from nnunet_rw.audit.gradients import trainer_loss
+from nnunet_rw.audit.gradients import loss_of_trainer
 from nnunet_rw.losses import Term
 from nnunet_rw.losses.compound import weight_at
 from nnunet_rw.losses.deep_supervision import MappedLoss
@@ -121,7 +121,7 @@ class TestGradientShares:
             network, gradient_shares.term_losses({"": terms}, 2, MS_SPACING_MM), batch
         )
         loss = MappedLoss(
-            trainer_loss("RWTrainer_IWDiceCE_RRW", LabelManager({"background": 0, "lesion": 1}, None)),
+            loss_of_trainer("RWTrainer_IWDiceCE_RRW", LabelManager({"background": 0, "lesion": 1}, None)),
             gradient_shares.SCALE_WEIGHTS,
         )
         loss.maps = batch.maps

@@ -17,7 +17,7 @@ from nnunet_rw.benchmark.specification import read_specification
 from nnunet_rw.evaluation.folder import read_evaluation
 
 REGION_WISE = Path(collect.__file__).parent
-SETTINGS = ("map_source", "oversample_by", "optimizer_name", "initial_lr", "weight_decay")
+SETTINGS = ("map_source", "oversample_by", "optimizer_name", "initial_lr", "weight_decay", "adam_betas")
 NAMES = {"1": "anterior", "2": "posterior"}
 # By trainer and seed, of case a and case b: Dice of the anterior part and of the posterior.
 DICE = {
@@ -264,19 +264,22 @@ class TestTrials:
         return {name: trial for name, trial in vars(rw_paper_trials).items() if name.startswith("RWPaper_")}
 
     def test_differ_in_the_loss_alone_or_in_the_optimiser_that_they_name(self, trials):
-        from nnunet_rw.training.trainer import RWTrainer
+        from nnunet_rw.training.trainer import MapTrainer
 
         rrw = {name: getattr(trials["RWPaper_RRW"], name) for name in SETTINGS}
         assert (rrw["map_source"], rrw["optimizer_name"]) == ("patch", "adam")
         for name, trial in trials.items():
             settings = {setting: getattr(trial, setting) for setting in SETTINGS}
             if name.endswith("_SGD"):
-                assert settings == {**rrw, "optimizer_name": "sgd", "initial_lr": RWTrainer.initial_lr}
+                assert settings == {**rrw, "optimizer_name": "sgd", "initial_lr": MapTrainer.initial_lr}
                 assert trial.loss_terms == trials[name.removesuffix("_SGD")].loss_terms
+            elif name.endswith("_Beta95"):
+                assert settings == {**rrw, "adam_betas": (0.9, 0.95)}
+                assert trial.loss_terms == trials[name.removesuffix("_Beta95")].loss_terms
             else:
                 assert settings == rrw
             # Nothing else of the trainer is overridden.
-            own = {key for base in trial.__mro__[: trial.__mro__.index(RWTrainer)] for key in vars(base)}
+            own = {key for base in trial.__mro__[: trial.__mro__.index(MapTrainer)] for key in vars(base)}
             assert {key for key in own if not key.startswith("__")} <= {"loss_terms", *SETTINGS}
 
     def test_schedules_change_the_weights_alone(self, trials):

@@ -15,7 +15,7 @@ from nnunet_rw.store.files import missing_maps, open_map
 from nnunet_rw.store.layout import MapLayout
 from nnunet_rw.store.read import StoredMaps
 from nnunet_rw.training.dataloading import MapDataLoader
-from nnunet_rw.training.trainer import RWTrainer
+from nnunet_rw.training.trainer import MapTrainer
 from nnunet_rw.training.transforms import carry_maps
 
 # In the order of the images' axes; the plans transpose them.
@@ -89,7 +89,7 @@ def test_a_batch_brings_the_spacing_of_every_sample(dataset):
 
 @pytest.mark.parametrize("map_source", ["stored", "patch"])
 def test_a_training_takes_distances_in_the_spacing_of_each_sample(dataset, monkeypatch, map_source):
-    trainer_class = type("OwnSpacing", (RWTrainer,), {"loss_terms": (Term("hausdorff_dt"),), "map_source": map_source})
+    trainer_class = type("OwnSpacing", (MapTrainer,), {"loss_terms": (Term("hausdorff_dt"),), "map_source": map_source})
     plans = {**dataset.plans, "continue_training": False}
     trainer = trainer_class(plans, "3d_fullres", "all", dataset.dataset_json, torch.device("cpu"))
     trainer.initialize()
@@ -125,7 +125,7 @@ def test_coarser_outputs_have_larger_voxels_of_each_sample():
 
 
 def test_a_loss_without_maps_takes_the_spacing_of_each_sample(dataset, monkeypatch):
-    trainer_class = type("WithoutMaps", (RWTrainer,), {"loss_terms": (Term("hausdorff_cv"),)})
+    trainer_class = type("WithoutMaps", (MapTrainer,), {"loss_terms": (Term("hausdorff_cv"),)})
     plans = {**dataset.plans, "continue_training": False}
     trainer = trainer_class(plans, "3d_fullres", "all", dataset.dataset_json, torch.device("cpu"))
     trainer.initialize()

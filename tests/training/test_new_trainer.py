@@ -12,7 +12,7 @@ from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
 from nnunet_rw.losses import Term
 from nnunet_rw.training.new_trainer import parse_term, trainer_source, write_trainer
-from nnunet_rw.training.trainer import RWTrainer
+from nnunet_rw.training.trainer import MapTrainer
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 TERMS = (Term("nnunet"), Term("rrw", 0.5))
@@ -109,11 +109,11 @@ def test_source():
 """A trainer for nnU-Net. Its name is the name of its results folder: do not change it after a training."""
 
 from nnunet_rw.losses import Term
-from nnunet_rw.trainer import RWTrainer
-from nnunet_rw.variants import lengths
+from nnunet_rw.training.trainer import MapTrainer
+from nnunet_rw.training.variants import lengths
 
 
-class RWTrainer_Mine(RWTrainer):
+class RWTrainer_Mine(MapTrainer):
     """Loss: rebalance_region * nnunet + 0.5 * IW-dice(scope=case, power=0.5)."""
 
     loss_terms = (
@@ -154,7 +154,7 @@ def test_source_defines_what_was_asked_for(terms):
     namespace = {"__name__": "rw_mine"}
     exec(trainer_source("Mine", terms, "patch", "lesion", "adamw", 3e-5), namespace)
     trainer = namespace["Mine"]
-    assert issubclass(trainer, RWTrainer)
+    assert issubclass(trainer, MapTrainer)
     assert (trainer.loss_terms, trainer.map_source, trainer.oversample_by) == (terms, "patch", "lesion")
     assert (trainer.optimizer_name, trainer.initial_lr) == ("adamw", 3e-5)
 
@@ -240,7 +240,7 @@ def test_name_that_another_file_of_the_users_defines(folder, tmp_path, monkeypat
     other = (tmp_path / "others" if searched else folder) / "by_hand.py"
     other.parent.mkdir()
     # Read, not run.
-    other.write_text("raise SystemExit\nclass RWTrainer_Mine(RWTrainer):\n    ...\n", encoding="latin-1")
+    other.write_text("raise SystemExit\nclass RWTrainer_Mine(MapTrainer):\n    ...\n", encoding="latin-1")
     monkeypatch.setenv("nnUNet_extTrainer", str(other.parent) if searched else "")
     with pytest.raises(ValueError, match=r"^nnU-Net finds another RWTrainer_Mine in .*by_hand\.py\. Choose another"):
         write_trainer("RWTrainer_Mine", TERMS, folder)

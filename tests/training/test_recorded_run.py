@@ -154,7 +154,7 @@ def test_loss_and_gradient_norm_are_those_of_the_step():
 
 
 def test_the_gradient_norm_is_taken_before_clipping(user_trainers):
-    user_trainers('class Steep(RWTrainer):\n    loss_terms = (Term("nnunet", 1000.0),)\n')
+    user_trainers('class Steep(MapTrainer):\n    loss_terms = (Term("nnunet", 1000.0),)\n')
     run = make_trainer("Steep_1epochs_1iterations_seed5")
     run.run_training()
     assert read_iterations(run.output_folder)["gradient_norm"][0] > 100
@@ -164,7 +164,7 @@ def test_the_gradient_norm_is_taken_before_clipping(user_trainers):
 
 def test_without_clipping_there_is_no_norm(user_trainers):
     user_trainers("""
-class Unclipped(RWTrainer):
+class Unclipped(MapTrainer):
     def train_step(self, batch):
         return {"loss": torch.tensor(0.25).numpy()}
 """)
@@ -303,7 +303,7 @@ def test_other_splits_or_plans_than_before_stop_a_continued_training(dataset, fi
 @pytest.mark.parametrize(
     ("trainer", "text"),
     [
-        ("RWTrainer_RRW", "Adam, lr 0.001, weight decay 3e-05, poly"),
+        ("RWTrainer_RRW", "Adam, lr 0.001, betas 0.9 and 0.95, weight decay 3e-05, poly"),
         ("nnUNetTrainerAdam", "AdamW, lr 0.01, AMSGrad, weight decay 3e-05, poly"),
         ("nnUNetTrainerVanillaAdam1en3", "Adam, lr 0.001, weight decay 3e-05, poly"),
         ("nnUNetTrainerCosAnneal", SGD.replace("poly", "CosineAnnealingLR")),
@@ -320,14 +320,14 @@ def test_the_rate_is_the_first_one_however_far_the_training_is():
     run.initialize()
     run.lr_scheduler.step(500)
     assert run.optimizer.param_groups[0]["lr"] < 0.001
-    assert optimizer_text(run.optimizer, None) == "Adam, lr 0.001, weight decay 3e-05"
+    assert optimizer_text(run.optimizer, None) == "Adam, lr 0.001, betas 0.9 and 0.95, weight decay 3e-05"
 
 
 def test_another_optimiser_than_before_stops_a_continued_training():
     name = "RWTrainer_RRW_2epochs_1iterations_seed5"
     folder = interrupted(name, epoch=1)
     record = read_run_record(folder)
-    now = "Adam, lr 0.001, weight decay 3e-05, poly"
+    now = "Adam, lr 0.001, betas 0.9 and 0.95, weight decay 3e-05, poly"
     assert record.optimizer == now
     write_run_record(folder, replace(record, optimizer=SGD))
     with pytest.raises(ValueError, match=f"began with {SGD}, and its trainer has {now} now. Restore the trainer, or"):
@@ -343,7 +343,7 @@ def test_what_a_checkpoint_was_written_with_hides_no_other_rate(user_trainers, m
 import os
 
 
-class Changed(RWTrainer):
+class Changed(MapTrainer):
     optimizer_name = "adam"
     initial_lr = float(os.environ["RATE_OF_A_TEST"])
 """)

@@ -27,7 +27,7 @@ from nnunet_rw.maps.kinds import INTERIOR_DISTANCE, LESION_IDS
 from nnunet_rw.store.files import map_path
 from nnunet_rw.training.compatibility import check_nnunet_version
 from nnunet_rw.training.dataloading import MapDataLoader
-from nnunet_rw.training.trainer import RWTrainer
+from nnunet_rw.training.trainer import MapTrainer
 from nnunet_rw.training.transforms import ComputeMaps
 
 CPU = torch.device("cpu")
@@ -255,7 +255,9 @@ def test_a_users_trainer_without_deep_supervision_trains(
     nnunet, make_dataset, blobs, no_figures, thread_pools, user_trainers, labels
 ):
     user_trainers("""
-class WithoutDeepSupervision(RWTrainer):
+class WithoutDeepSupervision(MapTrainer):
+    loss_terms = (Term("nnunet"), Term("rrw"))
+
     def __init__(self, plans, configuration, fold, dataset_json, device=torch.device("cuda")):
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.enable_deep_supervision = False
@@ -274,7 +276,7 @@ def test_a_users_trainer_with_maps_of_the_patch_stores_none(
     nnunet, make_dataset, blobs, no_figures, thread_pools, user_trainers, labels, configuration
 ):
     user_trainers("""
-class MapsOfThePatch(RWTrainer):
+class MapsOfThePatch(MapTrainer):
     loss_terms = (Term("nnunet"), Term("boundary", 0.1), Term("dice", options={"reweight": "inverse_volume"}))
     map_source = "patch"
 """)
@@ -301,7 +303,7 @@ def test_a_users_trainer_that_draws_by_lesion_needs_lesion_maps(
     nnunet, small_dataset, no_figures, thread_pools, user_trainers, maps
 ):
     user_trainers(f"""
-class ByLesion(RWTrainer):
+class ByLesion(MapTrainer):
     loss_terms = (Term("nnunet"), Term("active_contour"), Term("rrw"))
     map_source = "{maps}"
     oversample_by = "lesion"
@@ -315,7 +317,8 @@ class ByLesion(RWTrainer):
 @pytest.mark.parametrize("maps", ["stored", "patch"])
 def test_a_users_trainer_that_draws_cases_by_their_lesions(nnunet, make_dataset, blobs, user_trainers, maps):
     user_trainers(f"""
-class CasesByLesion(RWTrainer):
+class CasesByLesion(MapTrainer):
+    loss_terms = (Term("nnunet"), Term("rrw"))
     map_source = "{maps}"
     cases_by = "lesion"
 """)
@@ -341,7 +344,7 @@ def test_where_plans_do_not_resample_the_loss_gets_the_spacing_of_every_sample(
     nnunet, make_dataset, blobs, user_trainers, maps
 ):
     user_trainers(f"""
-class OwnSpacing(RWTrainer):
+class OwnSpacing(MapTrainer):
     loss_terms = (Term("nnunet"), Term("boundary"), Term("hausdorff_dt"), Term("hausdorff_cv"), Term("cc_dice_ce"))
     map_source = "{maps}"
 """)
@@ -374,13 +377,15 @@ def test_augmentation_in_worker_processes_trains(nnunet, small_dataset, no_figur
 
 def trainer_names():
     """Every trainer class of the checkout's folder."""
-    names = {RWTrainer.__name__}
+    names = set()
     for module in pkgutil.iter_modules([str(TRAINERS)]):
         spec = importlib.util.spec_from_file_location(f"_listed_{module.name}", TRAINERS / f"{module.name}.py")
         loaded = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(loaded)
         names |= {
-            name for name, value in vars(loaded).items() if inspect.isclass(value) and issubclass(value, RWTrainer)
+            name
+            for name, value in vars(loaded).items()
+            if inspect.isclass(value) and issubclass(value, MapTrainer) and value is not MapTrainer
         }
     return sorted(names)
 
@@ -509,7 +514,7 @@ def test_an_unknown_trainer_is_nnunets_to_report(small_dataset):
     ],
 )
 def test_a_users_mistake_is_explained_before_anything_is_written(small_dataset, user_trainers, setting, message):
-    user_trainers(f"class Mistaken(RWTrainer):\n    {setting}\n")
+    user_trainers(f"class Mistaken(MapTrainer):\n    {setting}\n")
     with pytest.raises(ValueError, match=message):
         train("Mistaken_1epochs_1iterations")
     assert not (small_dataset.data_folder() / "rw_maps").exists()

@@ -9,7 +9,7 @@ from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 CPU = torch.device("cpu")
 SYNTHETIC = "Dataset900_Synthetic"
 ADAM = """
-class Adaptive(RWTrainer):
+class Adaptive(MapTrainer):
     optimizer_name = "{name}"
     initial_lr = 2e-3
     weight_decay = 1e-4
@@ -77,7 +77,8 @@ def test_sgd_takes_the_settings_of_the_class(user_trainers):
 def test_rrw_alone_trains_with_adam():
     trainer = make_trainer("RWTrainer_RRW")
     assert type(trainer.optimizer) is torch.optim.Adam
-    assert settings(trainer.optimizer)["lr"] == 1e-3
+    found = settings(trainer.optimizer)
+    assert (found["lr"], found["betas"]) == (1e-3, (0.9, 0.95))
 
 
 def test_an_unknown_optimiser_is_explained(user_trainers):
@@ -89,7 +90,7 @@ def test_an_unknown_optimiser_is_explained(user_trainers):
 
 def test_what_a_user_sets_on_the_instance_wins(user_trainers):
     user_trainers("""
-class Own(RWTrainer):
+class Own(MapTrainer):
     optimizer_name = "adam"
     initial_lr = 2e-3
 

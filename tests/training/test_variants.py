@@ -14,11 +14,15 @@ from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
 from nnunet_rw.training import variants
 from nnunet_rw.training.recorded_run import RecordedRun
-from nnunet_rw.training.trainer import RWTrainer
+from nnunet_rw.training.trainer import MapTrainer
 from nnunet_rw.training.variants import has_length, lengths
 
 
-class RWTrainer_Mine(RWTrainer):
+class RWTrainer(MapTrainer):
+    """A trainer without settings of its own."""
+
+
+class RWTrainer_Mine(MapTrainer):
     """Of a user."""
 
 
@@ -126,7 +130,7 @@ def test_no_variant_is_another_ones_base(find, name):
 
 def test_the_length_replaces_the_one_that_a_base_sets_itself(make_dataset, make_trainer, user_trainers):
     user_trainers("""
-class Patient(RWTrainer):
+class Patient(MapTrainer):
     def __init__(self, plans, configuration, fold, dataset_json, device=torch.device("cuda")):
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.num_epochs, self.initial_lr = 4000, 1e-3
@@ -204,9 +208,9 @@ def test_other_names_are_left_to_other_modules(find, name):
 
 
 def test_a_users_trainer_is_found_behind_the_modules_of_this_package(user_trainers):
-    user_trainers("class RWTrainer_Criterion(RWTrainer):\n    pass\n")
+    user_trainers("class RWTrainer_Criterion(MapTrainer):\n    pass\n")
     assert recursive_find_trainer_class_by_name("RWTrainer_Criterion_3epochs").__name__ == "RWTrainer_Criterion_3epochs"
-    assert issubclass(recursive_find_trainer_class_by_name("RWTrainer_Criterion"), RWTrainer)
+    assert issubclass(recursive_find_trainer_class_by_name("RWTrainer_Criterion"), MapTrainer)
     seeded = recursive_find_trainer_class_by_name("RWTrainer_Criterion_3epochs_seed1")
     assert (seeded.trainer_name, seeded.run_seed) == ("RWTrainer_Criterion", 1)
 

@@ -5,7 +5,7 @@ in the authors' code; each class changes the loss alone. What SGD makes of a los
 """
 
 from nnunet_rw.losses import Term
-from nnunet_rw.training.trainer import RWTrainer
+from nnunet_rw.training.trainer import MapTrainer
 from nnunet_rw.training.variants import lengths
 
 # As the authors' code has them: all classes, the background included.
@@ -13,7 +13,7 @@ BOUNDARY = {"include_background": True}
 DICE = {"include_background": True, "squared": False, "batch_dice": False, "smooth": 1e-6}
 
 
-class RWPaper(RWTrainer):
+class RWPaper(MapTrainer):
     """What all trials of the paper's losses have in common."""
 
     map_source = "patch"
@@ -117,6 +117,12 @@ class RWPaper_Stock_Adam(RWPaper):
     loss_terms = (Term("nnunet"),)
 
 
+class RWPaper_RRW_Beta95(RWPaper_RRW):
+    """Rectified maps alone, with an Adam that remembers the size of gradients for 20 iterations instead of 1 000."""
+
+    adam_betas = (0.9, 0.95)
+
+
 class RWPaper_RRW_SGD(RWPaper_RRW):
     """Rectified maps alone with nnU-Net's optimiser."""
 
@@ -124,13 +130,13 @@ class RWPaper_RRW_SGD(RWPaper_RRW):
     initial_lr = 1e-2
 
 
-class RWBeside_4(RWTrainer):
+class RWBeside_4(MapTrainer):
     """nnU-Net's loss and optimiser, with rectified maps summed over the classes beside it, weight 4."""
 
     loss_terms = (Term("nnunet"), Term("rrw", 4.0, {"sum_classes": True}))
 
 
-class RWBeside_4Ramp(RWTrainer):
+class RWBeside_4Ramp(MapTrainer):
     """The same, the weight growing to 4 over the first fifth of the training."""
 
     loss_terms = (Term("nnunet"), Term("rrw", "4 * ramp_up", {"sum_classes": True}))

@@ -29,7 +29,7 @@ from nnunet_rw.audit.stability.training import record_training
 from nnunet_rw.datasets.folders import Preprocessed, open_preprocessed
 from nnunet_rw.losses import LOSSES, Term, build
 from nnunet_rw.store.write import ensure_maps, list_cases
-from nnunet_rw.training.trainer import OPTIMIZERS, RWTrainer
+from nnunet_rw.training.trainer import OPTIMIZERS, MapTrainer
 from nnunet_rw.util.files import write_atomically
 
 _OPTIONS: dict[str, dict[str, Any]] = {"boundary": {"include_background": True}}
@@ -60,7 +60,7 @@ class Stability:
     device : str
         "cpu" or "cuda".
     optimizer_name : str
-        "sgd", "adam" or "adamw", as of `RWTrainer`.
+        "sgd", "adam" or "adamw", as of `MapTrainer`.
     initial_lr : float
         Learning rate of the first iteration.
     """
@@ -75,8 +75,8 @@ class Stability:
     with_dice: bool = False
     output: Path | None = None
     device: str = "cpu"
-    optimizer_name: str = RWTrainer.optimizer_name
-    initial_lr: float = RWTrainer.initial_lr
+    optimizer_name: str = MapTrainer.optimizer_name
+    initial_lr: float = MapTrainer.initial_lr
 
     def compared(self) -> dict[str, tuple[Term, ...]]:
         """The losses by name.

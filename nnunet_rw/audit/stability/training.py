@@ -18,11 +18,11 @@ from nnunet_rw.audit.stability.curves import Curves
 from nnunet_rw.datasets.folders import Preprocessed
 from nnunet_rw.losses import LossInputs
 from nnunet_rw.training.seeds import seed_generators
-from nnunet_rw.training.trainer import RWTrainer, replaced
+from nnunet_rw.training.trainer import MapTrainer, replaced
 
 
-class RecordingTrainer(RWTrainer):
-    """RWTrainer that keeps loss, gradient norm and prediction of every training step; the step itself is nnU-Net's."""
+class RecordingTrainer(MapTrainer):
+    """MapTrainer that keeps loss, gradient norm and prediction of every training step; the step itself is nnU-Net's."""
 
     def initialize(self) -> None:
         super().initialize()
@@ -45,7 +45,8 @@ class RecordingTrainer(RWTrainer):
 
     def _see(self, module: torch.nn.Module, arguments: tuple[Any, ...], value: torch.Tensor) -> None:
         logits, target = (x[0] if isinstance(x, (list, tuple)) else x for x in arguments)
-        self._seen = (value.item(), class_shares(logits.detach(), target, **self._heads()))
+        labels = self.label_manager
+        self._seen = (value.item(), class_shares(logits.detach(), target, labels.has_regions, labels.ignore_label))
 
     def _clip(self, parameters: Any, max_norm: float) -> torch.Tensor:
         norm = clip_grad_norm_(parameters, max_norm)
@@ -105,7 +106,7 @@ def record_training(
     ----------
     data : Preprocessed
     attributes : dict
-        Of the trainer, see `RWTrainer`: its loss_terms, and its optimiser where that is not nnU-Net's.
+        Of the trainer, see `MapTrainer`: its loss_terms, and its optimiser where that is not nnU-Net's.
     fold, seed, iterations : int
     device : str
         "cpu" or "cuda".
@@ -125,7 +126,7 @@ def record_training(
     with _environment(nnUNet_results=str(folder), nnUNet_n_proc_DA="0"), redirect_stdout(io.StringIO()):
         trainer = trainer_class(plans, data.name, fold, copy.deepcopy(data.dataset_json), torch.device(device))
         if device == "cpu":
-            torch.set_flush_denormal(True)  # as `RWTrainer.on_train_start`, which is not called here
+            torch.set_flush_denormal(True)  # as `MapTrainer.on_train_start`, which is not called here
         seed_generators(seed)
         trainer.initialize()
         # Again, since building a loss might draw numbers.

@@ -1,8 +1,8 @@
 """Whole segmentations at every threshold of the probability: what is found, and what it costs.
 
 FROC curves (`nnunet_rw.evaluation.metrics.froc`) fix the predicted lesions and drop them by score. Here lesions are
-sought anew at each threshold, as a user would who segments with it: a trainer that marks nearly everything pays with Dice and false
-positives at low thresholds, and what it finds at high ones is what it has.
+sought anew at each threshold, as a user would who segments with it: a trainer that marks nearly everything pays with
+Dice and false positives at low thresholds, and what it finds at high ones is what it has.
 """
 
 from __future__ import annotations
