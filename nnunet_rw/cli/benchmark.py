@@ -73,7 +73,7 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
     command = add_command(commands, "report", _report, "write the report of a benchmark")
     command.add_argument("folder", metavar="FOLDER", type=Path, help="of the benchmark")
     command.add_argument(
-        "--format", nargs="+", choices=("html", "md", "latex", "csv", "png"), default=["html"], help="default: html"
+        "--format", nargs="+", choices=("html", "md", "latex", "csv"), default=["html"], help="default: html"
     )
     command.add_argument("-o", metavar="PATH", type=Path, help="default: report.html, or report/, in FOLDER")
     command.add_argument("--show-case-ids", action="store_true", help="name cases, which may identify patients")

@@ -6,13 +6,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from unittest.mock import patch
 
 from nnunetv2.experiment_planning.plan_and_preprocess_entrypoints import plan_and_preprocess_entry
 
 from nnunet_rw.datasets.folders import data_configurations, dataset_folder, open_preprocessed
 from nnunet_rw.store.write import ensure_maps
 from nnunet_rw.util.files import nnunet_folder
+from nnunet_rw.util.replacing import replaced
 
 # What nnU-Net keeps beside the plans, which may have any name.
 _OTHER_FILES = ("dataset.json", "dataset_fingerprint.json", "splits_final.json")
@@ -48,7 +48,7 @@ def preprocess_with_maps(arguments: Sequence[str], kinds: Sequence[str]) -> None
     before = _plans(options.d)
     # The entry point parses sys.argv itself.
     try:
-        with patch.object(sys, "argv", ["nnUNetv2_plan_and_preprocess", *arguments]):
+        with replaced(sys, "argv", ["nnUNetv2_plan_and_preprocess", *arguments]):
             plan_and_preprocess_entry()
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"nnUNetv2_plan_and_preprocess failed: {error}") from error

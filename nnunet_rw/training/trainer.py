@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -29,6 +28,7 @@ from nnunet_rw.store.write import ensure_maps
 from nnunet_rw.training.compatibility import check_nnunet_version
 from nnunet_rw.training.dataloading import CASES_BY, OVERSAMPLE_BY, MapDataLoader
 from nnunet_rw.training.transforms import carry_maps, compute_maps
+from nnunet_rw.util.replacing import replaced
 
 check_nnunet_version()
 
@@ -284,17 +284,6 @@ def trainer_loss(
         regions=labels.has_regions,
         ignore_label=labels.ignore_label,
     )
-
-
-@contextmanager
-def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """An attribute changed for a while, such as a global that nnU-Net names inside a method of sixty lines."""
-    original = getattr(owner, name)
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        setattr(owner, name, original)
 
 
 def _run_on_first_rank(function: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -42,8 +43,8 @@ class MapSpatialTransform(SpatialTransform):
     """
 
     def __init__(self, stock: SpatialTransform, layout: MapLayout):
-        BasicTransform.__init__(self)
-        self.__dict__.update(stock.__dict__)
+        # nnU-Net's keeps each of its parameters as an attribute of the same name.
+        super().__init__(**{name: getattr(stock, name) for name in inspect.signature(SpatialTransform).parameters})
         self.layout = layout
 
     def apply(self, data_dict: dict[str, Any], **params: Any) -> dict[str, Any]:

@@ -18,7 +18,8 @@ from nnunet_rw.audit.stability.curves import Curves
 from nnunet_rw.datasets.folders import Preprocessed
 from nnunet_rw.losses import LossInputs
 from nnunet_rw.training.seeds import seed_generators
-from nnunet_rw.training.trainer import MapTrainer, replaced
+from nnunet_rw.training.trainer import MapTrainer
+from nnunet_rw.util.replacing import replaced
 
 
 class RecordingTrainer(MapTrainer):

@@ -3,14 +3,9 @@ from dataclasses import replace
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from benchmark_results import LESIONS, benchmark_results
+from benchmark_results import LESIONS
 
 from nnunet_rw.benchmark.report.page.page import write_html_report
-
-
-@pytest.fixture(scope="session")
-def results(tmp_path_factory):
-    return benchmark_results(tmp_path_factory.mktemp("benchmark"))
 
 
 @pytest.fixture(scope="session")

@@ -2,12 +2,10 @@ import csv
 import re
 from dataclasses import replace
 
-import matplotlib.pyplot as plt
 import pytest
 from benchmark_results import CASES
-from matplotlib.image import imread
 
-from nnunet_rw.benchmark.report.tables.formats import FORMATS, write_report
+from nnunet_rw.benchmark.report.report import FORMATS, write_report
 
 # What remains of a line of LaTeX without its commands and escaped signs must not hold one of these.
 SPECIAL = re.compile(r"[_&%#$^~\\]")
@@ -36,7 +34,7 @@ def written(results, tmp_path_factory):
 
 
 def test_unknown_format(results, tmp_path):
-    with pytest.raises(ValueError, match="one of md, latex, csv, png, but got 'pdf'"):
+    with pytest.raises(ValueError, match="one of md, latex, csv, but got 'pdf'"):
         write_report(results, tmp_path, "pdf")
 
 
@@ -151,25 +149,8 @@ def test_csv_is_unrounded_and_tidy(written):
     assert [row["seed"] for row in rows_of(path_named(written, "seeds.csv"))[-3:]] == ["0", "1", "0"]
 
 
-def test_pictures(results, tmp_path):
-    opened_before = plt.get_fignums()
-    paths = write_report(results, tmp_path / "new", "png")
-    names = {path.name for path in paths}
-    assert {path.suffix for path in paths} == {".png", ".pdf"}
-    assert "Dataset011_MSLesion_froc.png" in names
-    # No probabilities.
-    assert "Dataset004_Hippocampus_froc.png" not in names
-    assert len(names) == 2 * (4 + 5)
-    picture = imread(tmp_path / "new" / "Dataset011_MSLesion_training.png")
-    # 12 by 3.6 inches of 200 dots.
-    assert picture.shape[:2] == (720, 2400)
-    assert plt.get_fignums() == opened_before
-
-
 def test_a_benchmark_that_has_only_begun(unevaluated, tmp_path):
     for name in FORMATS:
         paths = write_report(unevaluated, tmp_path / name, name)
         assert all(path.is_file() for path in paths)
-    # Curves of the trainings, which are there.
-    assert len(list((tmp_path / "png").glob("*.png"))) == 2
     assert "Nothing" not in (tmp_path / "md" / "report.md").read_text()
