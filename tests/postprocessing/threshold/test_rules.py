@@ -1,0 +1,83 @@
+from itertools import product
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from nnunet_rw.evaluation.metrics.lesions import match_lesions
+from nnunet_rw.evaluation.metrics.overlap import overlap
+from nnunet_rw.postprocessing.threshold.rules import (
+    DecisionRule,
+    RuleGrid,
+    apply_rule,
+    rule_outcomes,
+    volumes_to_try,
+)
+
+
+def noisy_case(shape, seed=0):
+    """A reference, and probabilities that find some of it and more."""
+    rng = np.random.default_rng(seed)
+    reference = gaussian_filter(rng.random(shape), 1.2) > 0.55
+    probability = gaussian_filter(reference.astype(float), 0.9) + 0.5 * gaussian_filter(rng.standard_normal(shape), 1)
+    return reference, np.clip(probability, 0, 1).astype(np.float32)
+
+
+@pytest.mark.parametrize("matching", ["one_to_one", "any_overlap"])
+@pytest.mark.parametrize("least_voxels", [0, 3])
+@pytest.mark.parametrize(("shape", "connectivity"), [((22, 23, 24), 26), ((22, 23, 24), 6), ((60, 70), 8)])
+def test_outcomes_are_those_of_the_masks_that_the_rules_make(shape, connectivity, least_voxels, matching):
+    reference, probability = noisy_case(shape)
+    spacing = (1.5, 1.0, 2.0)[: len(shape)]
+    voxel = float(np.prod(spacing))
+    grid = RuleGrid((0.9, 0.7, 0.5, 0.3, 0.2), (0.0, 2 * voxel, 5 * voxel))
+    settings = connectivity, least_voxels * voxel
+    outcomes = rule_outcomes(reference, probability, voxel, grid, *settings, matching)
+    assert outcomes.num_lesions > 10
+    for position in zip(*np.nonzero(grid.allowed(hysteresis=True, volumes=True)), strict=True):
+        mask = apply_rule(probability, grid.rule(*position), voxel, connectivity)
+        matches = match_lesions(reference, mask, spacing, *settings)
+        name = "matched" if matching == "one_to_one" else "hit"
+        predicted, found = getattr(matches.predicted, name), getattr(matches.reference, name)
+        assert outcomes.found[position] == found.sum()
+        assert outcomes.right[position] == predicted.sum()
+        assert outcomes.false_positives[position] == (matches.predicted.counted & ~predicted).sum()
+        assert outcomes.dice[position] == pytest.approx(overlap(reference, mask).dice, nan_ok=True)
+
+
+def test_a_swallowed_lesion_is_found_by_overlap_alone():
+    # Three lesions of a voxel, and one component over all of them: IoU 1/5 each, one of them is its partner.
+    reference = np.array([[1, 0, 1, 0, 1]], bool)
+    probability = np.full((1, 5), 0.6, np.float32)
+    grid = RuleGrid((0.5,), (0.0,))
+    found = {
+        matching: rule_outcomes(reference, probability, 1.0, grid, 4, matching=matching).found.item()
+        for matching in ("any_overlap", "one_to_one")
+    }
+    assert found == {"any_overlap": 3, "one_to_one": 1}
+
+
+def test_hysteresis_keeps_whole_components_with_a_high_peak():
+    probability = np.array([[0.4, 0.9, 0.4, 0.1, 0.4, 0.6]], np.float32)
+    assert apply_rule(probability, DecisionRule(0.3, 0.8), 1.0, 4).tolist() == [[True, True, True, False, False, False]]
+    assert apply_rule(probability, DecisionRule(0.3, 0.3), 1.0, 4).tolist() == [[True, True, True, False, True, True]]
+    # 2 voxels of 1.5 are a volume of 3.
+    assert apply_rule(probability, DecisionRule(0.3, 0.3, 3.0), 1.5, 4)[0].tolist() == [True] * 3 + [False] + [True] * 2
+    assert apply_rule(probability, DecisionRule(0.3, 0.3, 3.1), 1.5, 4)[0].tolist() == [True] * 3 + [False] * 3
+
+
+def test_families_of_rules():
+    grid = RuleGrid((0.9, 0.5), (0.0, 2.0, 4.0))
+    sizes = {pair: int(grid.allowed(*pair).sum()) for pair in product((False, True), repeat=2)}
+    assert sizes == {(False, False): 2, (False, True): 6, (True, False): 3, (True, True): 9}
+    rules = [grid.rule(*place) for place in zip(*np.nonzero(grid.allowed(True, True)), strict=True)]
+    assert all(rule.high >= rule.low for rule in rules)
+
+
+def test_a_rule_in_words():
+    assert str(DecisionRule(0.5, 0.5)) == "above 0.5"
+    assert str(DecisionRule(0.3, 0.9, 12.5)) == "above 0.3, peak above 0.9, from 12.5 mm3"
+
+
+def test_volumes_are_multiples_of_the_largest_voxel():
+    assert volumes_to_try([1.0, 2.0]) == (0.0, 4.0, 6.0, 10.0, 16.0, 26.0, 42.0, 68.0)
