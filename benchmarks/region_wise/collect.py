@@ -24,7 +24,8 @@ from nnunet_rw.training.records import read_iterations
 from nnunet_rw.util.files import nnunet_folder
 
 METRICS = ("dice", "hd95_mm", "lesion_recall", "false_positives")
-RRW, STOCK, STOCK_ADAM = "RWPaper_RRW", "nnUNetTrainer", "RWPaper_Stock_Adam"
+RRW, RRW_BETA = "RWPaper_RRW", "RWPaper_RRW_Beta95"
+STOCK, STOCK_ADAM = "nnUNetTrainer", "RWPaper_Stock_Adam"
 # Followed by the weight of the maps.
 BESIDE_STOCK = "RWBeside_"
 # Of all classes together, beside their names.

@@ -20,7 +20,7 @@ from benchmarks.region_wise.tables import ALONE, BESIDE, equal_of, without_maps
 
 FIGURE = CHECKOUT / "docs" / "images" / "region_wise.png"
 # Told apart by the colour-blind; RRW stands out, nnU-Net's loss is what everybody knows.
-COLOURS = ("#D55E00", "#0072B2", "#56B4E9", "#009E73", "#CC79A7", "#E69F00", "#8C6D1F", "#333333")
+COLOURS = ("#D55E00", "#882255", "#0072B2", "#56B4E9", "#009E73", "#CC79A7", "#E69F00", "#8C6D1F", "#333333")
 EQUAL, GRADUAL, WITHOUT = "#0072B2", "#D55E00", "#333333"
 
 Row = Mapping[str, Any]
