@@ -16,7 +16,7 @@ from nnunet_rw.evaluation.metrics.component_tree import LevelComponents, compone
 from nnunet_rw.evaluation.metrics.detection import Rule as Matching
 from nnunet_rw.evaluation.metrics.lesions import MATCH_IOU, ROUNDING
 from nnunet_rw.evaluation.metrics.matches import assign_one_to_one
-from nnunet_rw.maps.components import as_connectivity, connected_components
+from nnunet_rw.maps.components import as_connectivity, connected_components, foreground_box
 
 # Falling; the lower and the higher threshold are two of them.
 GRID = tuple(float(value) for value in np.round([0.995, 0.99, 0.98, *np.arange(0.95, 0.09, -0.05)], 3))
@@ -99,16 +99,92 @@ class RuleOutcomes:
         return np.divide(2 * self.shared, total, out=np.full(total.shape, np.nan), where=total > 0)
 
 
-def rule_outcomes(
+@dataclass(frozen=True)
+class Decided:
+    """One class of one case as a rule segments it.
+
+    Attributes
+    ----------
+    found : boolean (R,)
+        Counted reference lesions.
+    right, false_positives : int
+        Predicted lesions.
+    dice : float
+        NaN where both masks are empty.
+    """
+
+    found: np.ndarray
+    right: int
+    false_positives: int
+    dice: float
+
+
+@dataclass(frozen=True)
+class RuleCase:
+    """What is needed of one class of one case to tell what any rule does in it: no voxels, only components.
+
+    Attributes
+    ----------
+    levels : tuple of LevelComponents
+        Of the thresholds of a grid.
+    lesion_voxels : int64 (R,)
+        Of the reference's lesions.
+    counted : boolean (R,)
+        Those that are not too small to count.
+    voxel_mm3 : float
+    """
+
+    levels: tuple[LevelComponents, ...]
+    lesion_voxels: np.ndarray
+    counted: np.ndarray
+    voxel_mm3: float
+
+    @property
+    def volume_mm3(self) -> np.ndarray:
+        """float64 (L,) of the counted lesions."""
+        return self.lesion_voxels[self.counted] * self.voxel_mm3
+
+    def outcomes(self, grid: RuleGrid, matching: Matching = "one_to_one") -> RuleOutcomes:
+        """What every rule of a grid does."""
+        per_low = [
+            _at_low(level, grid, self.lesion_voxels, self.counted, self.voxel_mm3, matching) for level in self.levels
+        ]
+        false, right, found, shared, predicted = (np.stack(part) for part in zip(*per_low, strict=True))
+        return RuleOutcomes(
+            false, right, found, shared, predicted, int(self.counted.sum()), int(self.lesion_voxels.sum())
+        )
+
+    def decided(self, grid: RuleGrid, place: tuple[int, int, int], matching: Matching = "one_to_one") -> Decided:
+        """What the rule at a place of the grid does, lesion by lesion."""
+        rule, level = grid.rule(*place), self.levels[place[0]]
+        kept = level.peak > np.float32(rule.high)
+        kept &= level.voxels * self.voxel_mm3 * (1 + ROUNDING) >= rule.min_volume_mm3
+        of_kept = kept[level.component]
+        component, lesion, shared = (values[of_kept] for values in (level.component, level.lesion, level.shared))
+        touching = np.bincount(component, minlength=len(level)) > 0
+        of_counted = self.counted[lesion]
+        hits = np.bincount(component[of_counted], minlength=len(level)) > 0
+        pairs = component[of_counted], lesion[of_counted], shared[of_counted]
+        if matching == "one_to_one":
+            pairs = _partners(*pairs, level.voxels, self.lesion_voxels)
+        right = np.bincount(pairs[0], minlength=len(level)) > 0
+        found = np.bincount(pairs[1], minlength=len(self.counted)) > 0
+        false_positives = int((kept & ~touching).sum() + hits.sum() - right.sum())
+        predicted, reference = int(level.voxels[kept].sum()), int(self.lesion_voxels.sum())
+        total = predicted + reference
+        dice = 2 * int(shared.sum()) / total if total else float("nan")
+        return Decided(found[self.counted], int(right.sum()), false_positives, dice)
+
+
+def rule_case(
     reference: np.ndarray,
     probability: np.ndarray,
     voxel_mm3: float,
-    grid: RuleGrid,
+    thresholds: Sequence[float],
     connectivity: int = 26,
     min_volume_mm3: float = 0.0,
-    matching: Matching = "one_to_one",
-) -> RuleOutcomes:
-    """What every rule of a grid does in one class of one case.
+) -> RuleCase:
+    """Read the components of a case once.
 
     Parameters
     ----------
@@ -116,21 +192,18 @@ def rule_outcomes(
     probability : float array (X, Y[, Z])
         Both without what the reference does not know.
     voxel_mm3 : float
-    grid : RuleGrid
+    thresholds : sequence of float
+        Of a grid: falling.
     connectivity, min_volume_mm3
         As for `nnunet_rw.evaluation.metrics.lesions.match_lesions`: the volume is that of reference lesions that count.
-    matching : "one_to_one" or "any_overlap"
     """
     connectivity = as_connectivity(connectivity, reference.ndim)
+    box = foreground_box(reference | (probability > np.float32(thresholds[-1]))) or (slice(0, 1),) * reference.ndim
+    reference, probability = reference[box], probability[box]
     ids = connected_components(reference.view(np.uint8), connectivity)
     voxels = np.bincount(ids.ravel())[1:]
     counted = voxels * voxel_mm3 >= min_volume_mm3 * (1 - ROUNDING)
-    per_low = [
-        _at_low(level, grid, voxels, counted, voxel_mm3, matching)
-        for level in component_levels(probability, grid.thresholds, connectivity, ids)
-    ]
-    false, right, found, shared, predicted = (np.stack(part) for part in zip(*per_low, strict=True))
-    return RuleOutcomes(false, right, found, shared, predicted, int(counted.sum()), int(voxels.sum()))
+    return RuleCase(tuple(component_levels(probability, thresholds, connectivity, ids)), voxels, counted, voxel_mm3)
 
 
 def _at_low(
@@ -168,10 +241,26 @@ def _at_low(
     component, lesion, overlap = (values[of_counted] for values in (level.component, level.lesion, level.shared))
     if matching == "any_overlap":
         return untouched, hits, _lesions_touched(component, lesion, from_high, to_volume, shape), shared, predicted
-    iou = overlap / (level.voxels[component] + lesion_voxels[lesion] - overlap)
+    iou = _iou(component, lesion, overlap, level.voxels, lesion_voxels)
     near = iou >= MATCH_IOU
     found = _assigned(component[near], lesion[near], iou[near], from_high, to_volume, shape)
     return untouched + hits - found, found, found, shared, predicted
+
+
+def _iou(
+    component: np.ndarray, lesion: np.ndarray, shared: np.ndarray, component_voxels: np.ndarray, voxels: np.ndarray
+) -> np.ndarray:
+    return shared / (component_voxels[component] + voxels[lesion] - shared)
+
+
+def _partners(
+    component: np.ndarray, lesion: np.ndarray, shared: np.ndarray, component_voxels: np.ndarray, voxels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The pairs of the one-to-one assignment."""
+    iou = _iou(component, lesion, shared, component_voxels, voxels)
+    chosen = iou >= MATCH_IOU
+    chosen[chosen] = assign_one_to_one(component[chosen], lesion[chosen], iou[chosen])
+    return component[chosen], lesion[chosen], shared[chosen]
 
 
 def _lesions_touched(

@@ -10,7 +10,7 @@ from nnunet_rw.postprocessing.threshold.rules import (
     DecisionRule,
     RuleGrid,
     apply_rule,
-    rule_outcomes,
+    rule_case,
     volumes_to_try,
 )
 
@@ -32,7 +32,8 @@ def test_outcomes_are_those_of_the_masks_that_the_rules_make(shape, connectivity
     voxel = float(np.prod(spacing))
     grid = RuleGrid((0.9, 0.7, 0.5, 0.3, 0.2), (0.0, 2 * voxel, 5 * voxel))
     settings = connectivity, least_voxels * voxel
-    outcomes = rule_outcomes(reference, probability, voxel, grid, *settings, matching)
+    case = rule_case(reference, probability, voxel, grid.thresholds, *settings)
+    outcomes = case.outcomes(grid, matching)
     assert outcomes.num_lesions > 10
     for position in zip(*np.nonzero(grid.allowed(hysteresis=True, volumes=True)), strict=True):
         mask = apply_rule(probability, grid.rule(*position), voxel, connectivity)
@@ -43,6 +44,13 @@ def test_outcomes_are_those_of_the_masks_that_the_rules_make(shape, connectivity
         assert outcomes.right[position] == predicted.sum()
         assert outcomes.false_positives[position] == (matches.predicted.counted & ~predicted).sum()
         assert outcomes.dice[position] == pytest.approx(overlap(reference, mask).dice, nan_ok=True)
+        decided = case.decided(grid, tuple(map(int, position)), matching)
+        assert decided.found.tolist() == found[matches.reference.counted].tolist()
+        assert (decided.right, decided.false_positives) == (
+            outcomes.right[position],
+            outcomes.false_positives[position],
+        )
+        assert decided.dice == pytest.approx(outcomes.dice[position], nan_ok=True)
 
 
 def test_a_swallowed_lesion_is_found_by_overlap_alone():
@@ -50,10 +58,8 @@ def test_a_swallowed_lesion_is_found_by_overlap_alone():
     reference = np.array([[1, 0, 1, 0, 1]], bool)
     probability = np.full((1, 5), 0.6, np.float32)
     grid = RuleGrid((0.5,), (0.0,))
-    found = {
-        matching: rule_outcomes(reference, probability, 1.0, grid, 4, matching=matching).found.item()
-        for matching in ("any_overlap", "one_to_one")
-    }
+    case = rule_case(reference, probability, 1.0, grid.thresholds, 4)
+    found = {matching: case.outcomes(grid, matching).found.item() for matching in ("any_overlap", "one_to_one")}
     assert found == {"any_overlap": 3, "one_to_one": 1}
 
 
