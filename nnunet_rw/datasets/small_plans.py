@@ -10,6 +10,8 @@ from typing import Any
 
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+from nnunet_rw.util.files import write_atomically
+
 # nnU-Net 2.8 gives the coarsest deep-supervision output no weight. Two stages have no other: the loss is NaN.
 MIN_STAGES = 3
 # InstanceNorm refuses a single voxel in training.
@@ -162,10 +164,5 @@ def write_small_plans(
     if name == plans_name:
         raise ValueError(f"'{name}' are the stock plans. Choose another name for the small ones.")
     plans = small_plans(json.loads(source.read_text(encoding="utf-8")), name=name, **options)
-    temporary = target.with_name(f".{os.getpid()}_{target.name}")
-    try:
-        temporary.write_text(json.dumps(plans, indent=4) + "\n", encoding="utf-8")
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(target, (json.dumps(plans, indent=4) + "\n").encode())
     return target

@@ -12,6 +12,8 @@ import SimpleITK as sitk
 from scipy.ndimage import gaussian_filter, zoom
 from scipy.spatial.transform import Rotation
 
+from nnunet_rw.util.files import replaced_whole
+
 MARKER = ".nnunet_rw_synthetic"
 MEDIAN_LESION_VOXELS, LOG_SIZE_SD, SMALLEST_LESION_VOXELS = 15.0, 2.2, 4.0
 LARGEST_LESION_SHARE = 0.05  # of the head
@@ -213,9 +215,5 @@ def _write_volume(volume, path):
 
 def _write(path: Path, write: Callable[[Path], object]) -> None:
     """Write under a temporary name (same ending: SimpleITK chooses the format by it), then rename."""
-    temporary = path.with_name(f".{os.getpid()}_{path.name}")
-    try:
+    with replaced_whole(path, "".join(path.suffixes)) as temporary:
         write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

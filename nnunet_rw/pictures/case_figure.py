@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from nnunet_rw.maps.kinds import (
 )
 from nnunet_rw.store.files import open_map
 from nnunet_rw.store.write import list_cases
+from nnunet_rw.util.files import replaced_whole
 
 _TITLES = {"lesion_volume_mm3": "log10 of the lesion's mm3"}
 
@@ -163,9 +163,8 @@ def write_nifti(volumes: CaseVolumes, folder: str | Path) -> list[Path]:
         image = sitk.GetImageFromArray(array)
         image.SetSpacing(tuple(reversed(volumes.spacing_mm)))
         path = folder / f"{volumes.case}_{name}.nii.gz"
-        temporary = path.with_name(f".{os.getpid()}_{path.name}")
-        sitk.WriteImage(image, str(temporary))
-        os.replace(temporary, path)
+        with replaced_whole(path, ".nii.gz") as temporary:
+            sitk.WriteImage(image, str(temporary))
         written.append(path)
     return written
 

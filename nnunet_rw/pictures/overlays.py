@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from enum import IntEnum
@@ -18,7 +17,7 @@ from nnunet_rw.evaluation.metrics.lesions import match_lesions
 from nnunet_rw.evaluation.reading import Case, read_case
 from nnunet_rw.evaluation.sources import CaseFiles, Label, Labels, Source
 from nnunet_rw.maps.components import as_connectivity, connected_components, foreground_box
-from nnunet_rw.util.files import write_atomically
+from nnunet_rw.util.files import replaced_whole, write_atomically
 from nnunet_rw.util.parallel import list_in_processes
 
 
@@ -230,12 +229,8 @@ def write_case_overlays(
     written = []
     for label, name in zip(labels.foreground, names, strict=True):
         path = folder / f"{files.case}_{name}{_ENDING}"
-        temporary = path.with_name(f".{os.getpid()}_{path.name}")
-        try:
+        with replaced_whole(path, _ENDING) as temporary:
             _write(case_codes(case, label, labels.ignore, settings), reader, properties, temporary)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
         written.append(path)
     return written
 

@@ -18,7 +18,6 @@ import pickle
 import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +28,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunet_rw.maps.checks import as_labels
 from nnunet_rw.maps.kinds import KINDS, LabelScheme, LesionTable, stored_kinds
 from nnunet_rw.store.compression import compressed_distances, compressed_lesions
-from nnunet_rw.util.files import host_name, write_atomically
+from nnunet_rw.util.files import file_hash, host_name, short_hash, write_atomically
 
 if TYPE_CHECKING:  # imports torch, for which every process that writes maps would wait
     from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
@@ -40,7 +39,8 @@ _METADATA_KEY = "nnunet_rw"
 _LESIONS_KEY = "lesions"
 # The function that nnU-Net's planners without resampling name in their plans.
 _NO_RESAMPLING = "no_resampling_hack"
-_TEMPORARY_NAME = re.compile(r"\.(?P<case>.*)@(?P<host>[^@-]*)-(?P<pid>\d+)-[0-9a-f]{32}\.tmp")
+# Of `nnunet_rw.util.files.temporary_path`, and of earlier versions, which wrote out the case.
+_TEMPORARY_NAME = re.compile(r"\.(?P<case>.*)@(?P<host>[^@-]*)-(?P<pid>\d+)-([0-9a-f]{12}|[0-9a-f]{32})\.tmp")
 
 
 @dataclass(frozen=True)
@@ -265,7 +265,7 @@ def write_case(
 
 def remove_leftovers(data_folder: str | Path, cases: Iterable[str] | None = None) -> None:
     """Delete temporary files of writers on this machine that died: of these cases, or of all."""
-    chosen = None if cases is None else set(cases)
+    chosen = None if cases is None else {name for case in cases for name in (case, short_hash(case))}
     for path in (Path(data_folder) / FOLDER_NAME).glob("*/*/.*.tmp"):
         writer = _TEMPORARY_NAME.fullmatch(path.name)
         if writer is None or (chosen is not None and writer["case"] not in chosen):
@@ -288,14 +288,8 @@ def _fingerprint(data_folder: str | Path, case: str) -> str:
         path = Path(data_folder) / name
         if path.is_file():
             state = path.stat()
-            return _hash_of(path, state.st_size, state.st_mtime_ns)
+            return file_hash(path, state.st_size, state.st_mtime_ns)
     raise FileNotFoundError(f"No preprocessed case '{case}' in {data_folder}. Run: nnUNetv2_preprocess")
-
-
-@lru_cache(maxsize=4096)
-def _hash_of(path: Path, size: int, modified_ns: int) -> str:
-    """Of a file, read anew when its size or time differs."""
-    return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
 
 
 def _advice(data_folder: str | Path) -> str:

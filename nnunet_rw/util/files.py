@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import socket
 import uuid
+from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 
@@ -18,12 +21,25 @@ def write_atomically(path: Path, content: bytes) -> None:
         The folder cannot be written to or is full. Nothing torn is left behind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.stem}@{host_name()}-{os.getpid()}-{uuid.uuid4().hex}.tmp"
+    with replaced_whole(path) as temporary, open(temporary, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def replaced_whole(path: Path, ending: str = "") -> Iterator[Path]:
+    """The temporary file to write, in the same folder, which takes the place of `path` when all went well.
+
+    Parameters
+    ----------
+    path : Path
+    ending : str
+        Of the temporary file, for writers that choose the format by it.
+    """
+    temporary = temporary_path(path, ending)
     try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        yield temporary
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -31,9 +47,74 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise
 
 
+def temporary_path(path: Path, ending: str = "") -> Path:
+    """A name of its own beside `path`, about as short for every file: a long name leaves no room for more characters.
+
+    It tells which file and which process it is of, so that leftovers can be recognised.
+    """
+    return path.with_name(f".{short_hash(path.stem)}@{host_name()}-{os.getpid()}-{uuid.uuid4().hex[:12]}.tmp{ending}")
+
+
+def short_hash(name: str) -> str:
+    """What stands for a name in the names of temporary files."""
+    return hashlib.blake2b(name.encode(), digest_size=4).hexdigest()
+
+
 def host_name() -> str:
     """This machine's, as it stands in the names of temporary files."""
     return socket.gethostname().replace("-", "_").replace("@", "_")
+
+
+def fingerprint(path: Path, timed: bool = True) -> dict[str, int | str]:
+    """What tells one content of a file from another, as JSON has it: see `has_fingerprint`.
+
+    Parameters
+    ----------
+    path : Path
+    timed : bool
+        Note the file's time too, so that a large file need not be read again.
+
+    Raises
+    ------
+    OSError
+        There is no such file, or it cannot be read.
+    """
+    state = path.stat()
+    time = {"modified_ns": state.st_mtime_ns} if timed else {}
+    return {"bytes": state.st_size, **time, "blake2b": file_hash(path, state.st_size, state.st_mtime_ns)}
+
+
+def has_fingerprint(path: Path, known: dict[str, int | str]) -> bool:
+    """Whether a file is the one that `fingerprint` was taken of; False where there is none.
+
+    One of the same size and time is. One of another time is if its content is the same, as after a copy. Whether it is
+    older or newer says nothing: tools that copy keep the time of what they copy.
+
+    Raises
+    ------
+    KeyError, TypeError
+        What is known is no fingerprint.
+    """
+    size, content = known["bytes"], known["blake2b"]
+    try:
+        state = path.stat()
+        if state.st_size != size:
+            return False
+        if state.st_mtime_ns == known.get("modified_ns"):
+            return True
+        return file_hash(path, state.st_size, state.st_mtime_ns) == content
+    except OSError:
+        return False
+
+
+@lru_cache(maxsize=65536)
+def file_hash(path: Path, size: int, modified_ns: int) -> str:
+    """BLAKE2b of a file's content, read anew when its size or time differs."""
+    content = hashlib.blake2b(digest_size=16)
+    with open(path, "rb") as file:
+        while piece := file.read(1 << 20):
+            content.update(piece)
+    return content.hexdigest()
 
 
 def nnunet_folder(variable: str) -> Path:

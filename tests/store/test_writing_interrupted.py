@@ -35,6 +35,7 @@ from nnunet_rw.maps.kinds import BOUNDARY_DISTANCE, INTERIOR_DISTANCE, KINDS, LE
 from nnunet_rw.store.files import map_path, remove_leftovers, write_case
 from nnunet_rw.store.write import ensure_maps
 from nnunet_rw.util import parallel
+from nnunet_rw.util.files import host_name, short_hash
 
 
 @pytest.fixture
@@ -225,9 +226,19 @@ class TestLeftovers:
         self.leave(folder, "case_0", dead_pid)
         self.leave(folder, "case_1", dead_pid)
         ensure_maps(folder, [LESION_IDS], SETTINGS, part=(0, 2))
-        assert [path.name.split("@")[0] for path in temporary_files(folder)] == [".case_1"]
+        assert [path.name.split("@")[0] for path in temporary_files(folder)] == [f".{short_hash('case_1')}"]
         ensure_maps(folder, [LESION_IDS], SETTINGS)
         assert not temporary_files(folder)
+
+    def test_those_of_earlier_versions_are_removed_too(self, folder, dead_pid):
+        target = map_path(folder, LESION_IDS, "case_0", SETTINGS)
+        target.parent.mkdir(parents=True)
+        leftover = target.with_name(f".case_0@{host_name()}-{dead_pid}-{'a' * 32}.tmp")
+        leftover.touch()
+        remove_leftovers(folder, ["case_1"])
+        assert leftover.exists()
+        remove_leftovers(folder, ["case_0"])
+        assert not leftover.exists()
 
     def test_names_that_begin_alike(self, folder, dead_pid):
         self.leave(folder, "case_1", dead_pid)
