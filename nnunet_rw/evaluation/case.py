@@ -20,6 +20,7 @@ from nnunet_rw.evaluation.metrics.volume import VolumeBias, total_lesion_intensi
 from nnunet_rw.evaluation.reading import Case, read_case
 from nnunet_rw.evaluation.sources import CaseFiles, Label, Labels
 from nnunet_rw.maps.checks import diagonal
+from nnunet_rw.util.files import fingerprint
 
 
 @dataclass(frozen=True)
@@ -76,11 +77,14 @@ class CaseEvaluation:
 
     Attributes
     ----------
+    fingerprints : dict of str to dict
+        By kind of file (`CaseFiles.read`), taken before it was read.
     diagonal_mm : float
         Of the image: the penalty for a distance to nothing.
     """
 
     files: CaseFiles
+    fingerprints: dict[str, dict[str, int | str]]
     diagonal_mm: float
     classes: tuple[ClassEvaluation, ...]
 
@@ -95,6 +99,7 @@ def evaluate_case(
     ValueError
         See `nnunet_rw.evaluation.reading.read_case`; or a setting is impossible, or the image no number in a mask.
     """
+    fingerprints = {kind: fingerprint(path) for kind, path in files.read.items()}
     case = read_case(files, reader, labels.known, labels.num_channels)
     known = None if labels.ignore is None else case.reference != labels.ignore
     try:
@@ -104,7 +109,7 @@ def evaluate_case(
         ]
     except ValueError as error:
         raise ValueError(f"Case '{files.case}': {error}") from error
-    return CaseEvaluation(files, diagonal(case.reference.shape, case.spacing_mm), tuple(classes))
+    return CaseEvaluation(files, fingerprints, diagonal(case.reference.shape, case.spacing_mm), tuple(classes))
 
 
 def _evaluate_class(

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_rw.evaluation.case import CaseEvaluation, EvaluationSettings, evaluate_case
-from nnunet_rw.evaluation.folder import write_tables
+from nnunet_rw.evaluation.folder import OF_PROBABILITIES, changed_file, read_summary, write_tables
 from nnunet_rw.evaluation.metrics.froc import froc_curve
 from nnunet_rw.evaluation.metrics.thresholds import operating_points
-from nnunet_rw.evaluation.sources import Source
+from nnunet_rw.evaluation.sources import CaseFiles, Source
 from nnunet_rw.evaluation.summary import summarise
-from nnunet_rw.util.files import write_atomically
+from nnunet_rw.util.files import fingerprint, has_fingerprint, write_atomically
 from nnunet_rw.util.parallel import list_in_processes
 from nnunet_rw.util.tables import text_table
 
@@ -75,9 +75,6 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
 
 
-_OF_PROBABILITIES = ("froc.csv", "operating_points.csv")
-
-
 def evaluate(source: Source, settings: EvaluationSettings, processes: int | None = None) -> list[CaseEvaluation]:
     """Every case of a source, in its order.
 
@@ -121,9 +118,13 @@ def write_evaluation(
 
 
 def write_evaluated(
-    source: Source, settings: EvaluationSettings, cases: Sequence[CaseEvaluation], folder: str | Path
+    source: Source,
+    settings: EvaluationSettings,
+    cases: Sequence[CaseEvaluation],
+    folder: str | Path,
+    pictures: Sequence[Path] = (),
 ) -> dict[str, Any]:
-    """`write_evaluation` of cases that `evaluate` returned."""
+    """`write_evaluation` of cases that `evaluate` returned; pictures in the folder belong to the evaluation."""
     folder = Path(folder)
     curves, points = {}, {}
     for position, found in enumerate(cases[0].classes):
@@ -134,9 +135,10 @@ def write_evaluated(
             curves[found.label], points[found.label] = froc_curve(candidates), operating_points(thresholded)
     summary = summarise(source, settings, cases, curves)
     # No summary stands beside tables of another evaluation, even if this one is interrupted.
-    for name in ("summary.json", *_OF_PROBABILITIES):
+    for name in ("summary.json", *OF_PROBABILITIES):
         (folder / name).unlink(missing_ok=True)
-    write_tables(folder, cases, curves, points)
+    written = [*write_tables(folder, cases, curves, points), *pictures]
+    summary["written"] = {path.relative_to(folder).as_posix(): fingerprint(path, timed=False) for path in written}
     write_atomically(folder / "summary.json", (json.dumps(summary, indent=2, sort_keys=True) + "\n").encode())
     return summary
 
@@ -152,18 +154,29 @@ def ensure_evaluation(
 
 
 def is_current(source: Source, settings: EvaluationSettings, folder: Path) -> bool:
-    """Whether a folder holds the evaluation of these cases, with equal settings, made after their files."""
-    path = folder / "summary.json"
+    """Whether a folder holds, undamaged, the evaluation of these very files and labels with equal settings.
+
+    Files are known by what they hold, not by where they lie or when they were written.
+    """
     try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
-        cases = {Path(case["prediction_file"]) for case in summary["metric_per_case"]}
-        asked = _OF_PROBABILITIES if any(files.probabilities for files in source.cases) else ()
+        summary = read_summary(folder)
+        inputs = summary["inputs"]
         return (
-            all((folder / name).is_file() for name in asked)
-            and cases == {files.prediction for files in source.cases}
-            and all(summary["settings"].get(name) == value for name, value in asdict(settings).items())
-            and path.stat().st_mtime
-            >= max(file.stat().st_mtime for files in source.cases for file in (files.prediction, files.reference))
+            all(summary["settings"].get(name) == value for name, value in asdict(settings).items())
+            and summary["labels"] == source.label_entries
+            and inputs.keys() == {files.case for files in source.cases}
+            and sorted(summary["missing_cases"]) == sorted(source.missing)
+            and changed_file(folder, summary["written"]) is None
+            and all(_are_known(files, inputs[files.case]) for files in source.cases)
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
+
+
+def _are_known(files: CaseFiles, known: dict[str, dict[str, int | str]]) -> bool:
+    """Whether the files are those that were evaluated. Curves that nobody asks for are read, so they must hold too."""
+    present = files.read
+    beside = files.prediction.with_name(f"{files.case}.npz")
+    if "probabilities" in known and beside.is_file():
+        present["probabilities"] = beside
+    return all(has_fingerprint(path, known[kind]) for kind, path in present.items())

@@ -17,7 +17,7 @@ from nnunet_rw.evaluation.case import CaseEvaluation, ClassEvaluation
 from nnunet_rw.evaluation.metrics.froc import FrocCurve
 from nnunet_rw.evaluation.metrics.matches import Lesions
 from nnunet_rw.evaluation.metrics.thresholds import OperatingPoints
-from nnunet_rw.util.files import write_atomically
+from nnunet_rw.util.files import has_fingerprint, write_atomically
 
 _OVERLAP = ("dice", "jaccard", "ppv", "sensitivity", "specificity")
 _SURFACE = ("hd_mm", "hd95_mm", "assd_mm", "nsd")
@@ -62,17 +62,24 @@ def write_tables(
     cases: Sequence[CaseEvaluation],
     curves: Mapping[str, FrocCurve],
     points: Mapping[str, OperatingPoints],
-) -> None:
-    """Write cases.csv, lesions.csv, predicted_lesions.csv; froc.csv with curves, operating_points.csv with points."""
+) -> list[Path]:
+    """Write cases.csv, lesions.csv, predicted_lesions.csv; froc.csv with curves, operating_points.csv with points.
+
+    Returns
+    -------
+    list of Path
+        The files written.
+    """
     rows = [(case, found) for case in cases for found in case.classes]
-    _write(folder / "cases.csv", CASE_COLUMNS, (_case_row(case, found) for case, found in rows))
+    written = [folder / name for name in TABLES]
+    _write(written[0], CASE_COLUMNS, (_case_row(case, found) for case, found in rows))
     _write(
-        folder / "lesions.csv",
+        written[1],
         LESION_COLUMNS,
         (row for case, found in rows for row in _lesion_rows(case, found, found.matches.reference)),
     )
     _write(
-        folder / "predicted_lesions.csv",
+        written[2],
         PREDICTED_COLUMNS,
         (
             [*row, score]
@@ -88,9 +95,12 @@ def write_tables(
             for label, curve in curves.items()
             for point in zip(curve.thresholds, curve.false_positives, curve.recall, strict=True)
         )
-        _write(folder / "froc.csv", FROC_COLUMNS, rows_of_curves)
+        written.append(folder / OF_PROBABILITIES[0])
+        _write(written[-1], FROC_COLUMNS, rows_of_curves)
     if points:
-        write_operating_points(folder / "operating_points.csv", points)
+        written.append(folder / OF_PROBABILITIES[1])
+        write_operating_points(written[-1], points)
+    return written
 
 
 def write_operating_points(path: Path, points: Mapping[str, OperatingPoints]) -> None:
@@ -163,6 +173,8 @@ _VOLUMES = ("volume_reference_mm3", "volume_prediction_mm3")
 # The columns of numbers that are read; `evaluation_tables` writes more.
 CASE_NUMBERS = (*_SCORES, *_VOLUMES, "n_lesions", "n_hit", "n_predicted", "n_false_positive")
 LESION_NUMBERS = ("lesion", "voxels", "volume_mm3", "dice", "hit", "matched")
+TABLES = ("cases.csv", "lesions.csv", "predicted_lesions.csv")
+OF_PROBABILITIES = ("froc.csv", "operating_points.csv")
 # Reference lesions below the minimum volume, and predicted lesions that touch these alone.
 _NOT_COUNTED = ("ignored", "neutral")
 
@@ -239,10 +251,19 @@ def read_evaluation(folder: str | Path) -> Evaluation:
     FileNotFoundError
         A file is missing.
     ValueError
-        A file has no such column, no number where one belongs, or not each label of each case once.
+        A file is not as it was written, has no such column, no row or number where one belongs, or not each label of
+        each case once.
     """
     folder = Path(folder)
-    summary = _read_summary(folder / "summary.json")
+    summary = read_summary(folder)
+    # Earlier versions noted nothing of what they had written.
+    written = {
+        name: known for name, known in summary.get("written", {}).items() if name in (*TABLES, *OF_PROBABILITIES)
+    }
+    changed = changed_file(folder, written)
+    if changed is not None:
+        _check_presence(changed)
+        raise ValueError(f"{changed} is not as it was written: cut off, or edited. {_advice(folder)}")
     path = folder / "cases.csv"
     texts, numbers = _read_table(path, ("case", "label"), CASE_NUMBERS)
     rows = {key: row for row, key in enumerate(zip(*texts, strict=True))}
@@ -267,16 +288,25 @@ def read_evaluation(folder: str | Path) -> Evaluation:
         cases=cases,
         labels=labels,
         columns=columns,
-        lesions=_read_lesions(folder / "lesions.csv", rows),
-        predicted=_read_lesions(folder / "predicted_lesions.csv", rows),
+        lesions=_read_lesions(folder / "lesions.csv", rows, _total(columns, "n_lesions")),
+        predicted=_read_lesions(folder / "predicted_lesions.csv", rows, _total(columns, "n_predicted")),
         froc=_read_froc(folder / "froc.csv", columns),
         operating_points=_read_operating_points(folder / "operating_points.csv"),
     )
 
 
-def _read_summary(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise FileNotFoundError(f"No {path}. {_advice(path.parent)}")
+def read_summary(folder: Path) -> dict[str, Any]:
+    """The content of an evaluation's summary.json.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is none.
+    ValueError
+        It is no JSON, or of something else.
+    """
+    path = folder / "summary.json"
+    _check_presence(path)
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -286,8 +316,19 @@ def _read_summary(path: Path) -> dict[str, Any]:
     return summary
 
 
-def _read_lesions(path: Path, known: Container[tuple[str, str]]) -> LesionRows:
+def changed_file(folder: Path, written: Mapping[str, dict[str, int | str]]) -> Path | None:
+    """The first of an evaluation's files, by name with fingerprint, that is not there as it was written."""
+    return next((folder / name for name, known in written.items() if not has_fingerprint(folder / name, known)), None)
+
+
+def _total(columns: Mapping[str, Mapping[str, np.ndarray]], name: str) -> float:
+    return sum(float(np.nansum(of_label[name])) for of_label in columns.values())
+
+
+def _read_lesions(path: Path, known: Container[tuple[str, str]], counted: float) -> LesionRows:
     texts, numbers = _read_table(path, ("case", "label", "kind"), LESION_NUMBERS)
+    if counted and not texts[0]:
+        raise ValueError(f"{path} has no row, but cases.csv counts {counted:g} lesions. {_advice(path.parent)}")
     for key in zip(*texts[:2], strict=True):
         if key not in known:
             raise ValueError(
@@ -304,6 +345,7 @@ def _read_froc(path: Path, columns: Mapping[str, Mapping[str, np.ndarray]]) -> d
     if not path.is_file():
         return {}
     (label,), points = _read_table(path, ("label",), ("threshold", "false_positives_per_case", "recall"))
+    _check_rows(path, label)
     curves = {}
     for name, values in columns.items():
         chosen = np.array(label) == name
@@ -319,23 +361,31 @@ def _read_operating_points(path: Path) -> dict[str, OperatingPoints]:
         return {}
     names = ("threshold", "false_positives_per_case", "recall", "precision", "dice")
     (label,), columns = _read_table(path, ("label",), names)
+    _check_rows(path, label)
     return {
         name: OperatingPoints(*(column[np.array(label) == name] for column in columns)) for name in dict.fromkeys(label)
     }
+
+
+def _check_rows(path: Path, rows: Sequence[str]) -> None:
+    if not rows:
+        raise ValueError(f"{path} has no row. {_advice(path.parent)}")
 
 
 def _read_table(
     path: Path, text_columns: Sequence[str], number_columns: Sequence[str]
 ) -> tuple[list[list[str]], list[np.ndarray]]:
     """The columns, in the order asked for; an empty cell is NaN."""
-    if not path.is_file():
-        raise FileNotFoundError(f"No {path}. {_advice(path.parent)}")
-    with open(path, newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        absent = [name for name in (*text_columns, *number_columns) if name not in (reader.fieldnames or ())]
-        if absent:
-            raise ValueError(f"{path} has no column '{absent[0]}'. {_advice(path.parent)}")
-        rows = list(reader)
+    _check_presence(path)
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            rows = list(reader)
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no table ({error}). {_advice(path.parent)}") from error
+    absent = [name for name in (*text_columns, *number_columns) if name not in (reader.fieldnames or ())]
+    if absent:
+        raise ValueError(f"{path} has no column '{absent[0]}'. {_advice(path.parent)}")
     texts = [[row[name] or "" for row in rows] for name in text_columns]
     return texts, [np.array([_number(row[name], name, path) for row in rows], dtype=float) for name in number_columns]
 
@@ -344,8 +394,15 @@ def _number(text: str | None, column: str, path: Path) -> float:
     try:
         return float(text) if text else math.nan
     except ValueError as error:
-        raise ValueError(f"{path}: expected a number in column '{column}', but got '{text}'.") from error
+        raise ValueError(
+            f"{path}: expected a number in column '{column}', but got '{text}'. {_advice(path.parent)}"
+        ) from error
+
+
+def _check_presence(path: Path) -> None:
+    if not path.is_file():
+        raise FileNotFoundError(f"No {path}. {_advice(path.parent)}")
 
 
 def _advice(folder: Path) -> str:
-    return f"Run: nnunet-rw evaluate -o {folder}"
+    return f"Run: nnunet-rw evaluate -o {folder} (nnunet-rw benchmark where it is a benchmark's)"

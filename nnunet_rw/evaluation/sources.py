@@ -73,6 +73,16 @@ class CaseFiles:
     probabilities: Path | None = None
     images: tuple[Path, ...] = ()
 
+    @property
+    def read(self) -> dict[str, Path]:
+        """The files that an evaluation reads, by what they are; of several images it is the first."""
+        found = {"reference": self.reference, "prediction": self.prediction}
+        if self.probabilities:
+            found["probabilities"] = self.probabilities
+        if self.images:
+            found["image"] = self.images[0]
+        return found
+
 
 @dataclass(frozen=True)
 class Source:
@@ -101,6 +111,11 @@ class Source:
     def labels(self) -> Labels:
         """What the values of the segmentations mean."""
         return labels_of(self.dataset_json)
+
+    @property
+    def label_entries(self) -> dict[str, Any]:
+        """What the dataset.json says of labels, in its own words."""
+        return {key: self.dataset_json.get(key) for key in ("labels", "regions_class_order")}
 
     @property
     def reader(self) -> BaseReaderWriter:

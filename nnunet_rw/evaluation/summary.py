@@ -123,7 +123,8 @@ def summarise(
 ) -> dict[str, Any]:
     """Everything that summary.json holds: nnU-Net's keys with its values, and per class ("classes") the rest.
 
-    Means leave out undefined values and tell how many; a distance to nothing counts as the image's diagonal.
+    Means leave out undefined values and tell how many; a distance to nothing counts as the image's diagonal. "inputs"
+    and "labels" say what was evaluated: fingerprints of every case's files, and the dataset.json's entries.
     """
     labels = [found.label for found in cases[0].classes]
     return {
@@ -133,6 +134,8 @@ def summarise(
         "num_cases": len(cases),
         "num_missing": len(source.missing),
         "missing_cases": source.missing,
+        "inputs": {case.files.case: case.fingerprints for case in cases},
+        "labels": source.label_entries,
         "classes": {
             label: _finite(_summarise_class(cases, position, curves.get(label)))
             for position, label in enumerate(labels)

@@ -3,8 +3,11 @@ import math
 import numpy as np
 import pytest
 from evaluation_folders import SETTINGS, write_evaluation
+from segmentation_files import PREDICTION, REFERENCE, source_of
 
+from nnunet_rw.evaluation import evaluate
 from nnunet_rw.evaluation import folder as evaluation_tables
+from nnunet_rw.evaluation.case import EvaluationSettings
 from nnunet_rw.evaluation.comparison.metrics import check_comparable
 from nnunet_rw.evaluation.folder import CASE_NUMBERS, LESION_NUMBERS, read_evaluation
 
@@ -102,6 +105,52 @@ def test_damaged_files(folder, name, old, new, message):
     rewrite(folder / name, old, new)
     with pytest.raises(ValueError, match=message):
         read_evaluation(folder)
+
+
+@pytest.mark.parametrize("name", ["lesions.csv", "predicted_lesions.csv"])
+def test_table_of_lesions_that_lost_its_rows(tmp_path, name):
+    counts = {"n_lesions": 1, "n_predicted": 1}
+    folder = write_evaluation(tmp_path / "first", {"x": counts}, [("x", 4.0, 1, 1)], [("x", 4.0, 1, 1)])
+    keep_header(folder / name)
+    with pytest.raises(ValueError, match=rf"first/{name} has no row, but cases.csv counts 1 lesions\. Run: nnunet-rw"):
+        read_evaluation(folder)
+
+
+@pytest.mark.parametrize("name", ["froc.csv", "operating_points.csv"])
+def test_table_of_curves_that_lost_its_rows(folder, name):
+    columns = "label,threshold,false_positives_per_case,recall,precision,dice\n"
+    (folder / name).write_text(columns)
+    with pytest.raises(ValueError, match=rf"first/{name} has no row\. Run: nnunet-rw evaluate"):
+        read_evaluation(folder)
+
+
+def test_table_of_bytes(folder):
+    (folder / "cases.csv").write_bytes(b"\xff\xfe\x00case")
+    with pytest.raises(ValueError, match=r"first/cases\.csv is no table \(.*\)\. Run: nnunet-rw evaluate"):
+        read_evaluation(folder)
+
+
+@pytest.mark.parametrize("name", ["cases.csv", "lesions.csv", "predicted_lesions.csv", "froc.csv"])
+def test_table_that_is_not_as_it_was_written(tmp_path, name):
+    """A line less leaves a table that reads well."""
+    probability = np.stack([1 - 0.8 * PREDICTION, 0.8 * PREDICTION])
+    source = source_of(tmp_path, {"a": (REFERENCE, PREDICTION)}, probabilities={"a": probability})
+    evaluate.write_evaluation(source, EvaluationSettings(fast=True), tmp_path / "first")
+    path = tmp_path / "first" / name
+    content = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(content[:-1]))
+    message = rf"first/{name} is not as it was written: cut off, or edited\. Run: nnunet-rw evaluate -o \S*first"
+    with pytest.raises(ValueError, match=message):
+        read_evaluation(tmp_path / "first")
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=rf"No \S*first/{name}\. Run: nnunet-rw evaluate"):
+        read_evaluation(tmp_path / "first")
+    path.write_text("".join(content))
+    assert read_evaluation(tmp_path / "first").cases == ("a",)
+
+
+def keep_header(path):
+    path.write_text(path.read_text().splitlines(keepends=True)[0])
 
 
 def test_no_case(tmp_path):
