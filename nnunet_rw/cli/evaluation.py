@@ -87,7 +87,12 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
         default=DEFAULT_EDGES_MM3,
         help="of the size classes; default: " + " ".join(f"{edge:g}" for edge in DEFAULT_EDGES_MM3),
     )
-    command.add_argument("-o", metavar="FOLDER", type=Path, help="write CSV, JSON, Markdown and LaTeX as well")
+    command.add_argument(
+        "-o",
+        metavar="FOLDER",
+        type=Path,
+        help="write CSV, JSON, Markdown and LaTeX as well, and missing evaluations below it, nothing elsewhere",
+    )
     command.add_argument("--seed", type=int, default=0, help="of the bootstrap; default: %(default)s")
 
 
@@ -183,24 +188,24 @@ def _evaluated(options: argparse.Namespace) -> tuple[list[Path], list[list[Path]
         cross_validation_source(*model, trainer, options.plans, options.f, options.probabilities)
         for trainer in options.tr
     ]
-    folders = [ensure_evaluation(source, settings, options.np) for source in sources]
+    # With -o nothing is written elsewhere: results may be another's, or an archive.
+    written = {source.name: options.o / "evaluations" / source.name if options.o else None for source in sources}
+    folders = [ensure_evaluation(source, settings, options.np, otherwise=written[source.name]) for source in sources]
     # Ranks of lesions need neither distances nor probabilities.
     plain = [
         replace(source, cases=[replace(files, probabilities=None) for files in source.cases]) for source in sources
     ]
-    others = [
-        [
-            ensure_evaluation(
-                source,
-                replace(settings, connectivity=connectivity, fast=True),
-                options.np,
-                source.folder / f"connectivity_{connectivity}",
-            )
-            for source in plain
-        ]
-        for connectivity in options.also_connectivity
-        if connectivity != settings.connectivity
-    ]
+    others = []
+    for connectivity in options.also_connectivity:
+        if connectivity == settings.connectivity:
+            continue
+        other, name = replace(settings, connectivity=connectivity, fast=True), f"connectivity_{connectivity}"
+        others.append(
+            [
+                ensure_evaluation(source, other, options.np, source.folder / name, otherwise and otherwise / name)
+                for source, otherwise in ((source, written[source.name]) for source in plain)
+            ]
+        )
     return folders, others
 
 

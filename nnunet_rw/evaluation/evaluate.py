@@ -144,13 +144,29 @@ def write_evaluated(
 
 
 def ensure_evaluation(
-    source: Source, settings: EvaluationSettings, processes: int | None = None, folder: Path | None = None
+    source: Source,
+    settings: EvaluationSettings,
+    processes: int | None = None,
+    folder: Path | None = None,
+    otherwise: Path | None = None,
 ) -> Path:
-    """The source's evaluation folder, its own or another, evaluated unless that `is_current`."""
-    folder = folder or source.folder
-    if not is_current(source, settings, folder):
-        write_evaluation(source, settings, folder, processes)
-    return folder
+    """The folder of an evaluation that `is_current`, made where there is none.
+
+    Parameters
+    ----------
+    source, settings, processes
+        As for `evaluate`.
+    folder : path, optional
+        Default: the source's own.
+    otherwise : path, optional
+        Looked into as well, and written to instead: the first folder stays as it is.
+    """
+    folders = [folder or source.folder, *([otherwise] if otherwise else [])]
+    for known in folders:
+        if is_current(source, settings, known):
+            return known
+    write_evaluation(source, settings, folders[-1], processes)
+    return folders[-1]
 
 
 def is_current(source: Source, settings: EvaluationSettings, folder: Path) -> bool:

@@ -314,6 +314,23 @@ def times(model):
     return {path.name: path.stat().st_mtime_ns for path in (model / "evaluation").iterdir() if path.is_file()}
 
 
+def test_compare_into_a_folder_writes_nothing_elsewhere(succeeds, models, nnunet, tmp_path):
+    succeeds("evaluate", "-d", 900, "-tr", "nnUNetTrainer")
+    before = {path: path.lstat().st_mtime_ns for path in nnunet.root.rglob("*")}
+    out = tmp_path / "out"
+    command = ("compare", "-d", 900, "-tr", "nnUNetTrainer", "RWTrainer", "--metrics", "dice", "-o", out)
+    text = succeeds(*command)
+    assert {path: path.lstat().st_mtime_ns for path in nnunet.root.rglob("*")} == before
+    # The evaluation that is there counts; those that were missing are below the output, and count the next time.
+    of_models = out / "evaluations"
+    assert not (of_models / "nnUNetTrainer" / "cases.csv").exists()
+    assert read_evaluation(of_models / "nnUNetTrainer" / "connectivity_6").settings["connectivity"] == 6
+    assert read_evaluation(of_models / "RWTrainer").columns["1"]["dice"].tolist() == [0.8] * 6
+    made = {path: path.stat().st_mtime_ns for path in of_models.rglob("*.csv")}
+    assert succeeds(*command) == text
+    assert {path: path.stat().st_mtime_ns for path in of_models.rglob("*.csv")} == made
+
+
 def test_compare_ranks_with_lesions_of_another_connectivity(succeeds, models):
     command = ("compare", "-d", 900, "-tr", "nnUNetTrainer", "RWTrainer", "--metrics", "dice")
     text = succeeds(*command)
