@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from batchgenerators.utilities.file_and_folder_operations import load_json
 
-from nnunet_rw.benchmark.jobs import jobs_of, read_state
+from nnunet_rw.benchmark.jobs import Job, jobs_of, read_state
 from nnunet_rw.benchmark.specification import Specification
 from nnunet_rw.benchmark.tasks import Task, find_task
 from nnunet_rw.benchmark.training import fold_folder, is_evaluated, is_trained, output_folder
@@ -86,6 +87,24 @@ class BenchmarkResults:
     tasks: tuple[TaskResults, ...]
     unfinished: tuple[str, ...]
 
+    @property
+    def finished(self) -> list[str]:
+        """Names of the jobs that there are results of: trainings with all epochs, and evaluations; sorted."""
+        found = []
+        for results in self.tasks:
+            task = Task(results.task, results.dataset)
+            found += [
+                Job("train", task, run.trainer, run.seed, run.fold)
+                for run in results.runs
+                if run.record and run.record.finished
+            ]
+            found += [
+                Job("evaluate", task, trainer, seed)
+                for trainer, of_seeds in results.evaluations.items()
+                for seed in of_seeds
+            ]
+        return sorted(job.name for job in found)
+
 
 def read_results(folder: str | Path) -> BenchmarkResults:
     """Read all that is done of a benchmark.
@@ -101,24 +120,29 @@ def read_results(folder: str | Path) -> BenchmarkResults:
     specification = workspace.specification()
     workspace.activate()
     tasks = [find_task(text, workspace.downloads) for text in specification.tasks]
-    unfinished = []
+    unfinished, evaluated = [], set()
     for job in jobs_of(specification, tasks):
-        done = {
-            "train": lambda job=job: is_trained(specification, job),
-            "evaluate": lambda job=job: is_evaluated(workspace, specification, job),
-        }.get(job.kind, lambda: True)()
-        if not done:
+        if job.kind == "evaluate" and is_evaluated(workspace, specification, job):
+            evaluated.add(job)
+        elif job.kind == "evaluate" or (job.kind == "train" and not is_trained(specification, job)):
             state = read_state(workspace, job.name)
-            unfinished.append(f"{job.name}: {state.status}{f', {state.error}' if state.error else ''}")
+            status = (
+                "to be done again (results damaged or gone or of other files)"
+                if state.status == "done"
+                else state.status
+            )
+            unfinished.append(f"{job.name}: {status}{f', {state.error}' if state.error else ''}")
     return BenchmarkResults(
         workspace.folder,
         specification,
-        tuple(_task_results(workspace, specification, task) for task in tasks),
+        tuple(_task_results(workspace, specification, task, evaluated) for task in tasks),
         tuple(unfinished),
     )
 
 
-def _task_results(workspace: Workspace, specification: Specification, task: Task) -> TaskResults:
+def _task_results(
+    workspace: Workspace, specification: Specification, task: Task, evaluated: Collection[Job]
+) -> TaskResults:
     jobs = jobs_of(specification, [task])
     runs = []
     for job in jobs:
@@ -126,9 +150,7 @@ def _task_results(workspace: Workspace, specification: Specification, task: Task
             fold = fold_folder(specification, job)
             runs.append(Run(job.trainer, job.seed, job.fold, fold, read_run_record(fold)))
     folders = {
-        (job.trainer, job.seed): output_folder(workspace, specification, job)
-        for job in jobs
-        if job.kind == "evaluate" and is_evaluated(workspace, specification, job)
+        (job.trainer, job.seed): output_folder(workspace, specification, job) for job in jobs if job in evaluated
     }
     evaluations: dict[str, dict[int, Evaluation]] = {}
     for trainer in specification.trainers:

@@ -186,12 +186,17 @@ class Benchmark:
         Returns
         -------
         list of Failure
-            The jobs that could not be done.
+            The jobs that could not be done, and the report where it would have fewer results than the one that is kept.
         """
+        from nnunet_rw.benchmark.report.report import FewerResults
+
         executor = self._executor()
         self.workspace.keep(self.specification)
         failures = run_schedule(self.workspace, self.jobs, self.is_done, executor, report, look)
-        self.write_report()
+        try:
+            self.write_report()
+        except FewerResults as error:
+            failures.append(Failure("report", str(error)))
         return failures
 
     def write_report(self) -> Path:

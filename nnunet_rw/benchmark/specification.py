@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
-from nnunet_rw.util.files import write_atomically
+from nnunet_rw.util.files import portable_path, whole_path, write_atomically
 
 SMALL = "small"
 _SMALL = re.compile(rf"{SMALL}(\d+)?")
@@ -205,8 +207,17 @@ def specification_of(values: dict[str, Any], origin: str) -> Specification:
         raise ValueError(f"{origin}: {problems}.") from error
 
 
+def with_paths(specification: Specification, change: Callable[[str], str]) -> Specification:
+    """The same with other paths of tasks, where these are folders, and of splits."""
+    tasks = tuple(change(task) if os.sep in task else task for task in specification.tasks)
+    splits = {task: change(path) for task, path in specification.splits.items()}
+    return specification.model_copy(update={"tasks": tasks, "splits": splits})
+
+
 def read_specification(path: str | Path) -> Specification:
     """Read a YAML file.
+
+    Paths in it that begin with a dot are of the file's folder, unless they are only found from where the command runs.
 
     Raises
     ------
@@ -224,13 +235,23 @@ def read_specification(path: str | Path) -> Specification:
         raise ValueError(f"{path} is no YAML: {error}") from error
     if not isinstance(values, dict):
         raise ValueError(f"{path}: expected keys such as 'tasks: [Task04_Hippocampus]', but got {values!r}.")
-    return specification_of(values, str(path))
+
+    def beside_the_file(text: str) -> str:
+        found = whole_path(text, path.parent) if text.startswith(os.curdir) else text
+        return text if os.path.exists(text) and not os.path.exists(found) else found
+
+    return with_paths(specification_of(values, str(path)), beside_the_file)
 
 
 def write_specification(specification: Specification, path: str | Path) -> None:
-    """Write the YAML file that `read_specification` reads, complete or not at all."""
-    text = yaml.safe_dump(specification.model_dump(mode="json"), sort_keys=False)
-    write_atomically(Path(path), text.encode())
+    """Write the YAML file that `read_specification` reads, complete or not at all.
+
+    Paths in the file's folder or beside it are relative, so that all can be moved together.
+    """
+    path = Path(path)
+    moveable = with_paths(specification, lambda text: portable_path(text, path.parent))
+    text = yaml.safe_dump(moveable.model_dump(mode="json"), sort_keys=False)
+    write_atomically(path, text.encode())
 
 
 def _problem(found: Any) -> str:

@@ -64,6 +64,11 @@ def _find(text: str, downloads: Path) -> Task:
         return Task(text, text)
     if os.sep in text or Path(text).is_dir():
         folder = Path(text).resolve()
+        if not folder.is_dir():
+            raise FileNotFoundError(
+                f"No folder {folder} of a task. Was it moved? Give its place with --tasks, or write it into the "
+                "benchmark's YAML file."
+            )
         check_msd_folder(folder)
         return Task(folder.name, dataset_name_of(folder.name), folder)
     if text in TASKS:

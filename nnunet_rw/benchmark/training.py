@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -165,13 +166,16 @@ def evaluate_trainer(workspace: Workspace, specification: Specification, job: Jo
     source, settings = _source(specification, job), _settings(specification)
     folder = output_folder(workspace, specification, job)
     cases = evaluate(source, settings, processes)
+    pictures = []
     if job.seed == 0:
-        write_gallery(source, settings, cases, folder / GALLERY, processes=processes, show_case_ids=False)
-    write_evaluated(source, settings, cases, folder)
+        # With the pictures of classes that the dataset no longer has.
+        shutil.rmtree(folder / GALLERY, ignore_errors=True)
+        pictures = write_gallery(source, settings, cases, folder / GALLERY, processes=processes, show_case_ids=False)
+    write_evaluated(source, settings, cases, folder, pictures)
 
 
 def is_evaluated(workspace: Workspace, specification: Specification, job: Job) -> bool:
-    """Whether the evaluation is there, of the predictions that are there."""
+    """Whether the evaluation is there, undamaged, of the predictions that are there."""
     try:
         source = _source(specification, job)
     except (FileNotFoundError, ValueError):

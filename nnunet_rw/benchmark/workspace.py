@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nnunet_rw.benchmark.specification import Specification, read_specification, write_specification
 from nnunet_rw.training.catalogue import VARIABLE, searched_folders, trainers_folder
-from nnunet_rw.util.files import nnunet_folder, write_atomically
+from nnunet_rw.util.files import nnunet_folder, portable_path, whole_path, write_atomically
 
 VARIABLES = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 
@@ -27,6 +27,10 @@ class Workspace:
     @property
     def specification_file(self) -> Path:
         return self.folder / "benchmark.yaml"
+
+    @property
+    def folders_file(self) -> Path:
+        return self.folder / "folders.json"
 
     @property
     def downloads(self) -> Path:
@@ -52,13 +56,19 @@ class Workspace:
         return read_specification(self.specification_file)
 
     def keep(self, specification: Specification) -> None:
-        """Make the folder and write what it is about."""
+        """Make the folder and write what it is about.
+
+        Folders in it or beside it are written as relative, so that all can be moved together.
+        """
         folders = self.nnunet_folders()
         self.folder.mkdir(parents=True, exist_ok=True)
-        for path in folders.values():
-            Path(path).mkdir(parents=True, exist_ok=True)
-        text = json.dumps(folders, indent=2) + "\n"
-        write_atomically(self.folder / "folders.json", text.encode())
+        for name in VARIABLES:
+            Path(folders[name]).mkdir(parents=True, exist_ok=True)
+        kept = {name: portable_path(folders[name], self.folder) for name in VARIABLES}
+        # Those of this package are found wherever it is installed.
+        trainers = [path for path in folders[VARIABLE].split(os.pathsep) if path != str(trainers_folder())]
+        kept[VARIABLE] = os.pathsep.join(portable_path(path, self.folder) for path in trainers)
+        write_atomically(self.folders_file, (json.dumps(kept, indent=2) + "\n").encode())
         write_specification(specification, self.specification_file)
 
     def nnunet_folders(self) -> dict[str, str]:
@@ -67,18 +77,41 @@ class Workspace:
         Raises
         ------
         FileNotFoundError
-            A variable names no folder.
+            A variable, or the file that keeps them, names no folder.
+        ValueError
+            The file is damaged.
         """
-        path = self.folder / "folders.json"
-        if path.is_file():
-            return json.loads(path.read_text(encoding="utf-8"))
-        inside = {name: str(self.folder / name) for name in VARIABLES}
-        own = {
-            name: str(nnunet_folder(name)) if os.environ.get(name, path) != path else path
-            for name, path in inside.items()
-        }
-        trainers = os.pathsep.join(dict.fromkeys(map(str, (trainers_folder(), *searched_folders()))))
-        return {**own, VARIABLE: trainers}
+        if self.folders_file.is_file():
+            folders, kept_trainers = self._kept_folders()
+        else:
+            inside = {name: str(self.folder / name) for name in VARIABLES}
+            folders = {
+                name: str(nnunet_folder(name).absolute()) if os.environ.get(name, path) != path else path
+                for name, path in inside.items()
+            }
+            kept_trainers = []
+        # What the shell adds is searched too, after those that trainings have been made with.
+        trainers = [str(path) for path in (trainers_folder(), *kept_trainers, *searched_folders())]
+        return {**folders, VARIABLE: os.pathsep.join(dict.fromkeys(trainers))}
+
+    def _kept_folders(self) -> tuple[dict[str, str], list[str]]:
+        """nnU-Net's folders and the further folders of trainers, as ``folders.json`` has them."""
+        try:
+            kept = json.loads(self.folders_file.read_text(encoding="utf-8"))
+            folders = {name: whole_path(kept[name], self.folder) for name in VARIABLES}
+            trainers = [whole_path(path, self.folder) for path in kept.get(VARIABLE, "").split(os.pathsep) if path]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"{self.folders_file} is damaged ({error}): expected {', '.join(VARIABLES)}, each with its folder. "
+                "Correct it, or delete it and set nnU-Net's variables as they were when the benchmark began."
+            ) from error
+        for name, path in folders.items():
+            if not Path(path).is_dir():
+                raise FileNotFoundError(
+                    f"{self.folders_file} names {path} as {name}, which is no folder. Was it moved, or the benchmark? "
+                    "Write its place into that file, or make the folder."
+                )
+        return folders, trainers
 
     def activate(self) -> None:
         """Let nnU-Net, in this process and those it starts, see these folders.

@@ -77,6 +77,9 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
     )
     command.add_argument("-o", metavar="PATH", type=Path, help="default: report.html, or report/, in FOLDER")
     command.add_argument("--show-case-ids", action="store_true", help="name cases, which may identify patients")
+    command.add_argument(
+        "--allow-fewer", action="store_true", help="replace a report even if it has results that are not there now"
+    )
 
 
 def _benchmark(options: argparse.Namespace) -> int:
@@ -180,4 +183,7 @@ def _list_jobs(benchmark: Benchmark) -> None:
 def _report(options: argparse.Namespace) -> None:
     from nnunet_rw.benchmark.report.report import write_reports
 
-    print(*write_reports(options.folder, options.format, options.o, options.show_case_ids), sep="\n")
+    written = write_reports(
+        options.folder, options.format, options.o, options.show_case_ids, allow_fewer=options.allow_fewer
+    )
+    print(*written, sep="\n")

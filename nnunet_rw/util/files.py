@@ -117,6 +117,25 @@ def file_hash(path: Path, size: int, modified_ns: int) -> str:
     return content.hexdigest()
 
 
+def portable_path(path: str | Path, folder: Path) -> str:
+    """A path as a file in `folder` should name it, so that both can be moved together.
+
+    Relative, beginning with a dot, where it lies in the folder or beside it, that is below the folder's parent; else
+    whole. `whole_path` reads it.
+    """
+    folder = folder.resolve()
+    for found in (Path(os.path.abspath(path)), Path(path).resolve()):
+        if found.is_relative_to(folder.parent):
+            relative = os.path.relpath(found, folder)
+            return relative if relative.startswith(os.pardir) else os.path.join(os.curdir, relative)
+    return os.path.abspath(path)
+
+
+def whole_path(text: str, folder: Path) -> str:
+    """The path that `portable_path` wrote into a file in `folder`."""
+    return os.path.normpath(folder.resolve() / text)
+
+
 def nnunet_folder(variable: str) -> Path:
     """One of nnU-Net's folders, from the environment.
 

@@ -45,7 +45,7 @@ def test_dataset_of_nnunet_raw(raw, tmp_path):
 def test_unknown(raw, tmp_path):
     with pytest.raises(ValueError, match=r"Unknown task 'Task04_Hipocampus'\. .* Task04_Hippocampus,"):
         find_task("Task04_Hipocampus", tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"No dataset\.json in .*/nowhere/Task04_A"):
+    with pytest.raises(FileNotFoundError, match=r"No folder /nowhere/Task04_A of a task\..* --tasks"):
         find_task("/nowhere/Task04_A", tmp_path)
 
 

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from nnunet_rw.benchmark.report.page.page import write_html_report
+from nnunet_rw.benchmark.jobs import jobs_of
+from nnunet_rw.benchmark.report.page.page import finished_jobs, write_html_report
 from nnunet_rw.benchmark.report.tables.documents import latex_files, report_markdown
 from nnunet_rw.benchmark.report.tables.tidy import csv_text, tidy_tables
 from nnunet_rw.benchmark.results import BenchmarkResults, read_results
+from nnunet_rw.benchmark.tasks import Task
 from nnunet_rw.benchmark.training import GALLERY
 from nnunet_rw.util.files import write_atomically
 
 FORMATS = ("md", "latex", "csv")
+# Beside the tables: whose results they have.
+_FINISHED_FILE = "finished.json"
+_FILES = {"md": "*.md", "latex": "*.tex", "csv": "*.csv"}
+
+
+class FewerResults(ValueError):
+    """A report would take the place of one with more results."""
 
 
 def write_reports(
-    folder: Path, formats: Sequence[str] = ("html",), output: Path | None = None, show_case_ids: bool = False
+    folder: Path,
+    formats: Sequence[str] = ("html",),
+    output: Path | None = None,
+    show_case_ids: bool = False,
+    allow_fewer: bool = False,
 ) -> list[Path]:
     """Write what a benchmark found so far.
 
@@ -30,6 +44,8 @@ def write_reports(
         benchmark's folder.
     show_case_ids : bool
         Name cases, which may identify patients.
+    allow_fewer : bool
+        Replace a report even if it has results that are not there now.
 
     Returns
     -------
@@ -39,16 +55,21 @@ def write_reports(
     ------
     FileNotFoundError
         There is no benchmark in the folder.
+    FewerResults
+        A report has results, of jobs that the benchmark still has, that are not there now. Nothing was written.
     """
     results = read_results(folder)
     tables = output or results.folder / "report"
+    page = output if output and list(formats) == ["html"] else (output or results.folder) / "report.html"
+    if not allow_fewer:
+        _refuse_fewer(results, page, tables, formats)
     written = []
     for name in formats:
         if name == "html":
-            page = output if output and list(formats) == ["html"] else (output or results.folder) / "report.html"
             written.append(write_html_report(results, page, show_case_ids, _galleries(results)))
         else:
             written += write_report(results, tables, name, show_case_ids)
+            _write_finished(tables, name, results.finished)
     return written
 
 
@@ -88,6 +109,49 @@ def write_report(results: BenchmarkResults, folder: str | Path, format: str, sho
     for name, content in contents.items():
         write_atomically(folder / name, content.encode())
     return [folder / name for name in contents]
+
+
+def _refuse_fewer(results: BenchmarkResults, page: Path, tables: Path, formats: Sequence[str]) -> None:
+    """Compare with what is there already, which may rest on results that were moved, replaced or damaged since."""
+    now = set(results.finished)
+    of_tables = _read_finished(tables)
+    for name in formats:
+        path = page if name == "html" else tables
+        if name == "html":
+            before = finished_jobs(page) if page.is_file() else []
+        else:
+            before = of_tables.get(name, None if any(tables.glob(_FILES[name])) else [])
+        lost = [] if before is None else sorted(set(before) & _asked(results) - now)
+        # Reports of earlier versions do not say what they have: one of nothing replaces none of them.
+        if lost or (before is None and not now):
+            which = f"results that are not there now ({_some(lost)})" if lost else "results, and now there are none"
+            raise FewerResults(
+                f"{path} has {which}, and is kept. Run: nnunet-rw benchmark -o {results.folder}, which tells what is "
+                f"missing and makes it, or nnunet-rw report {results.folder} --allow-fewer to replace it."
+            )
+
+
+def _asked(results: BenchmarkResults) -> set[str]:
+    tasks = [Task(task.task, task.dataset) for task in results.tasks]
+    return {job.name for job in jobs_of(results.specification, tasks)}
+
+
+def _read_finished(tables: Path) -> dict[str, list[str]]:
+    """By format, the jobs whose results the tables have."""
+    try:
+        content = json.loads((tables / _FINISHED_FILE).read_text(encoding="utf-8"))
+        return {name: list(jobs) for name, jobs in content.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _write_finished(tables: Path, name: str, finished: list[str]) -> None:
+    content = {**_read_finished(tables), name: finished}
+    write_atomically(tables / _FINISHED_FILE, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def _some(names: Sequence[str], most: int = 2) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _galleries(results: BenchmarkResults) -> dict[tuple[str, str], list[Path]]:

@@ -108,8 +108,10 @@ def embed_picture(path: str | Path, trainer: str) -> EmbeddedPicture:
 
     Raises
     ------
-    FileNotFoundError, OSError
-        There is none, or it is no picture.
+    FileNotFoundError
+        There is none.
+    ValueError
+        It is no picture, or a part of one.
     """
     path = Path(path)
     kind = next((name for start, name in _KINDS.items() if path.stem.startswith(start)), "Picture")
@@ -117,8 +119,15 @@ def embed_picture(path: str | Path, trainer: str) -> EmbeddedPicture:
     for start in _KINDS:
         label = label.removeprefix(start)
     title = f"{kind}, class {label}" if kind != "Picture" else "Picture"
-    with Image.open(path) as image:
-        pixels = image.convert("RGB")
+    try:
+        with Image.open(path) as image:
+            pixels = image.convert("RGB")
+    except FileNotFoundError:
+        raise
+    except (OSError, SyntaxError) as error:  # PIL's, of a broken PNG
+        raise ValueError(
+            f"{path} is no whole picture ({error}). Delete it and run nnunet-rw benchmark again, which draws it."
+        ) from error
     file = io.BytesIO()
     if features.check("webp"):
         pixels.save(file, "WEBP", quality=82, method=4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from collections.abc import Sequence
@@ -29,6 +30,7 @@ def case_names(task: TaskResults, show_case_ids: bool) -> dict[str, str]:
 
 
 _FOLDER = Path(__file__).parent
+_FINISHED = re.compile(r'<meta name="nnunet-rw-finished" content="([^"]*)">')
 
 
 def write_html_report(
@@ -57,12 +59,23 @@ def write_html_report(
     ------
     FileNotFoundError
         A picture is missing.
+    ValueError
+        A picture is damaged.
     OSError
-        A picture cannot be read, or the file not be written.
+        The file cannot be written.
     """
     path = Path(path)
     write_atomically(path, html_report(results, show_case_ids, galleries).encode())
     return path
+
+
+def finished_jobs(page: str | Path) -> list[str] | None:
+    """The jobs whose results a page shows (`BenchmarkResults.finished`); None of one that does not say so."""
+    found = _FINISHED.search(Path(page).read_text(encoding="utf-8", errors="replace"))
+    try:
+        return list(json.loads(html.unescape(found[1]))) if found else None
+    except (ValueError, TypeError):
+        return None
 
 
 def html_report(results: BenchmarkResults, show_case_ids: bool = False, galleries: Galleries | None = None) -> str:
@@ -80,6 +93,7 @@ def html_report(results: BenchmarkResults, show_case_ids: bool = False, gallerie
     environment.filters["with_interval"] = _value_and_interval
     environment.filters["figure_json"] = lambda figure: _embedded(figure.to_json())
     return environment.get_template("template.html.j2").render(
+        finished=json.dumps(results.finished),
         title=f"Benchmark on {_listed([task.task for task in results.tasks])}",
         subtitle=_subtitle(results),
         tasks=tasks,

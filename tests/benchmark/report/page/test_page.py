@@ -6,6 +6,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from benchmark_results import CASES, HIPPOCAMPUS, LESIONS, TRAINERS, benchmark_results
 from PIL import Image
@@ -263,6 +264,16 @@ def test_the_same_results_give_the_same_page(results):
 def test_a_task_of_no_description(results):
     task = replace(results.tasks[0], description="")
     assert HIPPOCAMPUS in html_report(replace(results, tasks=(task,)))
+
+
+@pytest.mark.parametrize("content", [slice(0, -400), slice(0, 40), slice(200, None), slice(0, 0)])
+def test_a_damaged_picture_is_named(tmp_path, content):
+    path = tmp_path / "worst_cases_1.png"
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+    Image.fromarray(pixels).save(path)
+    path.write_bytes(path.read_bytes()[content])
+    with pytest.raises(ValueError, match=r"\S+/worst_cases_1\.png is no whole picture \(.*\)\. Delete it and run"):
+        embed_picture(path, "RWTrainer")
 
 
 def test_a_missing_picture(results):
