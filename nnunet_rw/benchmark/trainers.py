@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import io
-from contextlib import redirect_stdout
-
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
 from nnunet_rw.benchmark.jobs import full_trainer_name
 from nnunet_rw.benchmark.specification import Specification
 from nnunet_rw.maps.kinds import KINDS
-from nnunet_rw.training.catalogue import VARIABLE
+from nnunet_rw.training.catalogue import VARIABLE, find_trainer
 from nnunet_rw.training.trainer import MapTrainer
 
 
@@ -34,12 +30,10 @@ def needed_maps(specification: Specification) -> list[str]:
 
 
 def _find(name: str, full_name: str) -> type[nnUNetTrainer]:
-    try:
-        # It prints every folder that it searches.
-        with redirect_stdout(io.StringIO()):
-            return recursive_find_trainer_class_by_name(full_name)
-    except (RuntimeError, AssertionError) as error:
+    found = find_trainer(full_name)
+    if found is None:
         raise ValueError(
             f"nnU-Net finds no trainer {name!r} that takes a length and seed. `nnunet-rw trainers` lists those of this "
             f"package, `nnunet-rw new-trainer` writes one; folders of your own belong into {VARIABLE}."
-        ) from error
+        )
+    return found

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import os
 import pkgutil
 import shlex
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
     from nnunet_rw.losses import Term
     from nnunet_rw.training.trainer import MapTrainer
 
@@ -48,6 +52,24 @@ def trainers_folder() -> Path:
 def searched_folders() -> list[Path]:
     """The folders that ``nnUNet_extTrainer`` names, in nnU-Net's order."""
     return [Path(path) for path in os.environ.get(VARIABLE, "").split(os.pathsep) if path]
+
+
+def find_trainer(name: str) -> type[nnUNetTrainer] | None:
+    """The trainer that nnU-Net finds by a name, in its own package and then in `searched_folders`; None without one.
+
+    Raises
+    ------
+    ValueError
+        A length or a seed is meant but not spelt so.
+    """
+    from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+
+    try:
+        # It prints every folder that it searches.
+        with redirect_stdout(io.StringIO()):
+            return recursive_find_trainer_class_by_name(name)
+    except (RuntimeError, AssertionError):
+        return None
 
 
 def export_line(*further: Path) -> str:

@@ -9,8 +9,14 @@ from pathlib import Path
 from pickle import UnpicklingError
 
 import torch
+from batchgenerators.utilities.file_and_folder_operations import load_json
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_rw.datasets.folders import dataset_folder
+from nnunet_rw.training.catalogue import VARIABLE, find_trainer
+from nnunet_rw.util.files import temporary_path
 
 _STOCK_TRAINER = "nnUNetTrainer"
 _OWN_CURVES = ("train_terms/", "val_terms/")
@@ -27,8 +33,8 @@ def export_model(
 ) -> Path:
     """Copy a trained model as one of stock nnU-Net's.
 
-    The network is nnU-Net's own, only the loss was another, so the weights are the same; the checkpoint names
-    ``nnUNetTrainer`` in place of the trainer. ``nnUNetv2_predict_from_modelfolder -m`` takes the folder.
+    Where the network is nnU-Net's own and only the training was another, the weights are the same; the checkpoint
+    names ``nnUNetTrainer`` in place of the trainer. ``nnUNetv2_predict_from_modelfolder -m`` takes the folder.
 
     Parameters
     ----------
@@ -51,7 +57,8 @@ def export_model(
     FileNotFoundError
         No such model, or a fold without checkpoint.
     ValueError
-        The folder to be written exists, or a checkpoint is damaged.
+        The folder to be written exists, a checkpoint is damaged, or the network is not stock nnU-Net's: the trainer
+        overrides ``build_network_architecture``, cannot be found, or has other weights than the plans' network.
     """
     model = dataset_folder(dataset, "nnUNet_results") / f"{trainer}__{plans_name}__{configuration}"
     if not model.is_dir():
@@ -72,15 +79,18 @@ def export_model(
     if target.exists():
         raise ValueError(f"{target} exists. Remove it or give another folder with -o.")
 
+    _check_builds_stock_network(trainer)
+    shapes = _stock_shapes(model, configuration)
+
     # All is written beside the target and renamed at the end: a model is there whole or not at all.
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    temporary = temporary_path(target)
     temporary.mkdir(parents=True)
     try:
         for name in ("plans.json", "dataset.json", "dataset_fingerprint.json"):
             shutil.copyfile(model / name, temporary / name)
         for name in names:
             (temporary / name).mkdir()
-            torch.save(_as_stock(model / name / checkpoint), temporary / name / checkpoint)
+            torch.save(_as_stock(model / name / checkpoint, trainer, shapes), temporary / name / checkpoint)
         os.replace(temporary, target)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -88,11 +98,45 @@ def export_model(
     return target
 
 
-def _as_stock(path: Path) -> dict:
+def _check_builds_stock_network(trainer: str) -> None:
+    found = find_trainer(trainer)
+    if found is None:
+        raise ValueError(
+            f"nnU-Net finds no trainer {trainer}, so its network may be another than stock nnU-Net's. Name its folder "
+            f'in {VARIABLE}; for those of this package run: eval "$(nnunet-rw env)"'
+        )
+    # Other layers, such as activations, need not show in the weights.
+    if found.build_network_architecture is not nnUNetTrainer.build_network_architecture:
+        raise ValueError(
+            f"{trainer} builds a network of its own (build_network_architecture), which stock nnU-Net would not. "
+            f"Predict with the trainer itself: nnUNetv2_predict -tr {trainer}"
+        )
+
+
+def _stock_shapes(model: Path, configuration: str) -> dict[str, torch.Size]:
+    """Of the weights of the network that stock nnU-Net builds to predict."""
+    dataset_json = load_json(str(model / "dataset.json"))
+    plans = PlansManager(str(model / "plans.json"))
+    manager = plans.get_configuration(configuration)
+    channels = determine_num_input_channels(plans, manager, dataset_json)
+    heads = plans.get_label_manager(dataset_json).num_segmentation_heads
+    with torch.device("meta"):
+        network = nnUNetTrainer.build_network_architecture(plans, manager, channels, heads, False)
+    return {name: weights.shape for name, weights in network.state_dict().items()}
+
+
+def _as_stock(path: Path, trainer: str, shapes: dict[str, torch.Size]) -> dict:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=False)
     except (RuntimeError, EOFError, UnpicklingError) as error:
         raise ValueError(f"{path} is damaged ({error}). Give another checkpoint with -chk or train again.") from error
+    own = {name: weights.shape for name, weights in checkpoint["network_weights"].items()}
+    different = sorted(name for name in own.keys() | shapes.keys() if own.get(name) != shapes.get(name))
+    if different:
+        raise ValueError(
+            f"{path} holds another network than stock nnU-Net builds from its plans: {len(different)} weights differ, "
+            f"such as {different[0]}. Predict with the trainer itself: nnUNetv2_predict -tr {trainer}"
+        )
     checkpoint["trainer_name"] = _STOCK_TRAINER
     # Stock nnU-Net plots as many epochs as its shortest curve has; curves that it does not continue would stop it.
     checkpoint["logging"] = {

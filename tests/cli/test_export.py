@@ -1,5 +1,6 @@
 """`nnunet-rw export`: models that predict without this package."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -10,31 +11,51 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_rw.cli import main
+from nnunet_rw.training.catalogue import find_trainer
 
 DATASET = "Dataset900_Synthetic"
 
 
 @pytest.fixture
-def model(nnunet):
-    """What a training of two folds leaves, as far as it is read."""
-    folder = nnunet.results / DATASET / "RWTrainer_5epochs__nnUNetPlans__3d_fullres"
-    for name in ("plans.json", "dataset.json", "dataset_fingerprint.json"):
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(f'{{"{name}": 1}}')
-    for fold in (0, 1):
-        (folder / f"fold_{fold}" / "validation").mkdir(parents=True)
-        curves = {"train_losses": [1.0, 2.0], "train_terms/rrw": [3.0], "val_terms/rrw": [4.0]}
-        checkpoint = {
-            "network_weights": {"w": torch.full((2,), float(fold))},
-            "trainer_name": "RWTrainer_5epochs",
-            "logging": curves,
-            "init_args": {"configuration": "3d_fullres", "fold": fold},
-        }
-        torch.save(checkpoint, folder / f"fold_{fold}" / "checkpoint_final.pth")
-    shutil.copyfile(folder / "fold_0" / "checkpoint_final.pth", folder / "fold_0" / "checkpoint_best.pth")
-    return folder
+def trained(make_dataset, blobs, nnunet):
+    """Function that writes what a training of two folds leaves, as far as it is read; weights are the fold's number.
+
+    The network is that of the trainer's class, as nnU-Net finds it.
+    """
+    dataset = make_dataset({case: blobs((16, 16, 16)) for case in "ab"})
+
+    def write(trainer):
+        folder = nnunet.results / DATASET / f"{trainer}__nnUNetPlans__3d_fullres"
+        folder.mkdir(parents=True)
+        (folder / "plans.json").write_text(json.dumps(dataset.plans))
+        (folder / "dataset.json").write_text(json.dumps(dataset.dataset_json))
+        (folder / "dataset_fingerprint.json").write_text("{}")
+        plans = PlansManager(json.loads(json.dumps(dataset.plans)))
+        configuration = plans.get_configuration("3d_fullres")
+        network = find_trainer(trainer).build_network_architecture(plans, configuration, 1, 2, True)
+        for fold in (0, 1):
+            (folder / f"fold_{fold}" / "validation").mkdir(parents=True)
+            curves = {"train_losses": [1.0, 2.0], "train_terms/rrw": [3.0], "val_terms/rrw": [4.0]}
+            checkpoint = {
+                "network_weights": {name: torch.full_like(w, fold) for name, w in network.state_dict().items()},
+                "trainer_name": trainer,
+                "logging": curves,
+                "init_args": {"configuration": "3d_fullres", "fold": fold},
+            }
+            torch.save(checkpoint, folder / f"fold_{fold}" / "checkpoint_final.pth")
+        shutil.copyfile(folder / "fold_0" / "checkpoint_final.pth", folder / "fold_0" / "checkpoint_best.pth")
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def model(trained):
+    return trained("RWTrainer_5epochs")
 
 
 EXPORT = ("export", "-d", "900", "-tr", "RWTrainer_5epochs")
@@ -55,13 +76,71 @@ def test_export_names_the_stock_trainer_and_keeps_the_rest(model, succeeds, tmp_
         "plans.json",
     ]
     assert list((tmp_path / "out").iterdir()) == [folder]
-    assert (folder / "plans.json").read_text() == '{"plans.json": 1}'
+    assert (folder / "plans.json").read_bytes() == (model / "plans.json").read_bytes()
     for fold in (0, 1):
         exported = torch.load(folder / f"fold_{fold}" / "checkpoint_final.pth", weights_only=False)
         assert exported["trainer_name"] == "nnUNetTrainer"
-        assert exported["network_weights"]["w"].tolist() == [fold, fold]
+        before = torch.load(model / f"fold_{fold}" / "checkpoint_final.pth", weights_only=False)
+        assert exported["network_weights"].keys() == before["network_weights"].keys()
+        assert all((weights == fold).all() for weights in exported["network_weights"].values())
         assert exported["init_args"] == {"configuration": "3d_fullres", "fold": fold}
         assert exported["logging"] == {"train_losses": [1.0, 2.0]}
+
+
+@pytest.mark.parametrize(
+    "trainer", ["RWTrainer", "RWTrainer_Boundary_20epochs_seed1", "nnUNetTrainerNoDeepSupervision"]
+)
+def test_exported_model_is_loaded_by_stock_nnunet(trained, succeeds, monkeypatch, tmp_path, trainer):
+    trained(trainer)
+    succeeds("export", "-d", "900", "-tr", trainer, "-o", tmp_path)
+    monkeypatch.delenv("nnUNet_extTrainer")
+    predictor = nnUNetPredictor(device=torch.device("cpu"))
+    predictor.initialize_from_trained_model_folder(str(tmp_path / EXPORTED), (1,))
+    assert all((weights == 1).all() for weights in predictor.network.state_dict().values())
+
+
+OTHER_ACTIVATION = """
+class RWTrainer_OtherActivation(RWTrainer):
+    @staticmethod
+    def build_network_architecture(*arguments, **options):
+        network = RWTrainer.build_network_architecture(*arguments, **options)
+        network.final = torch.nn.ReLU()
+        return network
+"""
+
+
+@pytest.mark.parametrize("trainer", ["nnUNetTrainerBN", "nnUNetTrainerBN_5epochs_seed0", "RWTrainer_OtherActivation"])
+def test_network_of_another_kind_is_refused(trained, user_trainers, fails, tmp_path, trainer):
+    user_trainers(OTHER_ACTIVATION)
+    trained(trainer)
+    assert fails("export", "-d", "900", "-tr", trainer, "-o", tmp_path / "out") == (
+        f"{trainer} builds a network of its own (build_network_architecture), which stock nnU-Net would not. Predict "
+        f"with the trainer itself: nnUNetv2_predict -tr {trainer}"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_of_another_network_are_refused(model, fails, tmp_path):
+    """As of a trainer whose class was another when it trained."""
+    path = model / "fold_1" / "checkpoint_final.pth"
+    checkpoint = torch.load(path, weights_only=False)
+    weights = checkpoint["network_weights"]
+    weights["decoder.seg_layers.0.bias"] = torch.zeros(3)
+    weights["extra"] = torch.zeros(1)
+    torch.save(checkpoint, path)
+    message = fails(*EXPORT, "-o", tmp_path / "out")
+    assert message.startswith(
+        f"{path} holds another network than stock nnU-Net builds from its plans: 2 weights differ,"
+    )
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_trainer_that_nobody_finds_is_refused(model, fails, monkeypatch, tmp_path):
+    monkeypatch.delenv("nnUNet_extTrainer")
+    message = fails(*EXPORT, "-o", tmp_path / "out")
+    assert message.startswith("nnU-Net finds no trainer RWTrainer_5epochs, so its network may be another than stock")
+    assert message.endswith('for those of this package run: eval "$(nnunet-rw env)"')
+    assert not (tmp_path / "out").exists()
 
 
 def test_export_of_one_fold_or_another_checkpoint(model, succeeds, tmp_path):
