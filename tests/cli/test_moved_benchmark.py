@@ -274,10 +274,28 @@ def test_report_of_an_earlier_version_is_not_replaced_by_an_empty_one(reported, 
     results.rename(reported.parent / "aside")
     for format in FORMATS:
         new_shell()
-        assert "has results, and now there are none, and is kept" in fails("report", reported, "--format", format)
+        message = fails("report", reported, "--format", format)
+        assert f"has results that are not there now ({', '.join(JOBS[::-1])}), and is kept" in message
+    (reported / "evaluations").rename(reported / "aside")
+    assert "has results, and now there are none, and is kept" in fails("report", reported)
+    (reported / "aside").rename(reported / "evaluations")
     (reported.parent / "aside").rename(results)
     succeeds("report", reported, "--format", "html", "md")
     assert len(finished_jobs(page)) == 6
+
+
+def test_evaluations_of_an_earlier_version_are_made_again_before_the_report(reported, succeeds, fails):
+    """They do not say of which files they are."""
+    page = reported / "report.html"
+    page.write_text(re.sub("<meta name=.nnunet-rw-finished.*", "", page.read_text()))
+    for path in times(reported):
+        summary = json.loads(path.read_text())
+        path.write_text(
+            json.dumps({key: summary[key] for key in summary if key not in ("inputs", "labels", "written")})
+        )
+    assert f"({', '.join(JOBS[::-1])}), and is kept" in fails("report", reported)
+    assert evaluate_all(reported) == 2
+    succeeds("report", reported)
 
 
 def test_benchmark_tells_that_it_kept_the_report(reported, monkeypatch):

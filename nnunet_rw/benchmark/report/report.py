@@ -6,13 +6,14 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from nnunet_rw.benchmark.jobs import jobs_of
+from nnunet_rw.benchmark.jobs import Job, jobs_of
 from nnunet_rw.benchmark.report.page.page import finished_jobs, write_html_report
 from nnunet_rw.benchmark.report.tables.documents import latex_files, report_markdown
 from nnunet_rw.benchmark.report.tables.tidy import csv_text, tidy_tables
 from nnunet_rw.benchmark.results import BenchmarkResults, read_results
 from nnunet_rw.benchmark.tasks import Task
-from nnunet_rw.benchmark.training import GALLERY
+from nnunet_rw.benchmark.training import GALLERY, output_folder
+from nnunet_rw.benchmark.workspace import Workspace
 from nnunet_rw.util.files import write_atomically
 
 FORMATS = ("md", "latex", "csv")
@@ -113,17 +114,15 @@ def write_report(results: BenchmarkResults, folder: str | Path, format: str, sho
 
 def _refuse_fewer(results: BenchmarkResults, page: Path, tables: Path, formats: Sequence[str]) -> None:
     """Compare with what is there already, which may rest on results that were moved, replaced or damaged since."""
-    now = set(results.finished)
-    of_tables = _read_finished(tables)
+    jobs = jobs_of(results.specification, [Task(task.task, task.dataset) for task in results.tasks])
+    asked, now = {job.name for job in jobs}, set(results.finished)
     for name in formats:
         path = page if name == "html" else tables
-        if name == "html":
-            before = finished_jobs(page) if page.is_file() else []
-        else:
-            before = of_tables.get(name, None if any(tables.glob(_FILES[name])) else [])
-        lost = [] if before is None else sorted(set(before) & _asked(results) - now)
-        # Reports of earlier versions do not say what they have: one of nothing replaces none of them.
-        if lost or (before is None and not now):
+        told = _finished_before(path, name)
+        # Of an earlier version, or cut off: it had the evaluations that are there, current or not.
+        before = _evaluations(results, jobs) if told is None else told
+        lost = sorted(set(before) & asked - now)
+        if lost or (told is None and not now):
             which = f"results that are not there now ({_some(lost)})" if lost else "results, and now there are none"
             raise FewerResults(
                 f"{path} has {which}, and is kept. Run: nnunet-rw benchmark -o {results.folder}, which tells what is "
@@ -131,9 +130,21 @@ def _refuse_fewer(results: BenchmarkResults, page: Path, tables: Path, formats: 
             )
 
 
-def _asked(results: BenchmarkResults) -> set[str]:
-    tasks = [Task(task.task, task.dataset) for task in results.tasks]
-    return {job.name for job in jobs_of(results.specification, tasks)}
+def _finished_before(path: Path, name: str) -> list[str] | None:
+    """The jobs whose results a report of this format has: none where there is no report, None where it does not say."""
+    if name == "html":
+        return finished_jobs(path) if path.is_file() else []
+    return _read_finished(path).get(name, None if any(path.glob(_FILES[name])) else [])
+
+
+def _evaluations(results: BenchmarkResults, jobs: Sequence[Job]) -> list[str]:
+    """The jobs of the evaluations that stand in the benchmark's folder."""
+    workspace, specification = Workspace(results.folder), results.specification
+    return [
+        job.name
+        for job in jobs
+        if job.kind == "evaluate" and (output_folder(workspace, specification, job) / "summary.json").is_file()
+    ]
 
 
 def _read_finished(tables: Path) -> dict[str, list[str]]:
