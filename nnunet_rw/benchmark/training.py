@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import pickle
 import shutil
-import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +22,7 @@ from nnunet_rw.pictures.gallery import write_gallery
 from nnunet_rw.training.recorded_run import VALIDATION_TTA
 from nnunet_rw.training.records import content_hash, read_run_record
 from nnunet_rw.util.files import nnunet_folder
+from nnunet_rw.util.unpickling import ForbiddenGlobal, read_checkpoint
 
 _LOADING_PROCESSES = "nnUNet_n_proc_DA"
 # In the order in which nnU-Net's --c looks for them.
@@ -123,9 +122,12 @@ def usable_checkpoint(fold: Path) -> str | None:
         if not path.is_file():
             continue
         try:
-            torch.load(path, map_location="cpu", weights_only=False)
-        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-            print(f"{path} is damaged ({str(error).splitlines()[0]}) and is removed")
+            read_checkpoint(path, "It is removed.")
+        except ForbiddenGlobal:
+            # A trainer may keep more than nnU-Net does. The file is whole, and this package runs nothing of it.
+            print(f"{path} is trusted: it holds more than numbers, and nnU-Net reads it to go on with the training")
+        except ValueError as error:
+            print(error)
             path.unlink()
             continue
         return name

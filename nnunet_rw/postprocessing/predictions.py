@@ -20,6 +20,7 @@ from nnunet_rw.evaluation.reading import read_probabilities
 from nnunet_rw.evaluation.sources import CaseFiles, Source
 from nnunet_rw.util.files import write_atomically
 from nnunet_rw.util.parallel import in_processes
+from nnunet_rw.util.unpickling import read_pickle
 
 _ADVICE = "Predict with nnUNetv2_predict --save_probabilities, or train with nnUNetv2_train --npz."
 
@@ -130,6 +131,21 @@ def probabilities_of(files: Sequence[Path], num_channels: int) -> Iterator[np.nd
         if shape[0] != num_channels:
             raise ValueError(f"Expected {num_channels} channels of probabilities in {path}, but got {shape[0]}.")
         yield probabilities
+
+
+def properties_of(path: Path) -> dict[str, Any]:
+    """The properties that nnU-Net wrote beside a case's probabilities.
+
+    Raises
+    ------
+    ValueError
+        They are damaged, no properties, or name code that reading them would run.
+    """
+    path = path.with_suffix(".pkl")
+    properties = read_pickle(path, _ADVICE)
+    if not isinstance(properties, dict) or "spacing" not in properties:
+        raise ValueError(f"Expected nnU-Net's properties of an image in {path}, but they have no spacing. {_ADVICE}")
+    return properties
 
 
 def _beside(folder: Path, name: str) -> Path | None:

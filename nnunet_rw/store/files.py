@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import pickle
 import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -29,6 +28,7 @@ from nnunet_rw.maps.checks import as_labels
 from nnunet_rw.maps.kinds import KINDS, LabelScheme, LesionTable, stored_kinds
 from nnunet_rw.store.compression import compressed_distances, compressed_lesions
 from nnunet_rw.util.files import file_hash, host_name, short_hash, write_atomically
+from nnunet_rw.util.unpickling import ForbiddenGlobal, read_pickle
 
 if TYPE_CHECKING:  # imports torch, for which every process that writes maps would wait
     from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
@@ -92,14 +92,16 @@ class MapSettings:
         Raises
         ------
         ValueError
-            The case's properties, which hold its own spacing, cannot be read.
+            The case's properties, which hold its own spacing, cannot be read, or name code that reading them would run.
         """
         if self.case_axes is None:
             return self.spacing_mm
         path = Path(data_folder) / f"{case}.pkl"
         try:
-            own = pickle.loads(path.read_bytes())["spacing"]  # nnU-Net's own file, as it reads it
+            own = read_pickle(path, "Run: nnUNetv2_preprocess")["spacing"]
             spacing = tuple(float(own[axis]) for axis in self.case_axes)
+        except ForbiddenGlobal:
+            raise
         except Exception as error:
             raise ValueError(f"No spacing can be read from {path}. Run: nnUNetv2_preprocess") from error
         return (1.0, *spacing[1:]) if self.per_slice else spacing

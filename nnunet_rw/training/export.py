@@ -6,7 +6,6 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
 from batchgenerators.utilities.file_and_folder_operations import load_json
@@ -17,6 +16,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunet_rw.datasets.folders import dataset_folder
 from nnunet_rw.training.catalogue import VARIABLE, find_trainer
 from nnunet_rw.util.files import temporary_path
+from nnunet_rw.util.unpickling import read_checkpoint
 
 _STOCK_TRAINER = "nnUNetTrainer"
 _OWN_CURVES = ("train_terms/", "val_terms/")
@@ -57,8 +57,9 @@ def export_model(
     FileNotFoundError
         No such model, or a fold without checkpoint.
     ValueError
-        The folder to be written exists, a checkpoint is damaged, or the network is not stock nnU-Net's: the trainer
-        overrides ``build_network_architecture``, cannot be found, or has other weights than the plans' network.
+        The folder to be written exists; a checkpoint is damaged, none of nnU-Net's, or names code that reading it
+        would run; or the network is not stock nnU-Net's: the trainer overrides ``build_network_architecture``, cannot
+        be found, or has other weights than the plans' network.
     """
     model = dataset_folder(dataset, "nnUNet_results") / f"{trainer}__{plans_name}__{configuration}"
     if not model.is_dir():
@@ -126,10 +127,10 @@ def _stock_shapes(model: Path, configuration: str) -> dict[str, torch.Size]:
 
 
 def _as_stock(path: Path, trainer: str, shapes: dict[str, torch.Size]) -> dict:
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=False)
-    except (RuntimeError, EOFError, UnpicklingError) as error:
-        raise ValueError(f"{path} is damaged ({error}). Give another checkpoint with -chk or train again.") from error
+    advice = "Give another checkpoint with -chk or train again."
+    checkpoint = read_checkpoint(path, advice)
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("logging"), dict):
+        raise ValueError(f"Expected a checkpoint of nnU-Net's in {path}, but it holds no curves. {advice}")
     own = {name: weights.shape for name, weights in checkpoint["network_weights"].items()}
     different = sorted(name for name in own.keys() | shapes.keys() if own.get(name) != shapes.get(name))
     if different:

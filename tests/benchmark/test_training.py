@@ -102,6 +102,19 @@ def test_a_checkpoint_cut_off_is_removed_and_the_next_taken(fold, capsys, kept):
     assert f"{fold / 'checkpoint_latest.pth'} is damaged" in capsys.readouterr().out
 
 
+def test_a_checkpoint_that_holds_more_than_numbers_is_kept_and_not_run(fold, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+
+    class Kept:
+        def __reduce__(self):
+            return os.mkdir, ("was run",)
+
+    torch.save({"current_epoch": 1, "of_a_trainer": Kept()}, fold / "checkpoint_latest.pth")
+    assert usable_checkpoint(fold) == "checkpoint_latest.pth"
+    assert f"{fold / 'checkpoint_latest.pth'} is trusted" in capsys.readouterr().out
+    assert not (tmp_path / "was run").exists()
+
+
 def test_other_splits_or_plans_are_refused(folders, fold, tmp_path):
     splits, plans = (content_hash(folders / name) for name in ("splits_final.json", "nnUNetPlansSmall.json"))
     record = replace(write_run(tmp_path, TASK.dataset, "RWTrainer", 1, 0).record, plans_sha256=plans)

@@ -1,6 +1,7 @@
 """`nnunet-rw export`: models that predict without this package."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -161,6 +162,30 @@ def test_export_leaves_nothing_half_done(model, fails, tmp_path):
     (model / "fold_1" / "checkpoint_final.pth").write_bytes(b"")
     assert main([*EXPORT, "-o", str(tmp_path / "out")]) == 2
     assert list((tmp_path / "out").iterdir()) == []
+
+
+class Crafted:
+    def __reduce__(self):
+        return os.mkdir, ("was run",)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"logging": {}, "extra": Crafted()}, rf" names {os.mkdir.__module__}\.mkdir, which reading it would call"),
+        ({"network_weights": {}}, r"Expected a checkpoint of nnU-Net's in .*, but it holds no curves"),
+        ([1, 2], r"Expected a checkpoint of nnU-Net's in .*, but it holds no curves"),
+    ],
+)
+def test_export_of_a_checkpoint_that_is_none(model, fails, tmp_path, monkeypatch, content, message):
+    monkeypatch.chdir(tmp_path)
+    path = model / "fold_1" / "checkpoint_final.pth"
+    torch.save(content, path)
+    line = fails(*EXPORT, "-o", tmp_path / "out")
+    assert re.search(message, line)
+    assert str(path) in line
+    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "was run").exists()
 
 
 @pytest.mark.parametrize(

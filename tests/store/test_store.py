@@ -234,6 +234,11 @@ class TestOwnSpacing:
         with pytest.raises(ValueError, match=r"No spacing can be read from .*case_0\.pkl\. Run: nnUNetv2_preprocess"):
             self.settings.spacing_of(folder, "case_0")
 
+    def test_properties_that_would_run_code_are_refused(self, folder):
+        (folder / "case_0.pkl").write_bytes(b"cbuiltins\nexec\n(S'raise SystemExit'\ntR.")
+        with pytest.raises(ValueError, match=r"case_0\.pkl names builtins\.exec, which reading it would call"):
+            self.settings.spacing_of(folder, "case_0")
+
     @pytest.mark.parametrize("per_slice", [False, True])
     def test_maps_are_of_each_cases_own_spacing(self, folder, per_slice):
         settings = replace(self.settings, per_slice=per_slice)

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from batchgenerators.utilities.file_and_folder_operations import load_pickle
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
@@ -20,6 +19,7 @@ from nnunet_rw.postprocessing.ensemble.weights import EnsembleWeights, channel_n
 from nnunet_rw.postprocessing.predictions import (
     open_folders,
     probabilities_of,
+    properties_of,
     segment_folders,
     to_segmentation,
     write_segmentation,
@@ -128,8 +128,8 @@ def ensemble_folders(
     FileNotFoundError
         A folder, probabilities, properties, dataset.json or plans.json are missing.
     ValueError
-        Folders hold different cases or labels, arrays different shapes or NaN, the weights do not fit, or the output is
-        one of the folders.
+        Folders hold different cases or labels, arrays different shapes or NaN, properties that cannot be read, the
+        weights do not fit, or the output is one of the folders.
     """
     predictions = open_folders(folders, output)
     inputs, labels = predictions.folders, labels_of(predictions.dataset_json)
@@ -161,7 +161,7 @@ def _ensemble_case(
     manager: LabelManager,
     save_probabilities: bool,
 ) -> None:
-    properties = load_pickle(str(files[0].with_suffix(".pkl")))
+    properties = properties_of(files[0])
     probabilities = combine(probabilities_of(files, manager.num_segmentation_heads), weights, manager.has_regions)
     segmentation = to_segmentation(probabilities, manager)
     if any(volumes_mm3.values()):

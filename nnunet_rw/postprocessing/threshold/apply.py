@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from batchgenerators.utilities.file_and_folder_operations import load_pickle
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
@@ -15,6 +14,7 @@ from nnunet_rw.evaluation.sources import Label, Labels, label_values, labels_of
 from nnunet_rw.postprocessing.predictions import (
     open_folders,
     probabilities_of,
+    properties_of,
     segment_folders,
     to_segmentation,
     write_segmentation,
@@ -54,7 +54,8 @@ def apply_threshold(
     FileNotFoundError
         The folder, probabilities, properties, dataset.json or plans.json are missing.
     ValueError
-        A threshold or label that cannot be, probabilities that cannot be read, or the output is the folder.
+        A threshold or label that cannot be, probabilities or properties that cannot be read, or the output is the
+        folder.
     """
     if not 0 <= threshold < 1:
         raise ValueError(f"Expected a threshold from 0 to below 1, but got {threshold}.")
@@ -117,7 +118,7 @@ def _segment_case(
     reader: BaseReaderWriter,
     manager: LabelManager,
 ) -> None:
-    properties = load_pickle(str(files[0].with_suffix(".pkl")))
+    properties = properties_of(files[0])
     (probabilities,) = probabilities_of(files, manager.num_segmentation_heads)
     segmentation = to_segmentation(threshold_channel(probabilities, channel, threshold, contained), manager)
     write_segmentation(path, segmentation, reader, properties)

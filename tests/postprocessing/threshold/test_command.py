@@ -1,6 +1,8 @@
 """`nnunet-rw threshold`: segmentations at another threshold, and what the user may get wrong."""
 
 import json
+import os
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -124,3 +126,31 @@ def test_what_is_missing_is_told_in_one_line(arguments, message, tmp_path, monke
     assert message in error
     assert error.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+class Crafted:
+    def __reduce__(self):
+        return os.mkdir, ("was run",)
+
+
+@pytest.mark.parametrize(
+    ("properties", "told"),
+    [
+        (pickle.dumps({"spacing": Crafted()}), f" names {os.mkdir.__module__}.mkdir, which reading it would call"),
+        (b"junk", " is damaged ("),
+        (pickle.dumps([1, 2]), "Expected nnU-Net's properties of an image in "),
+    ],
+)
+@pytest.mark.parametrize("command", [("threshold", "--at", 0.4, "--label", 2, "-i"), ("ensemble", "-i")])
+def test_properties_are_read_without_running_them(
+    folder, predictions, tmp_path, monkeypatch, capsys, command, properties, told
+):
+    monkeypatch.chdir(tmp_path)
+    (folder / "b.pkl").write_bytes(properties)
+    folders = (folder, predictions("two", {"a": PROBABILITIES, "b": PROBABILITIES}))[: 1 + (command[0] == "ensemble")]
+    assert main([str(word) for word in (*command, *folders, "-o", "out", "-np", 1)]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("nnunet-rw: ")
+    assert f"{folder / 'b.pkl'}" in line
+    assert told in line
+    assert not (tmp_path / "was run").exists()
