@@ -42,4 +42,4 @@ class RWTrainer_SoftmaxFocal(MapTrainer):
     paper = LIN
 
 
-__getattr__ = lengths(globals())
+__getattr__ = lengths(globals(), of_package=True)

@@ -50,4 +50,4 @@ class RWTrainer_FuzzyRoughDual(MapTrainer):
     paper = LIN
 
 
-__getattr__ = lengths(globals())
+__getattr__ = lengths(globals(), of_package=True)

@@ -60,4 +60,4 @@ class RWTrainer_IWDiceCE_RRW(MapTrainer):
     paper = f"{SHIROKIKH}; Valverde & Tohka 2022, arXiv 2108.01405"
 
 
-__getattr__ = lengths(globals())
+__getattr__ = lengths(globals(), of_package=True)

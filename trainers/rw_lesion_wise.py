@@ -19,4 +19,4 @@ class RWTrainer_CCDiceCE(MapTrainer):
     paper = "Bouteille et al. 2025, arXiv 2511.17146"
 
 
-__getattr__ = lengths(globals())
+__getattr__ = lengths(globals(), of_package=True)

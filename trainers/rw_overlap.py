@@ -42,4 +42,4 @@ class RWTrainer_FocalGDLBCE(MapTrainer):
     paper = SUDRE
 
 
-__getattr__ = lengths(globals())
+__getattr__ = lengths(globals(), of_package=True)

@@ -50,4 +50,4 @@ class RWTrainer_GSL(MapTrainer):
     paper = "Celaya et al. 2023, arXiv 2302.03868"
 
 
-__getattr__ = lengths(globals())
+__getattr__ = lengths(globals(), of_package=True)

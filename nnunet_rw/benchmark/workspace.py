@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_rw.benchmark.specification import Specification, read_specification, write_specification
-from nnunet_rw.training.catalogue import VARIABLE, searched_folders, trainers_folder
+from nnunet_rw.training.catalogue import VARIABLE, search_path
 from nnunet_rw.util.files import nnunet_folder, portable_path, whole_path, write_atomically
 
 VARIABLES = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
@@ -91,8 +91,7 @@ class Workspace:
             }
             kept_trainers = []
         # What the shell adds is searched too, after those that trainings have been made with.
-        trainers = [str(path) for path in (trainers_folder(), *kept_trainers, *searched_folders())]
-        return {**folders, VARIABLE: os.pathsep.join(dict.fromkeys(trainers))}
+        return {**folders, VARIABLE: search_path(before=[Path(path) for path in kept_trainers])}
 
     def _kept_folders(self) -> tuple[dict[str, str], list[str]]:
         """nnU-Net's folders and the further folders of trainers, as ``folders.json`` has them."""

@@ -72,10 +72,19 @@ def find_trainer(name: str) -> type[nnUNetTrainer] | None:
         return None
 
 
+def search_path(*further: Path, before: Sequence[Path] = ()) -> str:
+    """A value of ``nnUNet_extTrainer``: folders before its own, these, further ones, then that of this package.
+
+    nnU-Net takes the first trainer of a name, so the user's own win.
+    """
+    ours = trainers_folder()
+    others = (str(folder) for folder in (*before, *searched_folders(), *further) if folder.resolve() != ours.resolve())
+    return os.pathsep.join(dict.fromkeys((*others, str(ours))))
+
+
 def export_line(*further: Path) -> str:
-    """A line for the shell that adds the trainers, and further folders, to what nnU-Net searches; others are kept."""
-    folders = dict.fromkeys(map(str, (trainers_folder(), *searched_folders(), *further)))
-    return f"export {VARIABLE}={shlex.quote(os.pathsep.join(folders))}"
+    """A line for the shell that adds the trainers, and further folders, to what nnU-Net searches."""
+    return f"export {VARIABLE}={shlex.quote(search_path(*further))}"
 
 
 def trainer_classes() -> dict[str, type[MapTrainer]]:

@@ -23,8 +23,11 @@ def evaluated(line):
 def test_env_keeps_other_folders_and_can_be_repeated(succeeds, monkeypatch, others):
     monkeypatch.setenv(catalogue.VARIABLE, os.pathsep.join(others))
     first = evaluated(succeeds("env"))
-    assert first.split(os.pathsep) == [str(TRAINERS), *others]
+    assert first.split(os.pathsep) == [*others, str(TRAINERS)]
     monkeypatch.setenv(catalogue.VARIABLE, first)
+    assert evaluated(succeeds("env")) == first
+    # Where the line of an earlier version has put this package first.
+    monkeypatch.setenv(catalogue.VARIABLE, os.pathsep.join([str(TRAINERS), *others]))
     assert evaluated(succeeds("env")) == first
 
 

@@ -29,7 +29,7 @@ def test_new_trainer_is_found_after_the_line_that_is_printed(succeeds, tmp_path,
     (line,) = re.findall(r"^ *(export .*)$", output, re.MULTILINE)
     script = 'eval "$LINE"; printf %s "$nnUNet_extTrainer"'
     value = subprocess.check_output(["bash", "-c", script], env={**os.environ, "LINE": line}, text=True)
-    assert value.split(os.pathsep) == [str(TRAINERS), "/others/trainers", str(path.parent)]
+    assert value.split(os.pathsep) == ["/others/trainers", str(path.parent), str(TRAINERS)]
     monkeypatch.setenv("nnUNet_extTrainer", value)
     trainer = recursive_find_trainer_class_by_name("RWTrainer_Mine_20epochs")
     assert trainer.loss_terms == (Term("nnunet"), Term("rrw", 0.5))

@@ -1,5 +1,11 @@
 import inspect
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
+import nnunetv2
 import pytest
 import torch
 from nnunetv2.run.run_training import get_trainer_from_args
@@ -12,10 +18,14 @@ from nnunetv2.training.nnUNetTrainer.variants.training_length.nnUNetTrainer_Xepo
 )
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
+from nnunet_rw.losses import Term
 from nnunet_rw.training import variants
+from nnunet_rw.training.new_trainer import trainer_source
 from nnunet_rw.training.recorded_run import RecordedRun
 from nnunet_rw.training.trainer import MapTrainer
 from nnunet_rw.training.variants import has_length, lengths
+
+TRAINERS = Path(__file__).resolve().parents[2] / "trainers"
 
 
 class RWTrainer(MapTrainer):
@@ -32,7 +42,7 @@ class NoTrainer:
 
 @pytest.fixture
 def find():
-    return lengths({"RWTrainer": RWTrainer, "RWTrainer_Mine": RWTrainer_Mine, "NoTrainer": NoTrainer})
+    return lengths({"RWTrainer": RWTrainer, "RWTrainer_Mine": RWTrainer_Mine, "NoTrainer": NoTrainer}, of_package=True)
 
 
 @pytest.fixture
@@ -74,7 +84,7 @@ def test_a_name_with_a_length_or_a_seed_gives_a_trainer_of_that_name(find, name,
 
 def test_a_length_becomes_a_member_of_the_module():
     namespace = {"RWTrainer": RWTrainer}
-    found = lengths(namespace)("RWTrainer_3epochs")
+    found = lengths(namespace, of_package=True)("RWTrainer_3epochs")
     assert namespace == {"RWTrainer": RWTrainer, "RWTrainer_3epochs": found}
 
 
@@ -156,8 +166,6 @@ class Patient(MapTrainer):
         "RWTrainer_20epochs50iterations",
         "RWTrainer_50iterations_20epochs",
         "RWTrainer_Mine_20epoch",
-        "nnUNetTrainer_20epochs_50its",
-        "nnUNetTrainerDA5_20epoch",
         "RWTrainer_seed01",
         "RWTrainer_seed-1",
         "RWTrainer_seed_1",
@@ -189,6 +197,10 @@ def test_a_length_or_a_seed_spelt_otherwise_is_explained(find, name):
         "NoTrainer_20epochs",
         "NoTrainer_seed1",
         "RWTrainer_Other_seed1",
+        # nnU-Net's to explain.
+        "nnUNetTrainer_20epochs_50its",
+        "nnUNetTrainerDA5_20epoch",
+        "nnUNetTrainer_100epochs_MyAug",
         # nnU-Net's, but no trainer.
         "DC_and_CE_loss_seed1",
         # Words that only look like a length.
@@ -243,3 +255,127 @@ def test_a_name_is_sought_in_nnunet_only_once(find, monkeypatch):
 )
 def test_names_with_a_length_or_a_seed_are_told(name, expected):
     assert has_length(name) is expected
+
+
+RESOLVE = """
+import sys
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+for name in sys.argv[1:]:
+    try:
+        trainer = recursive_find_trainer_class_by_name(name)
+        print("FOUND", trainer.__name__, *(f"{base.__module__}.{base.__name__}" for base in trainer.__mro__[:3]))
+    except (RuntimeError, ValueError) as error:
+        print("FOUND", type(error).__name__)
+"""
+HAND_WRITTEN = """
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+
+class nnUNetTrainer_300epochs(nnUNetTrainer):
+    of_user = True
+
+
+class nnUNetTrainer_5epochs_seed42(nnUNetTrainer):
+    pass
+
+
+class nnUNetTrainer_100epochs_MyAug(nnUNetTrainer):
+    pass
+
+
+class RWTrainer_7epochs(nnUNetTrainer):
+    pass
+
+
+class RWTrainer_20epoch_Mine(nnUNetTrainer):
+    pass
+"""
+NAMES = [name.removeprefix("class ").partition("(")[0] for name in HAND_WRITTEN.splitlines() if "class " in name]
+
+
+@pytest.fixture
+def resolve():
+    """Function that asks nnU-Net for trainers in a process of its own, and returns what it found by name."""
+
+    def ask(*names, folders, path=()):
+        variables = {"nnUNet_extTrainer": os.pathsep.join(map(str, folders)), "PYTHONPATH": os.pathsep.join(sys.path)}
+        variables["PYTHONPATH"] = os.pathsep.join([*map(str, path), str(TRAINERS.parent), variables["PYTHONPATH"]])
+        command = [sys.executable, "-c", RESOLVE, *names]
+        done = subprocess.run(command, env={**os.environ, **variables}, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        found = [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("FOUND")]
+        return dict(zip(names, found, strict=True))
+
+    return ask
+
+
+@pytest.mark.parametrize("ours_first", [False, True])
+def test_trainers_that_a_user_wrote_win(resolve, tmp_path, ours_first):
+    user = tmp_path / "user"
+    user.mkdir()
+    # Asked after the modules of this package, and after those that `nnunet-rw new-trainer` writes.
+    (user / "zz_mine.py").write_text(HAND_WRITTEN)
+    (user / "rw_mine.py").write_text(trainer_source("RWTrainer_Mine", (Term("ce"),)))
+    folders = (TRAINERS, user) if ours_first else (user, TRAINERS)
+    names = (*NAMES, "nnUNetTrainer_300epochs_seed42", "nnUNetTrainer_300epochs_50iterations", "RWTrainer_Mine_3epochs")
+    found = resolve(*names, "nnUNetTrainer_6epochs", "RWTrainer_8epochs", "nnUNetTrainer_20epoch", folders=folders)
+    for name in NAMES:
+        assert found[name][:2] == [name, f"zz_mine.{name}"]
+    # Lengths and seeds are added to what the user wrote.
+    assert found["nnUNetTrainer_300epochs_50iterations"][2] == "zz_mine.nnUNetTrainer_300epochs"
+    assert found["nnUNetTrainer_300epochs_seed42"][2] == "nnunet_rw.training.recorded_run.RecordedRun"
+    assert found["RWTrainer_Mine_3epochs"][2] == "rw_mine.RWTrainer_Mine"
+    # What nobody wrote is made, by this package.
+    assert found["nnUNetTrainer_6epochs"][2].endswith(".nnUNetTrainer.nnUNetTrainer")
+    assert found["RWTrainer_8epochs"][2] == "nnunet_rw.training.trainer.RWTrainer"
+    # nnU-Net says that there is no such trainer: its names are not this package's to explain.
+    assert found["nnUNetTrainer_20epoch"] == ["RuntimeError"]
+
+
+def test_trainers_that_a_user_wrote_into_nnunets_own_folder_win(resolve, tmp_path):
+    package = tmp_path / "copy" / "nnunetv2"
+    shutil.copytree(nnunetv2.__path__[0], package, copy_function=os.symlink)
+    variants_folder = package / "training" / "nnUNetTrainer" / "variants"
+    (variants_folder / "zz_mine.py").write_text(HAND_WRITTEN)
+    # Asked before.
+    (variants_folder.parent / "rw_mine.py").write_text(trainer_source("RWTrainer_Mine", (Term("ce"),)))
+    names = (*NAMES, "nnUNetTrainer_300epochs_seed42", "RWTrainer_Mine_3epochs")
+    found = resolve(*names, folders=[TRAINERS], path=[package.parent])
+    module = "nnunetv2.training.nnUNetTrainer.variants.zz_mine"
+    for name in NAMES:
+        assert found[name][:2] == [name, f"{module}.{name}"]
+    assert found["nnUNetTrainer_300epochs_seed42"][2] == "nnunet_rw.training.recorded_run.RecordedRun"
+    assert found["RWTrainer_Mine_3epochs"][2] == "nnunetv2.training.nnUNetTrainer.rw_mine.RWTrainer_Mine"
+
+
+def test_seeds_are_made_of_the_trainer_that_a_user_wrote(tmp_path, monkeypatch):
+    (tmp_path / "zz_mine.py").write_text(HAND_WRITTEN)
+    monkeypatch.setenv("nnUNet_extTrainer", os.pathsep.join([str(tmp_path), str(TRAINERS)]))
+    seeded = recursive_find_trainer_class_by_name("nnUNetTrainer_300epochs_seed42")
+    assert seeded.of_user
+    # Without length and seed, as of any other.
+    assert (seeded.trainer_name, seeded.run_seed) == ("nnUNetTrainer", 42)
+
+
+def test_a_users_module_answers_for_nothing_but_its_own():
+    namespace = {"__name__": "rw_mine"}
+    exec(trainer_source("Mine", (Term("ce"),)), namespace)
+    find = namespace["__getattr__"]
+    assert issubclass(find("Mine_20epochs"), namespace["Mine"])
+    assert issubclass(find("Mine_20epochs_seed1"), namespace["Mine"])
+    for name in (
+        "RWTrainer_20epochs",
+        "RWTrainer_seed1",
+        "nnUNetTrainer_20epochs",
+        "nnUNetTrainer_seed1",
+        "Mine_20epoch",
+    ):
+        with pytest.raises(AttributeError, match=name):
+            find(name)
+
+
+def test_a_copy_of_this_packages_trainers_does_not_ask_itself(resolve, tmp_path):
+    shutil.copytree(TRAINERS, tmp_path / "copy")
+    found = resolve("nnUNetTrainer_6epochs_seed1", "RWTrainer_CE_6epochs", folders=[tmp_path / "copy", TRAINERS])
+    assert found["nnUNetTrainer_6epochs_seed1"][0] == "nnUNetTrainer_6epochs_seed1"
+    assert found["RWTrainer_CE_6epochs"][2] == "rw_cross_entropy.RWTrainer_CE"
