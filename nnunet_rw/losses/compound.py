@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -80,10 +81,10 @@ def weight_at(weight: float | str, epoch: int, num_epochs: int) -> float:
     Raises
     ------
     ValueError
-        No schedule has that name, or the training has no epoch.
+        No schedule has that name, its scale or the number is none from 0 on, or the training has no epoch.
     """
     if not isinstance(weight, str):
-        return float(weight)
+        return _checked(float(weight), weight)
     if num_epochs < 1:
         raise ValueError(f"Expected a training of at least one epoch, but got {num_epochs}.")
     factor, star, name = weight.rpartition("*")
@@ -94,7 +95,14 @@ def weight_at(weight: float | str, epoch: int, num_epochs: int) -> float:
         scale = float(factor) if star else 1.0
     except ValueError:
         raise ValueError(f"Expected a number before the star of a schedule, but got {weight!r}.") from None
-    return scale * SCHEDULES[name](epoch, num_epochs)
+    return _checked(scale, weight) * SCHEDULES[name](epoch, num_epochs)
+
+
+def _checked(number: float, weight: float | str) -> float:
+    # Below 0 a loss would be learned the wrong way round.
+    if not (math.isfinite(number) and number >= 0):
+        raise ValueError(f"Expected a weight, or the scale of a schedule, of at least 0, but got {weight!r}.")
+    return number
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,10 @@ from torch.nn.functional import interpolate, log_softmax, logsigmoid
 
 from nnunet_rw.losses.computed_maps import computed_distances, computed_lesions, counted_table
 from nnunet_rw.losses.distance_transform import Spacing, distance_to
-from nnunet_rw.maps.kinds import BOUNDARY_DISTANCE, INTERIOR_DISTANCE, LESION_IDS, serving_kind
+from nnunet_rw.maps.kinds import BOUNDARY_DISTANCE, INTERIOR_DISTANCE, KINDS, LESION_IDS, serving_kind
 from nnunet_rw.store.layout import LESION_TABLE
+
+_MAPS = {*KINDS, LESION_TABLE}
 
 
 class LossInputs:
@@ -25,7 +27,7 @@ class LossInputs:
         With ``regions`` and ``ignore_label`` the last channel marks unlabelled voxels, as nnU-Net has it.
     maps : dict, optional
         By kind (B, M, X, Y[, Z]), and "lesion_table" (B, 2, K + 1). What is absent is computed from the target.
-        Boundary distances may have a sign: it is ignored, since the target says which side a voxel is on.
+        Distances may have a sign: it is ignored, since the target says which side a voxel is on.
     spacing : sequence of float, or (B, axes) tensor, optional
         mm per axis, of all samples or of each, for maps and distances that are computed here; without it the unit is
         the voxel.
@@ -37,7 +39,7 @@ class LossInputs:
     Raises
     ------
     ValueError
-        Shapes do not fit, or a target on a CPU holds a label without a head.
+        Shapes do not fit, maps are of no known kind, or a target on a CPU holds a label without a head.
     """
 
     def __init__(
@@ -60,6 +62,9 @@ class LossInputs:
             _check_labels(target, logits.shape[1], ignore_label)
         self.raw_logits, self.raw_target = logits, target
         self.maps = dict(maps or {})
+        unknown = sorted(set(self.maps) - _MAPS)
+        if unknown:
+            raise ValueError(f"Expected maps of {', '.join(sorted(_MAPS))}, but got {', '.join(map(repr, unknown))}.")
         self.spacing = spacing
         self.regions = regions
         self.ignore_label = ignore_label
@@ -171,6 +176,11 @@ class LossInputs:
 
     def _served_by(self, kind: str) -> str:
         return kind if kind in self.maps else serving_kind(kind, self.num_heads, self.regions)
+
+    @cached_property
+    def interior_distance(self) -> torch.Tensor:
+        """(B, 1, ...) or (B, C, ...) distance to the nearest voxel of another label, at least 0."""
+        return self.map(INTERIOR_DISTANCE).to(self.dtype).abs()
 
     @cached_property
     def boundary_distance(self) -> torch.Tensor:

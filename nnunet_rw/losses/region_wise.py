@@ -32,7 +32,7 @@ def rectified_maps(interior_distance: torch.Tensor, onehot: torch.Tensor) -> tor
 
 def relative_depth(inputs: LossInputs) -> torch.Tensor:
     """(B, 1, ...) D / max D of every voxel's own class, as in `rectified_maps`; not for regions."""
-    distance = inputs.map(INTERIOR_DISTANCE).to(inputs.dtype)
+    distance = inputs.interior_distance
     if distance.shape[1] > 1:
         distance = distance.gather(1, inputs.labels)
     spatial = (1,) * (distance.ndim - 2)
@@ -72,7 +72,7 @@ class RectifiedRegionWiseLoss(ReweightedLoss):
 
     def compute(self, inputs: LossInputs) -> torch.Tensor:
         if inputs.regions or not self.include_background:
-            maps = self.chosen(rectified_maps(inputs.map(INTERIOR_DISTANCE), inputs.onehot))
+            maps = self.chosen(rectified_maps(inputs.interior_distance, inputs.onehot))
             mean = self.mean(inputs, self.chosen(inputs.probabilities) * maps)
             return mean * maps.shape[1] if self.sum_classes else mean
         # Probabilities of classes add up to 1, and so does z of a voxel but for its own class: one channel says it all.

@@ -6,7 +6,7 @@ import references
 import torch
 from loss_problems import IGNORE, ROW, SHIFTED, SPACING_MM, P, logits_of, random_problem, row
 
-from nnunet_rw.losses import LossInputs
+from nnunet_rw.losses import LossInputs, build
 
 
 class TestBoundaryDistance:
@@ -171,3 +171,26 @@ class TestPredictedBoundaryDistance:
     def test_has_no_gradient(self):
         inputs = LossInputs(logits_of(SHIFTED).requires_grad_(), row([0] * 5))
         assert not inputs.predicted_boundary_distance().requires_grad
+
+
+class TestMaps:
+    @pytest.mark.parametrize("name", ["rrw", "boundary", "dice"])
+    def test_unknown_kinds_are_refused(self, name):
+        message = (
+            r"^Expected maps of boundary_distance, interior_distance, lesion_ids, lesion_table, but got 'distance'\.$"
+        )
+        with pytest.raises(ValueError, match=message):
+            build(name)(torch.zeros(1, 2, 1, 4), row([0, 1, 1, 0]), {"distance": torch.ones(1, 1, 1, 4)})
+
+    @pytest.mark.parametrize(("regions", "channels"), [(False, 1), (False, 2), (True, 2)])
+    def test_the_sign_of_interior_distances_is_ignored(self, regions, channels):
+        # p = 1/2 everywhere. Of the second head D / max D = 1/2, 1, of the first 1, 1: z = -1, 1, 1, -1 and
+        # 1, -1/2, -1, 1; their mean is 1/16 and half of it the loss.
+        distance = torch.tensor([1.0, 1, 2, 1]).expand(1, channels, 1, 4)
+        target = row([0, 1, 1, 0])
+        if regions:
+            target = torch.cat([1 - target, target], 1)
+        for sign in (1, -1, torch.tensor([1.0, -1, 1, -1])):
+            maps = {"interior_distance": sign * distance}
+            value = build("rrw", regions=regions)(torch.zeros(1, 2, 1, 4), target, maps)
+            assert value.item() == pytest.approx(1 / 32)

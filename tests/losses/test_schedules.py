@@ -1,5 +1,7 @@
 """Weights that change from epoch to epoch."""
 
+import re
+
 import pytest
 
 from nnunet_rw.losses import build
@@ -52,6 +54,18 @@ class TestSchedules:
             ValueError, match=r"Expected a number before the star of a schedule, but got 'x \* ramp_up'"
         ):
             weight_at("x * ramp_up", 0, 300)
+
+    @pytest.mark.parametrize(
+        "weight",
+        ["nan * ramp_up", "inf * ramp_up", "1e999 * ramp_up", "-4 * ramp_up", float("nan"), float("inf"), -1.0],
+    )
+    def test_no_weight(self, weight):
+        message = r"^Expected a weight, or the scale of a schedule, of at least 0, but got .*"
+        with pytest.raises(ValueError, match=f"{message}{re.escape(repr(weight))}"):
+            weight_at(weight, 40, 300)
+        with pytest.raises(ValueError, match=message):
+            build("compound", terms=[("dice", weight)])
+        assert weight_at("0 * ramp_up", 40, 300) == weight_at(0, 40, 300) == 0
 
     def test_needs_a_length(self):
         with pytest.raises(ValueError, match="Expected a training of at least one epoch, but got 0"):
