@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_rw.benchmark.specification import Specification, read_specification, write_specification
-from nnunet_rw.training.catalogue import VARIABLE, search_path
+from nnunet_rw.training.catalogue import VARIABLE, search_path, trainers_folder
 from nnunet_rw.util.files import nnunet_folder, portable_path, whole_path, write_atomically
 
 VARIABLES = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")

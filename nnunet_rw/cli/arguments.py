@@ -68,5 +68,12 @@ def positive_number(text: str) -> float:
     return value
 
 
+def number_from_zero(text: str) -> float:
+    value = float(text)
+    if not (math.isfinite(value) and value >= 0):
+        raise argparse.ArgumentTypeError(f"expected a number of at least 0, but got {text}")
+    return value
+
+
 def chosen_kinds(options: argparse.Namespace) -> list[str]:
     return list(KINDS) if "all" in options.kind else options.kind

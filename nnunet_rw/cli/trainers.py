@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from nnunet_rw.cli.arguments import add_command, add_configuration, positive_number
+from nnunet_rw.cli.arguments import add_command, add_configuration, number_from_zero, positive_number
 
 _NEW_TRAINER = """\
 Write a trainer of your own. A term is LOSS[:WEIGHT[:NAME=VALUE,...]]:
@@ -40,12 +40,10 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
     )
     command.add_argument("--map-source", choices=("stored", "patch"), default="stored", help="default: %(default)s")
     command.add_argument("--oversample-by", choices=("voxel", "lesion"), default="voxel", help="default: %(default)s")
-    command.add_argument(
-        "--optimizer", choices=("sgd", "adam", "adamw"), default="sgd", help="default: nnU-Net's, %(default)s"
-    )
-    command.add_argument(
-        "--lr", type=positive_number, default=0.01, metavar="LR", help="learning rate; default: nnU-Net's, %(default)s"
-    )
+    command.add_argument("--cases-by", choices=("case", "lesion"), default="case", help="default: %(default)s")
+    command.add_argument("--optimizer", choices=("sgd", "adam", "adamw"), help="default: nnU-Net's, sgd")
+    command.add_argument("--lr", type=positive_number, metavar="LR", help="learning rate; default: nnU-Net's, 0.01")
+    command.add_argument("--weight-decay", type=number_from_zero, metavar="DECAY", help="default: nnU-Net's, 3e-05")
     command.add_argument("--overwrite", action="store_true", help="replace the file if it is there")
 
     command = add_command(commands, "export", _export, "make a stock nnU-Net model of a trained one")
@@ -89,6 +87,8 @@ def _new_trainer(options: argparse.Namespace) -> None:
         options.overwrite,
         options.optimizer,
         options.lr,
+        options.cases_by,
+        options.weight_decay,
     )
     print(f"{path}\nLet nnU-Net find it, best in your shell's start-up file:\n  {export_line(path.parent)}")
     print(f"Train with:\n  nnUNetv2_train DATASET CONFIGURATION FOLD -tr {options.name}")

@@ -122,10 +122,21 @@ def _besides(trainer: type[MapTrainer]) -> list[str]:
     from nnunet_rw.training.trainer import OPTIMIZERS
 
     told = ["lesions drawn alike"] if trainer.oversample_by == "lesion" else []
-    if trainer.optimizer_name != "sgd":
-        digits, exponent = f"{trainer.initial_lr:e}".split("e")
-        told.append(f"{OPTIMIZERS[trainer.optimizer_name].__name__} {float(digits):g}e{int(exponent)}")
+    if trainer.cases_by == "lesion":
+        told.append("cases drawn by their lesions")
+    if trainer.optimizer_name not in (None, "sgd") or trainer.initial_lr is not None:
+        # What is left open is nnU-Net's.
+        optimizer = OPTIMIZERS[trainer.optimizer_name or "sgd"].__name__
+        told.append(f"{optimizer} {_power(1e-2 if trainer.initial_lr is None else trainer.initial_lr)}")
+    if trainer.weight_decay is not None:
+        told.append(f"weight decay {_power(trainer.weight_decay)}")
     return told
+
+
+def _power(value: float) -> str:
+    """As in "3e-5"."""
+    digits, exponent = f"{value:e}".split("e")
+    return f"{float(digits):g}e{int(exponent)}" if value else "0"
 
 
 def loss_text(terms: Sequence[Term]) -> str:

@@ -22,7 +22,7 @@ from nnunet_rw.losses.base import SegmentationLoss
 from nnunet_rw.losses.compound import weight_at
 from nnunet_rw.losses.weighting import ReweightedLoss
 from nnunet_rw.training.catalogue import loss_text, searched_folders, trainers_folder
-from nnunet_rw.training.dataloading import OVERSAMPLE_BY
+from nnunet_rw.training.dataloading import CASES_BY, OVERSAMPLE_BY
 from nnunet_rw.training.trainer import MAP_SOURCES, OPTIMIZERS, MapTrainer
 from nnunet_rw.training.variants import has_length
 from nnunet_rw.util.files import write_atomically
@@ -154,8 +154,10 @@ def trainer_source(
     terms: Sequence[Term],
     map_source: str = MapTrainer.map_source,
     oversample_by: str = MapTrainer.oversample_by,
-    optimizer_name: str = MapTrainer.optimizer_name,
-    initial_lr: float = MapTrainer.initial_lr,
+    optimizer_name: str | None = MapTrainer.optimizer_name,
+    initial_lr: float | None = MapTrainer.initial_lr,
+    cases_by: str = MapTrainer.cases_by,
+    weight_decay: float | None = MapTrainer.weight_decay,
 ) -> str:
     """The module that defines a trainer, formatted as ruff does at 120 characters.
 
@@ -164,18 +166,21 @@ def trainer_source(
     name : str
         Of the class.
     terms : sequence of Term
-    map_source, oversample_by, optimizer_name, initial_lr
+    map_source, oversample_by, optimizer_name, initial_lr, cases_by, weight_decay
         As of `MapTrainer`; its defaults are not repeated.
     """
     attributes = [f"    loss_terms = {_tuple_source(terms)}"]
-    if map_source != MapTrainer.map_source:
-        attributes.append(f'    map_source = "{map_source}"')
-    if oversample_by != MapTrainer.oversample_by:
-        attributes.append(f'    oversample_by = "{oversample_by}"')
-    if optimizer_name != MapTrainer.optimizer_name:
-        attributes.append(f'    optimizer_name = "{optimizer_name}"')
-    if initial_lr != MapTrainer.initial_lr:
-        attributes.append(f"    initial_lr = {initial_lr!r}")
+    settings = {
+        "map_source": map_source,
+        "oversample_by": oversample_by,
+        "cases_by": cases_by,
+        "optimizer_name": optimizer_name,
+        "initial_lr": initial_lr,
+        "weight_decay": weight_decay,
+    }
+    for setting, value in settings.items():
+        if value != getattr(MapTrainer, setting):
+            attributes.append(f"    {setting} = {_literal(value)}")
     docstring = textwrap.wrap(f'"""Loss: {loss_text(terms)}."""', _LINE_LENGTH - 4, break_long_words=False)
     return _SOURCE.format(name=name, docstring="\n    ".join(docstring), attributes="\n".join(attributes))
 
@@ -187,8 +192,10 @@ def write_trainer(
     map_source: str = MapTrainer.map_source,
     oversample_by: str = MapTrainer.oversample_by,
     overwrite: bool = False,
-    optimizer_name: str = MapTrainer.optimizer_name,
-    initial_lr: float = MapTrainer.initial_lr,
+    optimizer_name: str | None = MapTrainer.optimizer_name,
+    initial_lr: float | None = MapTrainer.initial_lr,
+    cases_by: str = MapTrainer.cases_by,
+    weight_decay: float | None = MapTrainer.weight_decay,
 ) -> Path:
     """Write a trainer's module; the folder is made where there is none.
 
@@ -200,7 +207,7 @@ def write_trainer(
         From `parse_term`, or made otherwise.
     folder : path
         Best of trainers alone: nnU-Net imports every module of it.
-    map_source, oversample_by, optimizer_name, initial_lr
+    map_source, oversample_by, optimizer_name, initial_lr, cases_by, weight_decay
         As of `MapTrainer`.
     overwrite : bool
         Replace a file that is there.
@@ -220,10 +227,14 @@ def write_trainer(
         raise ValueError(f"Expected map_source to be one of {MAP_SOURCES}, but got {map_source!r}.")
     if oversample_by not in OVERSAMPLE_BY:
         raise ValueError(f"Expected oversample_by to be one of {OVERSAMPLE_BY}, but got {oversample_by!r}.")
-    if optimizer_name not in OPTIMIZERS:
+    if cases_by not in CASES_BY:
+        raise ValueError(f"Expected cases_by to be one of {CASES_BY}, but got {cases_by!r}.")
+    if optimizer_name is not None and optimizer_name not in OPTIMIZERS:
         raise ValueError(f"Expected optimizer_name to be one of {tuple(OPTIMIZERS)}, but got {optimizer_name!r}.")
-    if not (math.isfinite(initial_lr) and initial_lr > 0):
+    if initial_lr is not None and not (math.isfinite(initial_lr) and initial_lr > 0):
         raise ValueError(f"Expected a learning rate above 0, but got {initial_lr!r}.")
+    if weight_decay is not None and not (math.isfinite(weight_decay) and weight_decay >= 0):
+        raise ValueError(f"Expected a weight decay of at least 0, but got {weight_decay!r}.")
     folder = Path(folder).resolve()
     if os.pathsep in str(folder):
         raise ValueError(f"Expected a folder without {os.pathsep!r} in its path, but got {folder}.")
@@ -231,7 +242,7 @@ def write_trainer(
     _check_name(name, path)
     if os.path.lexists(path) and not overwrite:
         raise ValueError(f"{path} is there already. Choose another name, or give --overwrite to replace it.")
-    source = trainer_source(name, terms, map_source, oversample_by, optimizer_name, initial_lr)
+    source = trainer_source(name, terms, map_source, oversample_by, optimizer_name, initial_lr, cases_by, weight_decay)
     write_atomically(path, source.encode())
     return path
 

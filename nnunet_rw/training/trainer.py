@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -58,10 +58,10 @@ class MapTrainer(nnUNetTrainer):
         then a voxel of it.
     cases_by : "case" or "lesion"
         Whether cases are drawn each alike, as nnU-Net does, or in proportion to their number of lesions.
-    optimizer_name : "sgd", "adam" or "adamw"
+    optimizer_name : "sgd", "adam" or "adamw", optional
         "sgd" is nnU-Net's own: momentum 0.99, Nesterov. Learning rates decay as nnU-Net's with each of them (poly).
-    initial_lr, weight_decay : float
-        Of the optimiser; nnU-Net's by default.
+    initial_lr, weight_decay : float, optional
+        Of the optimiser. None, as which a class leaves it, means what nnU-Net has, or the next class of the bases.
     adam_betas : (float, float)
         How long Adam remembers the gradient, and its size.
     paper : str
@@ -72,9 +72,9 @@ class MapTrainer(nnUNetTrainer):
     map_source = "stored"
     oversample_by = "voxel"
     cases_by = "case"
-    optimizer_name = "sgd"
-    initial_lr: float = 1e-2
-    weight_decay: float = 3e-5
+    optimizer_name: str | None = None
+    initial_lr: float | None = None
+    weight_decay: float | None = None
     adam_betas: tuple[float, float] = (0.9, 0.999)
     paper = "Isensee et al. 2021, doi 10.1038/s41592-020-01008-z"
 
@@ -91,20 +91,46 @@ class MapTrainer(nnUNetTrainer):
         device: torch.device = torch.device("cuda"),  # noqa: B008
     ):
         super().__init__(plans, configuration, fold, dataset_json, device)
-        # nnU-Net has just set its own on the instance.
-        self.initial_lr, self.weight_decay = type(self).initial_lr, type(self).weight_decay
+        # nnU-Net, or another base, has just set its own on the instance.
+        for name in ("initial_lr", "weight_decay"):
+            if getattr(type(self), name) is not None:
+                setattr(self, name, getattr(type(self), name))
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, PolyLRScheduler]:
+        if self.optimizer_name is None:
+            return super().configure_optimizers()
         if self.optimizer_name not in OPTIMIZERS:
             raise ValueError(
                 f"Expected optimizer_name to be one of {tuple(OPTIMIZERS)}, but got {self.optimizer_name!r}."
             )
         if self.optimizer_name == "sgd":
-            return super().configure_optimizers()
+            return nnUNetTrainer.configure_optimizers(self)
         optimizer = OPTIMIZERS[self.optimizer_name](
             self.network.parameters(), lr=self.initial_lr, betas=self.adam_betas, weight_decay=self.weight_decay
         )
         return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
+
+    def load_checkpoint(self, filename_or_checkpoint: Any) -> None:
+        """Refuses to go on with an optimiser that is not the checkpoint's, whose state would not fit."""
+        if not self.was_initialized:
+            self.initialize()
+        before = self.current_epoch
+
+        def check(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+            saved, now = (_optimizer_family(found["param_groups"][0]) for found in (state, optimizer.state_dict()))
+            # A training that is over is only validated, with its last weights or its best.
+            if saved and now and saved != now and max(before, self.current_epoch) < self.num_epochs:
+                raise ValueError(
+                    f"{filename_or_checkpoint} was trained with {saved}, but {type(self).__name__} trains with "
+                    f'{type(optimizer).__name__} now. Set optimizer_name = "{saved.lower()}" and its initial_lr in a '
+                    "trainer of that name, or train again without --c."
+                )
+
+        handle = self.optimizer.register_load_state_dict_pre_hook(check)
+        try:
+            super().load_checkpoint(filename_or_checkpoint)
+        finally:
+            handle.remove()
 
     def _build_loss(self) -> MappedLoss:
         for name, allowed in (("map_source", MAP_SOURCES), ("oversample_by", OVERSAMPLE_BY), ("cases_by", CASES_BY)):
@@ -284,6 +310,12 @@ def trainer_loss(
         regions=labels.has_regions,
         ignore_label=labels.ignore_label,
     )
+
+
+def _optimizer_family(settings: Mapping[str, Any]) -> str | None:
+    """SGD or Adam, with all that keep the same state, by the settings of a group of parameters; None for others."""
+    # A checkpoint does not name its optimiser.
+    return "Adam" if "betas" in settings else "SGD" if "nesterov" in settings else None
 
 
 def _run_on_first_rank(function: Any) -> None:

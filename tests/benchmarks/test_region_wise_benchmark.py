@@ -271,7 +271,7 @@ class TestTrials:
         for name, trial in trials.items():
             settings = {setting: getattr(trial, setting) for setting in SETTINGS}
             if name.endswith("_SGD"):
-                assert settings == {**rrw, "optimizer_name": "sgd", "initial_lr": MapTrainer.initial_lr}
+                assert settings == {**rrw, "optimizer_name": "sgd", "initial_lr": 1e-2}
                 assert trial.loss_terms == trials[name.removesuffix("_SGD")].loss_terms
             elif name.endswith("_Beta95"):
                 assert settings == {**rrw, "adam_betas": (0.9, 0.95)}

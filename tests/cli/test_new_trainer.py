@@ -10,7 +10,7 @@ from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
 from nnunet_rw.cli import main
 from nnunet_rw.losses import Term
-from nnunet_rw.training.dataloading import OVERSAMPLE_BY
+from nnunet_rw.training.dataloading import CASES_BY, OVERSAMPLE_BY
 from nnunet_rw.training.trainer import MAP_SOURCES, OPTIMIZERS
 
 TRAINERS = Path(__file__).resolve().parents[2] / "trainers"
@@ -48,11 +48,12 @@ def test_new_trainer_in_a_folder_of_choice(succeeds, tmp_path):
 
 
 def test_new_trainer_with_another_optimiser(succeeds, tmp_path, monkeypatch):
-    options = ("-o", tmp_path, "--optimizer", "adam", "--lr", "5e-4")
+    options = ("-o", tmp_path, "--optimizer", "adam", "--lr", "5e-4", "--weight-decay", "0", "--cases-by", "lesion")
     succeeds("new-trainer", "RWTrainer_Adam", "--loss", "rrw", *options)
     monkeypatch.setenv("nnUNet_extTrainer", os.pathsep.join([str(TRAINERS), str(tmp_path)]))
     trainer = recursive_find_trainer_class_by_name("RWTrainer_Adam")
-    assert (trainer.optimizer_name, trainer.initial_lr) == ("adam", 5e-4)
+    assert (trainer.optimizer_name, trainer.initial_lr, trainer.weight_decay) == ("adam", 5e-4, 0)
+    assert trainer.cases_by == "lesion"
 
 
 @pytest.mark.parametrize(
@@ -84,4 +85,5 @@ def test_choices_are_those_of_the_trainer(capsys):
     text = capsys.readouterr().out
     assert f"--map-source {{{','.join(MAP_SOURCES)}}}" in text
     assert f"--oversample-by {{{','.join(OVERSAMPLE_BY)}}}" in text
+    assert f"--cases-by {{{','.join(CASES_BY)}}}" in text
     assert f"--optimizer {{{','.join(OPTIMIZERS)}}}" in text

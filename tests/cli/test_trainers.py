@@ -5,7 +5,9 @@ import re
 from importlib import import_module
 from pathlib import Path
 
+from nnunet_rw.losses import Term
 from nnunet_rw.training import catalogue
+from nnunet_rw.training.trainer import RWTrainer
 
 TRAINERS = Path(__file__).resolve().parents[2] / "trainers"
 
@@ -48,6 +50,36 @@ def test_trainers_table_tells_loss_maps_and_paper():
     assert rows["RWTrainer_RRW"].loss == "rrw; Adam 1e-3"
     assert all("Adam" not in row.loss for name, row in rows.items() if name != "RWTrainer_RRW")
     assert all(re.search(r"\b(19|20)\d\d\b", row.paper) and row.summary for row in rows.values())
+
+
+def test_trainers_table_tells_what_else_is_not_nnunets(monkeypatch):
+    class Other(RWTrainer):
+        """Of a test."""
+
+        loss_terms = (Term("ce"),)
+        oversample_by, cases_by = "lesion", "lesion"
+        weight_decay = 1e-4
+
+    class Slow(Other):
+        """Of a test."""
+
+        optimizer_name = "adamw"
+        oversample_by = cases_by = None
+        weight_decay = None
+
+    class Fast(Slow):
+        """Of a test."""
+
+        optimizer_name = None
+        initial_lr = 2e-2
+        weight_decay = 0.0
+
+    monkeypatch.setattr(catalogue, "trainer_classes", lambda: {one.__name__: one for one in (Other, Slow, Fast)})
+    assert [row.loss for row in catalogue.trainer_rows()] == [
+        "ce; lesions drawn alike; cases drawn by their lesions; weight decay 1e-4",
+        "ce; AdamW 1e-2",
+        "ce; SGD 2e-2; weight decay 0",
+    ]
 
 
 def test_trainers_of_a_length_are_not_listed_once_used():

@@ -263,6 +263,8 @@ def test_a_file_that_is_there_is_kept(folder):
     ("options", "message"),
     [
         ({"map_source": "disk"}, r"Expected map_source to be one of \('stored', 'patch'\), but got 'disk'\."),
+        ({"cases_by": "voxel"}, r"Expected cases_by to be one of \('case', 'lesion'\), but got 'voxel'\."),
+        ({"weight_decay": -1.0}, r"Expected a weight decay of at least 0, but got -1\.0\."),
         ({"oversample_by": "case"}, r"Expected oversample_by to be one of \('voxel', 'lesion'\), but got 'case'\."),
     ],
 )

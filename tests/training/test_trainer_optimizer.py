@@ -143,3 +143,48 @@ def test_a_continued_training_has_the_optimisers_state(seed):
     assert any(values["exp_avg"].abs().max() > 0 for values in after["state"].values())
     second.run_training()
     assert {int(values["step"]) for values in second.optimizer.state_dict()["state"].values()} == {4}
+
+
+def test_a_training_does_not_go_on_with_another_optimiser():
+    name = "RWTrainer_RRW_2epochs_2iterations"
+    folder = make_trainer(name).output_folder
+    # As it was before the trainer had Adam: the network is the same.
+    old = make_trainer("RWTrainer_2epochs_2iterations")
+    latest, final = f"{folder}/checkpoint_latest.pth", f"{folder}/checkpoint_final.pth"
+    for old.current_epoch, path in enumerate((latest, final)):
+        old.save_checkpoint(path)
+    message = (
+        rf"^{latest} was trained with SGD, but {name} trains with Adam now\. "
+        r'Set optimizer_name = "sgd" and its initial_lr in a trainer of that name, or train again without --c\.$'
+    )
+    with pytest.raises(ValueError, match=message):
+        make_trainer(name).load_checkpoint(latest)
+    # A training that is over is validated with its last weights, and then with its best.
+    over = make_trainer(name)
+    over.load_checkpoint(final)
+    over.load_checkpoint(latest)
+
+
+@pytest.mark.parametrize(
+    ("bases", "attributes", "optimizer", "rate"),
+    [
+        ("RWTrainer, nnUNetTrainerAdam1en3", "pass", torch.optim.AdamW, 1e-3),
+        ("RWTrainer, nnUNetTrainerAdam1en3", "initial_lr = 5e-4", torch.optim.AdamW, 5e-4),
+        ("RWTrainer, nnUNetTrainerAdam1en3", 'optimizer_name = "adam"', torch.optim.Adam, 1e-3),
+        ("RWTrainer, nnUNetTrainerAdam1en3", 'optimizer_name = "sgd"', torch.optim.SGD, 1e-3),
+        ("nnUNetTrainerAdam1en3, RWTrainer", "pass", torch.optim.AdamW, 1e-3),
+        ("RWTrainer", "pass", torch.optim.SGD, 1e-2),
+    ],
+)
+def test_what_a_class_leaves_open_is_of_the_next_class(user_trainers, bases, attributes, optimizer, rate):
+    user_trainers(f"""
+from nnunetv2.training.nnUNetTrainer.variants.optimizer.nnUNetTrainerAdam import nnUNetTrainerAdam1en3
+
+
+class Mixed({bases}):
+    {attributes}
+""")
+    trainer = make_trainer("Mixed")
+    assert type(trainer.optimizer) is optimizer
+    found = settings(trainer.optimizer)
+    assert (found["lr"], found["weight_decay"], trainer.initial_lr) == (rate, 3e-5, rate)

@@ -29,7 +29,7 @@ from nnunet_rw.audit.stability.training import record_training
 from nnunet_rw.datasets.folders import Preprocessed, open_preprocessed
 from nnunet_rw.losses import LOSSES, Term, build
 from nnunet_rw.store.write import ensure_maps, list_cases
-from nnunet_rw.training.trainer import OPTIMIZERS, MapTrainer
+from nnunet_rw.training.trainer import OPTIMIZERS
 from nnunet_rw.util.files import write_atomically
 
 _OPTIONS: dict[str, dict[str, Any]] = {"boundary": {"include_background": True}}
@@ -75,8 +75,8 @@ class Stability:
     with_dice: bool = False
     output: Path | None = None
     device: str = "cpu"
-    optimizer_name: str = MapTrainer.optimizer_name
-    initial_lr: float = MapTrainer.initial_lr
+    optimizer_name: str = "sgd"
+    initial_lr: float = 1e-2  # nnU-Net's
 
     def compared(self) -> dict[str, tuple[Term, ...]]:
         """The losses by name.

@@ -165,7 +165,7 @@ def training_text(results: BenchmarkResults) -> str:
 def losses_heading(results: BenchmarkResults) -> str:
     """What comes before the losses."""
     classes, trainers = trainer_classes(), results.specification.trainers
-    known = {name for name, trainer in classes.items() if trainer.optimizer_name == "sgd"} | {_STOCK_TRAINER}
+    known = {name for name, trainer in classes.items() if trainer.optimizer_name in (None, "sgd")} | {_STOCK_TRAINER}
     only_losses = known.issuperset(trainers) and len(_optimizers(results)) < 2
     alone = "The trainers differ in their loss alone. " if only_losses else ""
     return (
