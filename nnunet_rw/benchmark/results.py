@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from nnunet_rw.benchmark.workspace import Workspace
 from nnunet_rw.evaluation.comparison.compare import compare_evaluations
 from nnunet_rw.evaluation.comparison.rows import Comparison
 from nnunet_rw.evaluation.folder import Evaluation, read_evaluation
-from nnunet_rw.training.records import RunRecord, read_run_record
+from nnunet_rw.training.records import RunRecord, other_than_recorded, read_run_record
 from nnunet_rw.util.files import nnunet_folder
 
 
@@ -149,6 +149,7 @@ def _task_results(
         if job.kind == "train":
             fold = fold_folder(specification, job)
             runs.append(Run(job.trainer, job.seed, job.fold, fold, read_run_record(fold)))
+    _check_same_settings(runs)
     folders = {
         (job.trainer, job.seed): output_folder(workspace, specification, job) for job in jobs if job in evaluated
     }
@@ -165,6 +166,21 @@ def _task_results(
         evaluations,
         _comparison(specification, folders),
     )
+
+
+def _check_same_settings(runs: Sequence[Run]) -> None:
+    """Refuse to take trainings of one trainer for alike that had other losses or optimisers."""
+    first: dict[str, tuple[Path, RunRecord]] = {}
+    for run in runs:
+        if run.record is None:
+            continue
+        folder, record = first.setdefault(run.trainer, (run.folder, run.record))
+        other = other_than_recorded(record, run.record.loss, run.record.optimizer)
+        if other:
+            raise ValueError(
+                f"Trainings of {run.trainer} differ: {folder} was trained with {other[0]}, {run.folder} with "
+                f"{other[1]}. Remove the one that you do not want and run the benchmark again."
+            )
 
 
 def _comparison(specification: Specification, folders: dict[tuple[str, int], Path]) -> Comparison | None:

@@ -13,6 +13,7 @@ from nnunetv2.run.run_training import run_training
 
 from nnunet_rw.benchmark.jobs import Job, full_trainer_name, plans_name
 from nnunet_rw.benchmark.specification import Specification
+from nnunet_rw.benchmark.trainers import present_loss_and_optimizer
 from nnunet_rw.benchmark.workspace import Workspace
 from nnunet_rw.datasets.folders import dataset_folder
 from nnunet_rw.evaluation.case import EvaluationSettings
@@ -20,7 +21,7 @@ from nnunet_rw.evaluation.evaluate import evaluate, is_current, write_evaluated
 from nnunet_rw.evaluation.sources import Source, cross_validation_source, raw_images
 from nnunet_rw.pictures.gallery import write_gallery
 from nnunet_rw.training.recorded_run import VALIDATION_TTA
-from nnunet_rw.training.records import content_hash, read_run_record
+from nnunet_rw.training.records import content_hash, other_than_recorded, read_run_record
 from nnunet_rw.util.files import nnunet_folder
 from nnunet_rw.util.unpickling import ForbiddenGlobal, read_checkpoint
 
@@ -41,10 +42,13 @@ def train(specification: Specification, job: Job, threads: int) -> None:
     """
     fold = fold_folder(specification, job)
     if is_trained(specification, job):
+        check_same_conditions(specification, job)
         print(f"{fold} is complete")
         return
     checkpoint = usable_checkpoint(fold)
     finished = checkpoint == _CHECKPOINTS[0]
+    if finished:
+        check_same_conditions(specification, job)
     if specification.device == "cpu":
         # One process loads and trains: on few cores more only wait for each other.
         os.environ[_LOADING_PROCESSES] = "0"
@@ -88,7 +92,7 @@ def is_trained(specification: Specification, job: Job) -> bool:
 
 
 def check_same_conditions(specification: Specification, job: Job) -> None:
-    """Refuse to evaluate a training that saw other splits or plans than those that are there now.
+    """Refuse to use a training of other splits, plans, loss or optimiser than those that there are now.
 
     Raises
     ------
@@ -109,6 +113,12 @@ def check_same_conditions(specification: Specification, job: Job) -> None:
                 f"{fold} was trained with another {name} than that in {preprocessed}. Remove the folder and run this "
                 "again, or restore the file."
             )
+    other = other_than_recorded(record, *present_loss_and_optimizer(specification, job))
+    if other:
+        raise ValueError(
+            f"{fold} was trained with {other[0]}, and {job.trainer} has {other[1]} now. Restore the trainer or give "
+            "the new one another name; or remove the folder and run this again."
+        )
 
 
 def usable_checkpoint(fold: Path) -> str | None:

@@ -20,6 +20,7 @@ from nnunet_rw.training.records import (
     content_hash,
     json_hash,
     keep_iterations,
+    other_than_recorded,
     peak_host_mib,
     read_run_record,
     this_session,
@@ -224,10 +225,11 @@ class RecordedRun(SeededRun):
                     f"The training in {self.output_folder} began with other {name} than there are now. Restore them, "
                     "or train again without --c."
                 )
-        if record.optimizer and record.optimizer != self._optimizer_text:
+        other = other_than_recorded(record, loss_formula(self.loss), self._optimizer_text)
+        if other:
             raise ValueError(
-                f"The training in {self.output_folder} began with {record.optimizer}, and its trainer has "
-                f"{self._optimizer_text} now. Restore the trainer, or train again without --c."
+                f"The training in {self.output_folder} began with {other[0]}, and its trainer has {other[1]} now. "
+                "Restore the trainer, or train again without --c."
             )
         return record
 

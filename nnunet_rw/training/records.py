@@ -264,6 +264,19 @@ def read_iterations(folder: str | Path) -> dict[str, np.ndarray]:
     return iterations_of(folder, {epoch.epoch for epoch in record.epochs})
 
 
+def other_than_recorded(record: RunRecord, loss: str, optimizer: str) -> tuple[str, str] | None:
+    """What was recorded, and what there is, where a training's loss or optimiser is another; None where neither is.
+
+    An empty optimiser, of an older record, is SGD with whatever settings: there was no choice.
+    """
+    if record.loss != loss:
+        return f"the loss {record.loss}", f"the loss {loss}"
+    before, now = record.optimizer or "SGD", optimizer or "SGD"
+    told = bool(record.optimizer and optimizer)
+    same = before == now if told else before.partition(",")[0] == now.partition(",")[0]
+    return None if same else (before, now)
+
+
 def content_hash(path: str | Path) -> str | None:
     """SHA-256 of what a JSON file says, however it is laid out; None where there is no such file."""
     path = Path(path)

@@ -150,3 +150,18 @@ def nnunet_folder(variable: str) -> Path:
     if not Path(value).is_dir():
         raise FileNotFoundError(f"{variable} names {value}, which is no folder. Create it or correct the variable.")
     return Path(value)
+
+
+@contextlib.contextmanager
+def environment(**variables: str) -> Iterator[None]:
+    """Environment variables set for a while."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

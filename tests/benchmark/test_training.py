@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from dataclasses import replace
 
 import pytest
@@ -12,6 +13,7 @@ from nnunet_rw.benchmark import training
 from nnunet_rw.benchmark.jobs import Job
 from nnunet_rw.benchmark.specification import specification_of
 from nnunet_rw.benchmark.tasks import Task
+from nnunet_rw.benchmark.trainers import present_loss_and_optimizer
 from nnunet_rw.benchmark.training import check_same_conditions, fold_folder, is_trained, usable_checkpoint
 from nnunet_rw.training.recorded_run import VALIDATION_TTA
 from nnunet_rw.training.records import content_hash, write_run_record
@@ -115,7 +117,52 @@ def test_a_checkpoint_that_holds_more_than_numbers_is_kept_and_not_run(fold, cap
     assert not (tmp_path / "was run").exists()
 
 
-def test_other_splits_or_plans_are_refused(folders, fold, tmp_path):
+def test_another_loss_or_optimiser_is_refused(folders, fold, tmp_path, monkeypatch):
+    hashes = [content_hash(folders / name) for name in ("splits_final.json", "nnUNetPlansSmall.json")]
+    record = write_run(tmp_path, TASK.dataset, "RWTrainer", 1, 0).record
+    record = replace(record, splits_sha256=hashes[0], plans_sha256=hashes[1])
+    for loss, optimizer, told in (
+        (record.loss, record.optimizer, None),
+        ("new", record.optimizer, f"with the loss {record.loss}, and RWTrainer has the loss new now"),
+        (record.loss, "Adam, lr 0.001", f"with {record.optimizer or 'SGD'}, and RWTrainer has Adam, lr 0.001 now"),
+    ):
+        monkeypatch.setattr(training, "present_loss_and_optimizer", lambda *_, now=(loss, optimizer): now)
+        write_run_record(fold, record)
+        if told is None:
+            check_same_conditions(specification(), JOB)
+            continue
+        with pytest.raises(
+            ValueError, match=f"^{re.escape(f'{fold} was trained {told}')}. Restore the trainer or give"
+        ):
+            check_same_conditions(specification(), JOB)
+    # An older record: SGD, with whatever settings.
+    write_run_record(fold, replace(record, optimizer=""))
+    with pytest.raises(ValueError, match=r"was trained with SGD, and RWTrainer has Adam, lr 0\.001 now"):
+        check_same_conditions(specification(), JOB)
+    monkeypatch.setattr(training, "present_loss_and_optimizer", lambda *_: (record.loss, "SGD, lr 0.01, poly"))
+    check_same_conditions(specification(), JOB)
+
+
+def test_loss_and_optimiser_are_told_as_a_training_would(nnunet, make_dataset, blobs):
+    dataset = make_dataset({"a": blobs((16, 16, 16)), "b": blobs((16, 16, 16))})
+    settings = {
+        "tasks": [TASK.name],
+        "trainers": ["RWTrainer_RRW", "nnUNetTrainer"],
+        "epochs": 2,
+        "plans": "nnUNetPlans",
+    }
+    job = Job("train", Task(TASK.name, dataset.name), "RWTrainer_RRW", seed=1, fold=0)
+    loss, optimizer = present_loss_and_optimizer(specification_of(settings, "here"), job)
+    assert loss.startswith("1 * rrw[mean(p z)")
+    assert optimizer == "Adam, lr 0.001, weight decay 3e-05, poly"
+    stock = present_loss_and_optimizer(specification_of(settings, "here"), replace(job, trainer="nnUNetTrainer"))
+    assert stock == ("DC_and_CE_loss", "SGD, lr 0.01, momentum 0.99, Nesterov, weight decay 3e-05, poly")
+    assert list(nnunet.results.iterdir()) == []
+
+
+def test_other_splits_or_plans_are_refused(folders, fold, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "other_than_recorded", lambda *_: None)
+    monkeypatch.setattr(training, "present_loss_and_optimizer", lambda *_: ("", ""))
     splits, plans = (content_hash(folders / name) for name in ("splits_final.json", "nnUNetPlansSmall.json"))
     record = replace(write_run(tmp_path, TASK.dataset, "RWTrainer", 1, 0).record, plans_sha256=plans)
     write_run_record(fold, replace(record, splits_sha256=splits))

@@ -332,10 +332,24 @@ def test_another_optimiser_than_before_stops_a_continued_training():
     write_run_record(folder, replace(record, optimizer=SGD))
     with pytest.raises(ValueError, match=f"began with {SGD}, and its trainer has {now} now. Restore the trainer, or"):
         continued(name).run_training()
-    # A record from before optimisers were written down.
+    # A record from before optimisers were written down: there was none but nnU-Net's.
+    write_run_record(folder, replace(record, optimizer=""))
+    with pytest.raises(ValueError, match=f"began with SGD, and its trainer has {now} now"):
+        continued(name).run_training()
+
+
+def test_another_loss_than_before_stops_a_continued_training():
+    name = "RWTrainer_CE_2epochs_1iterations_seed5"
+    folder = interrupted(name, epoch=1)
+    record = read_run_record(folder)
+    write_run_record(folder, replace(record, loss="1 * old[]"))
+    with pytest.raises(ValueError, match=r"began with the loss 1 \* old\[\], and its trainer has the loss 1 \* ce\["):
+        continued(name).run_training()
+    assert read_run_record(folder).loss == "1 * old[]"
+    # A record from before optimisers were written down, of nnU-Net's.
     write_run_record(folder, replace(record, optimizer=""))
     continued(name).on_train_start()
-    assert read_run_record(folder).optimizer == now
+    assert read_run_record(folder).optimizer == SGD
 
 
 def test_what_a_checkpoint_was_written_with_hides_no_other_rate(user_trainers, monkeypatch):

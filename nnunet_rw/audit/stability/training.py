@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import copy
 import io
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from nnunet_rw.datasets.folders import Preprocessed
 from nnunet_rw.losses import LossInputs
 from nnunet_rw.training.seeds import seed_generators
 from nnunet_rw.training.trainer import MapTrainer
+from nnunet_rw.util.files import environment
 from nnunet_rw.util.replacing import replaced
 
 
@@ -124,7 +124,7 @@ def record_training(
     trainer_class = type("StabilityTrainer", (RecordingTrainer,), attributes)
     plans = {**copy.deepcopy(data.plans.plans), "continue_training": False}
     # One process: nnU-Net's workers draw seeds of their own.
-    with _environment(nnUNet_results=str(folder), nnUNet_n_proc_DA="0"), redirect_stdout(io.StringIO()):
+    with environment(nnUNet_results=str(folder), nnUNet_n_proc_DA="0"), redirect_stdout(io.StringIO()):
         trainer = trainer_class(plans, data.name, fold, copy.deepcopy(data.dataset_json), torch.device(device))
         if device == "cpu":
             torch.set_flush_denormal(True)  # as `MapTrainer.on_train_start`, which is not called here
@@ -145,18 +145,3 @@ def record_training(
             finally:
                 on_step()
     return trainer.curves()
-
-
-@contextmanager
-def _environment(**variables: str) -> Iterator[None]:
-    """Environment variables set for a while."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
