@@ -149,7 +149,7 @@ def _task_results(
         if job.kind == "train":
             fold = fold_folder(specification, job)
             runs.append(Run(job.trainer, job.seed, job.fold, fold, read_run_record(fold)))
-    _check_same_settings(runs)
+    check_same_settings(runs)
     folders = {
         (job.trainer, job.seed): output_folder(workspace, specification, job) for job in jobs if job in evaluated
     }
@@ -168,8 +168,14 @@ def _task_results(
     )
 
 
-def _check_same_settings(runs: Sequence[Run]) -> None:
-    """Refuse to take trainings of one trainer for alike that had other losses or optimisers."""
+def check_same_settings(runs: Sequence[Run]) -> None:
+    """Refuse to take trainings of one trainer for alike that had other losses or optimisers.
+
+    Raises
+    ------
+    ValueError
+        Two had; the message names both folders.
+    """
     first: dict[str, tuple[Path, RunRecord]] = {}
     for run in runs:
         if run.record is None:

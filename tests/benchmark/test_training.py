@@ -11,6 +11,7 @@ from benchmark_results import write_run
 
 from nnunet_rw.benchmark import training
 from nnunet_rw.benchmark.jobs import Job
+from nnunet_rw.benchmark.results import check_same_settings
 from nnunet_rw.benchmark.specification import specification_of
 from nnunet_rw.benchmark.tasks import Task
 from nnunet_rw.benchmark.trainers import present_loss_and_optimizer
@@ -141,6 +142,28 @@ def test_another_loss_or_optimiser_is_refused(folders, fold, tmp_path, monkeypat
         check_same_conditions(specification(), JOB)
     monkeypatch.setattr(training, "present_loss_and_optimizer", lambda *_: (record.loss, "SGD, lr 0.01, poly"))
     check_same_conditions(specification(), JOB)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"loss": "old"}, "with the loss nnunet + rrw, {} with the loss old"),
+        ({"optimizer": "Adam, lr 0.001"}, "with SGD, {} with Adam, lr 0.001"),
+        ({"optimizer": "SGD, lr 0.02"}, None),
+    ],
+)
+def test_trainings_of_one_name_are_alike(tmp_path, settings, told):
+    first, second = (write_run(tmp_path, TASK.dataset, "RWTrainer", seed, 0) for seed in (0, 1))
+    other = write_run(tmp_path, TASK.dataset, "nnUNetTrainer", 0, 0)
+    first = replace(first, record=replace(first.record, optimizer=""))
+    check_same_settings([first, other, replace(second, record=None), second])
+    changed = replace(second, record=replace(second.record, **settings))
+    if told is None:
+        check_same_settings([first, other, changed])
+        return
+    message = f"Trainings of RWTrainer differ: {first.folder} was trained {told.format(second.folder)}. Remove the one"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        check_same_settings([first, other, changed])
 
 
 def test_loss_and_optimiser_are_told_as_a_training_would(nnunet, make_dataset, blobs):
