@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from nnunetv2.configuration import default_num_processes
@@ -43,7 +46,8 @@ def in_processes(
     Yields
     ------
     (index, result)
-        As they are done, in any order. The first error ends it; what has not begun is cancelled.
+        As they are done, in any order. The first error ends it; what has not begun is cancelled. An interruption
+        (Ctrl-C) ends the processes at once.
 
     Raises
     ------
@@ -58,13 +62,32 @@ def in_processes(
                 progress.update()
             return
         executor = ProcessPoolExecutor(number, mp_context=multiprocessing.get_context("spawn"))
+        others = set(multiprocessing.active_children())
         try:
-            futures = {executor.submit(function, *arguments): index for index, arguments in enumerate(tasks)}
+            with _interruptions_ignored():
+                futures = {executor.submit(function, *arguments): index for index, arguments in enumerate(tasks)}
             for future in as_completed(futures):
                 yield futures[future], future.result()
                 progress.update()
+        except KeyboardInterrupt:
+            for process in set(multiprocessing.active_children()) - others:
+                process.terminate()
+            raise
         finally:
             executor.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _interruptions_ignored() -> Iterator[None]:
+    """What is started within ignores Ctrl-C, which a shell sends to every process: each would print where it was."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def list_in_processes(

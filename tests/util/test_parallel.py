@@ -1,10 +1,13 @@
 """Functions here are of the standard library: a process that calls them starts in no time."""
 
+import contextlib
 import math
 import operator
 import os
+import signal
 import subprocess
 import sys
+import time
 from concurrent.futures.process import BrokenProcessPool
 
 import pytest
@@ -105,3 +108,33 @@ def test_number_of_processes_is_nnunet_s_but_at_most_that_of_processors(monkeypa
     # Not every system tells.
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert default_processes() == 1
+
+
+def test_interruption_ends_the_processes_and_prints_nothing(tmp_path):
+    script = tmp_path / "sleep.py"
+    script.write_text(
+        "import pathlib, time\n"
+        "from nnunet_rw.util.parallel import list_in_processes\n"
+        "def work(number):\n"
+        f"    pathlib.Path({str(tmp_path)!r}, str(number)).touch()\n"
+        "    time.sleep(60)\n"
+        "if __name__ == '__main__':\n"
+        "    try:\n"
+        "        list_in_processes(work, [(number,) for number in range(10)], 'Sleeping', 2)\n"
+        "    except KeyboardInterrupt:\n"
+        "        print('interrupted')\n"
+    )
+    # A session of its own: Ctrl-C reaches every process of it, and no other.
+    process = subprocess.Popen(
+        [sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    while not (tmp_path / "1").exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    try:
+        out, errors = process.communicate(timeout=30)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert (out, "Traceback" in errors, process.returncode) == ("interrupted\n", False, 0), errors
