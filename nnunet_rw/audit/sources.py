@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
-from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
@@ -22,6 +20,7 @@ from nnunet_rw.evaluation.sources import CaseFiles, Source, folders_source, labe
 from nnunet_rw.maps.kinds import LabelScheme
 from nnunet_rw.store.files import label_scheme
 from nnunet_rw.store.write import list_cases
+from nnunet_rw.util.readers import read_case, read_dataset_json, told
 
 
 @dataclass(frozen=True)
@@ -81,30 +80,24 @@ class RawLabels(LabelSource):
 
 @dataclass(frozen=True)
 class PreprocessedLabels(LabelSource):
-    """Segmentations of a preprocessed configuration, with its spacing."""
+    """Segmentations of a preprocessed configuration, with its spacing, and what to do where one is damaged."""
 
+    advice: str
     spacing_mm: tuple[float, ...]
     transpose_forward: tuple[int, ...]
 
     def read(self, case: str) -> tuple[np.ndarray, tuple[float, ...]]:
-        folder = str(self.folder)
-        try:
-            _, segmentation, _, properties = infer_dataset_class(folder)(folder, [case]).load_case(case)
-            labels = np.asarray(segmentation[:])[0]
-        except Exception as error:  # of Blosc2, NumPy and pickle
-            raise ValueError(
-                f"Preprocessed case '{case}' in {folder} cannot be read ({type(error).__name__}). Run: "
-                f"nnUNetv2_preprocess -d {self.dataset}"
-            ) from error
+        _, labels, properties = read_case(self.folder, case, self.advice)
         if labels.max() > self.scheme.highest_label:
             raise ValueError(
-                f"Case '{case}' in {folder} holds label {int(labels.max())}, but the dataset's highest is "
+                f"Case '{case}' in {self.folder} holds label {int(labels.max())}, but the dataset's highest is "
                 f"{self.scheme.highest_label}. Correct the label file or dataset.json and preprocess again."
             )
         spacing = self.spacing_mm
         if len(spacing) == 2:
             # A 2D configuration leaves the distance of the slices as it was.
-            spacing = (float(properties["spacing"][self.transpose_forward[0]]), *spacing)
+            with told(self.folder / f"{case}.pkl", self.advice):
+                spacing = (float(properties["spacing"][self.transpose_forward[0]]), *spacing)
             if is_two_dimensional(labels.shape, spacing):
                 return labels[0], spacing[1:]
         return labels, spacing
@@ -154,11 +147,12 @@ def _raw(dataset: str) -> RawLabels:
     path, labels_folder = folder / "dataset.json", folder / "labelsTr"
     if not path.is_file():
         raise FileNotFoundError(f"No {path}, which says what the labels mean. nnU-Net's dataset_format.md shows one.")
-    content = load_json(str(path))
+    content = read_dataset_json(path)
     if "dataset" in content:
         # Such a dataset lists its files, which may lie anywhere.
-        listed = get_filenames_of_train_images_and_targets(str(folder), content)
-        files = [CaseFiles(case, Path(found["label"]), Path(found["label"])) for case, found in listed.items()]
+        with told(path, "Correct it.", "is no dataset.json of nnU-Net"):
+            listed = get_filenames_of_train_images_and_targets(str(folder), content)
+            files = [CaseFiles(case, Path(found["label"]), Path(found["label"])) for case, found in listed.items()]
         source = Source(folder.name, files, [], content, folder)
     else:
         if not labels_folder.is_dir():
@@ -180,8 +174,9 @@ def _raw(dataset: str) -> RawLabels:
 def _preprocessed(dataset: str, configuration: str | None, plans_name: str) -> PreprocessedLabels:
     name = configuration or data_configurations(dataset, plans_name)[0]
     data: Preprocessed = open_preprocessed(dataset, name, plans_name)
-    cases = list_cases(data.data_folder)
+    cases = list_cases(data.data_folder, data.settings)
     return PreprocessedLabels(
+        advice=data.settings.preprocess_advice(data.data_folder),
         **_described(data.dataset_folder, data.data_folder, cases, data.plans, data.dataset_json),
         patch_size=tuple(int(size) for size in data.configuration.patch_size),
         batch_dice=bool(data.configuration.batch_dice),

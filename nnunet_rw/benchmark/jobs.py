@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
@@ -16,7 +15,7 @@ from typing import Literal
 from nnunet_rw.benchmark.specification import SMALL, Specification
 from nnunet_rw.benchmark.tasks import Task
 from nnunet_rw.benchmark.workspace import Workspace
-from nnunet_rw.util.files import write_atomically
+from nnunet_rw.util.files import NO_LOCKS, write_atomically
 
 Kind = Literal["prepare", "train", "evaluate"]
 SMALL_PLANS = "nnUNetPlansSmall"
@@ -97,8 +96,6 @@ def plans_name(specification: Specification) -> str:
 
 
 Status = Literal["waiting", "queued", "running", "done", "failed", "interrupted"]
-# Of file systems without locks.
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 class AlreadyRunning(RuntimeError):
@@ -164,7 +161,7 @@ def working_on(workspace: Workspace, job: str) -> Iterator[None]:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            if error.errno not in _NO_LOCKS:
+            if error.errno not in NO_LOCKS:
                 raise AlreadyRunning(f"{job} is being done by another process.") from error
         # Not `read_state`: to close a file gives up all locks that the process has on it.
         before = _read(workspace, job)
@@ -192,7 +189,7 @@ def is_locked(workspace: Workspace, job: str) -> bool:
     except FileNotFoundError:
         return False
     except OSError as error:
-        return error.errno not in _NO_LOCKS or _read(workspace, job).status == "running"
+        return error.errno not in NO_LOCKS or _read(workspace, job).status == "running"
     return False
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from batchgenerators.utilities.file_and_folder_operations import load_json, save_json
+from batchgenerators.utilities.file_and_folder_operations import save_json
 from nnunetv2.utilities.crossval_split import generate_crossval_split
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
@@ -18,15 +16,18 @@ from nnunet_rw.benchmark.specification import SMALL, Specification
 from nnunet_rw.benchmark.tasks import Task
 from nnunet_rw.benchmark.trainers import needed_maps
 from nnunet_rw.benchmark.workspace import Workspace
-from nnunet_rw.datasets.folders import Preprocessed, open_preprocessed
+from nnunet_rw.datasets.folders import STOCK_PLANS, Preprocessed, open_preprocessed
 from nnunet_rw.datasets.msd import download_task, ensure_converted
 from nnunet_rw.datasets.preprocess import preprocess_with_maps
 from nnunet_rw.datasets.small_plans import write_small_plans
+from nnunet_rw.evaluation.sources import SPLITS_FILE
 from nnunet_rw.store.write import ensure_maps, list_cases
 from nnunet_rw.training.records import content_hash
+from nnunet_rw.util import readers
 from nnunet_rw.util.files import nnunet_folder
+from nnunet_rw.util.readers import read_dataset_json, told
 
-SPLITS_FILE = "splits_final.json"
+_REPAIR = "Restore it, or remove it together with what was trained with it."
 
 
 def ensure_splits(data: Preprocessed, given: Path | None = None) -> int:
@@ -47,7 +48,7 @@ def ensure_splits(data: Preprocessed, given: Path | None = None) -> int:
         few cases.
     """
     path = data.dataset_folder / SPLITS_FILE
-    cases = sorted(list_cases(data.data_folder))
+    cases = list_cases(data.data_folder, data.settings)
     if given is not None:
         splits = read_splits(given, cases)
         if path.is_file() and content_hash(path) != content_hash(given):
@@ -60,7 +61,7 @@ def ensure_splits(data: Preprocessed, given: Path | None = None) -> int:
         if len(cases) < 5:
             raise ValueError(f"{data.dataset_folder.name} has {len(cases)} cases; five folds take five at least.")
         save_json(generate_crossval_split(list(np.array(cases)), seed=12345, n_splits=5), str(path))
-    return len(load_json(str(path)))
+    return len(readers.read_splits(path, _REPAIR))
 
 
 def given_splits(specification: Specification, task: Task) -> Path | None:
@@ -70,8 +71,16 @@ def given_splits(specification: Specification, task: Task) -> Path | None:
 
 
 def has_splits(dataset_folder: Path, given: Path | None) -> bool:
-    """Whether splits are there, and are those that are given."""
+    """Whether splits are there, and are those that are given.
+
+    Raises
+    ------
+    DamagedFile
+        What is there are no splits.
+    """
     path = dataset_folder / SPLITS_FILE
+    if path.is_file():
+        readers.read_splits(path, _REPAIR)
     return path.is_file() and (given is None or (given.is_file() and content_hash(path) == content_hash(given)))
 
 
@@ -85,26 +94,20 @@ def read_splits(path: Path, cases: Collection[str]) -> list[dict[str, list[str]]
     """
     if not path.is_file():
         raise FileNotFoundError(f"No splits in {path}. Correct 'splits' in the benchmark's YAML file.")
-    try:
-        splits: Any = json.loads(path.read_text(encoding="utf-8"))
-        folds = [(set(fold["train"]), set(fold["val"])) for fold in splits]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f'{path} is no list of {{"train": [...], "val": [...]}}, as nnU-Net has splits.') from error
-    for number, (train, val) in enumerate(folds):
+    splits = readers.read_splits(path, "Correct it, or 'splits' in the benchmark's YAML file.")
+    for number, fold in enumerate(splits):
+        train, val = set(fold["train"]), set(fold["val"])
         unknown = sorted((train | val) - set(cases))
         if unknown:
             raise ValueError(f"Fold {number} of {path} names {unknown[0]!r}, which the dataset does not have.")
         if not train or not val or train & val:
             raise ValueError(f"Fold {number} of {path} has an empty part, or a case in both.")
-    if not folds:
-        raise ValueError(f"{path} has no fold.")
     return splits
 
 
-_STOCK_PLANS = "nnUNetPlans"
 # nnU-Net's planners by the plans they write.
 _PLANNERS = {
-    _STOCK_PLANS: "ExperimentPlanner",
+    STOCK_PLANS: "ExperimentPlanner",
     "nnUNetResEncUNetMPlans": "nnUNetPlannerResEncM",
     "nnUNetResEncUNetLPlans": "nnUNetPlannerResEncL",
     "nnUNetResEncUNetXLPlans": "nnUNetPlannerResEncXL",
@@ -136,7 +139,8 @@ def prepare(workspace: Workspace, specification: Specification, task: Task, proc
             "asked for. Give others with -f."
         )
     written = ensure_maps(data.data_folder, needed_maps(specification), data.settings, num_processes=processes)
-    print(f"{task.dataset}: {len(list_cases(data.data_folder))} cases, {splits} folds, maps of {written} cases written")
+    cases = len(list_cases(data.data_folder, data.settings))
+    print(f"{task.dataset}: {cases} cases, {splits} folds, maps of {written} cases written")
 
 
 def is_prepared(specification: Specification, task: Task) -> bool:
@@ -150,22 +154,32 @@ def is_prepared(specification: Specification, task: Task) -> bool:
 
 
 def is_preprocessed(specification: Specification, task: Task) -> bool:
-    """Whether the arrays of the plans' configuration are there, of every case of nnUNet_raw."""
+    """Whether the arrays of the plans' configuration are there, of every case of nnUNet_raw.
+
+    Raises
+    ------
+    DamagedFile
+        The dataset.json of nnUNet_raw is: it cannot be preprocessed anew either.
+    """
     plans = _preprocessed_plans(specification)
+    path = nnunet_folder("nnUNet_raw") / task.dataset / "dataset.json"
+    if not path.is_file():
+        return False
+    dataset_json = read_dataset_json(path)
+    with told(path, "Correct it.", "is no dataset.json of nnU-Net"):
+        cases = get_filenames_of_train_images_and_targets(str(path.parent), dataset_json)
     try:
         data = open_preprocessed(task.dataset, specification.configuration, plans)
-        raw = nnunet_folder("nnUNet_raw") / task.dataset
-        cases = get_filenames_of_train_images_and_targets(str(raw), load_json(str(raw / "dataset.json")))
         # Copied last by nnU-Net, so its presence means that the preprocessing is complete.
         complete = (data.dataset_folder / "gt_segmentations").is_dir()
-        return complete and set(list_cases(data.data_folder)) == set(cases)
+        return complete and set(list_cases(data.data_folder, data.settings)) == set(cases)
     except (FileNotFoundError, ValueError):
         return False
 
 
 def _preprocessed_plans(specification: Specification) -> str:
     """Small plans use the arrays of nnU-Net's own."""
-    return specification.plans if specification.small_options is None else _STOCK_PLANS
+    return specification.plans if specification.small_options is None else STOCK_PLANS
 
 
 def _ensure_dataset(workspace: Workspace, task: Task, processes: int) -> None:

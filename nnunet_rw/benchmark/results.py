@@ -6,8 +6,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from batchgenerators.utilities.file_and_folder_operations import load_json
-
 from nnunet_rw.benchmark.jobs import Job, jobs_of, read_state
 from nnunet_rw.benchmark.specification import Specification
 from nnunet_rw.benchmark.tasks import Task, find_task
@@ -18,6 +16,7 @@ from nnunet_rw.evaluation.comparison.rows import Comparison
 from nnunet_rw.evaluation.folder import Evaluation, read_evaluation
 from nnunet_rw.training.records import RunRecord, other_than_recorded, read_run_record
 from nnunet_rw.util.files import nnunet_folder
+from nnunet_rw.util.readers import read_dataset_json
 
 
 @dataclass(frozen=True)
@@ -200,4 +199,4 @@ def _comparison(specification: Specification, folders: dict[tuple[str, int], Pat
 
 def _description(task: Task) -> str:
     path = nnunet_folder("nnUNet_raw") / task.dataset / "dataset.json"
-    return str(load_json(str(path)).get("description", "")) if path.is_file() else ""
+    return str(read_dataset_json(path).get("description", "")) if path.is_file() else ""

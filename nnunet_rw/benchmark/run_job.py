@@ -15,6 +15,7 @@ from nnunet_rw.benchmark.jobs import AlreadyRunning, Job, jobs_of, working_on
 from nnunet_rw.benchmark.specification import Specification
 from nnunet_rw.benchmark.tasks import find_task
 from nnunet_rw.benchmark.workspace import Workspace
+from nnunet_rw.util.readers import DamagedFile
 
 
 def run_job(workspace: Workspace, name: str, processes: int) -> None:
@@ -80,6 +81,9 @@ def main() -> int:
     except AlreadyRunning as error:
         print(error)
         return 3
+    except DamagedFile as error:
+        print(error)
+        return 1
     except Exception:
         traceback.print_exc()
         return 1

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
+from nnunet_rw.util.advice import command
 from nnunet_rw.util.files import portable_path, whole_path, write_atomically
 
 SMALL = "small"
@@ -228,7 +229,7 @@ def read_specification(path: str | Path) -> Specification:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"No {path}. Run: nnunet-rw benchmark --help")
+        raise FileNotFoundError(f"No {path}. Run: {command('benchmark', help=True)}")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:

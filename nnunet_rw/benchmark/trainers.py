@@ -17,6 +17,7 @@ from nnunet_rw.maps.kinds import KINDS
 from nnunet_rw.training.catalogue import VARIABLE, find_trainer
 from nnunet_rw.training.recorded_run import loss_formula, optimizer_text
 from nnunet_rw.training.trainer import MapTrainer
+from nnunet_rw.util.advice import command
 from nnunet_rw.util.files import environment
 
 
@@ -54,8 +55,9 @@ def present_loss_and_optimizer(specification: Specification, job: Job) -> tuple[
 def _find(name: str, full_name: str) -> type[nnUNetTrainer]:
     found = find_trainer(full_name)
     if found is None:
+        listing, writing = command("trainers"), command("new-trainer", name="NAME", loss="TERM")
         raise ValueError(
-            f"nnU-Net finds no trainer {name!r} that takes a length and seed. `nnunet-rw trainers` lists those of this "
-            f"package, `nnunet-rw new-trainer` writes one; folders of your own belong into {VARIABLE}."
+            f"nnU-Net finds no trainer {name!r} that takes a length and seed. `{listing}` lists those of this package, "
+            f"`{writing}` writes one; folders of your own belong into {VARIABLE}."
         )
     return found

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.run.run_training import run_training
 
 from nnunet_rw.benchmark.jobs import Job, full_trainer_name, plans_name
@@ -23,7 +22,8 @@ from nnunet_rw.pictures.gallery import write_gallery
 from nnunet_rw.training.recorded_run import VALIDATION_TTA
 from nnunet_rw.training.records import content_hash, other_than_recorded, read_run_record
 from nnunet_rw.util.files import nnunet_folder
-from nnunet_rw.util.unpickling import ForbiddenGlobal, read_checkpoint
+from nnunet_rw.util.readers import DamagedFile, read_checkpoint, read_splits, told
+from nnunet_rw.util.unpickling import ForbiddenGlobal
 
 _LOADING_PROCESSES = "nnUNet_n_proc_DA"
 # In the order in which nnU-Net's --c looks for them.
@@ -136,7 +136,7 @@ def usable_checkpoint(fold: Path) -> str | None:
         except ForbiddenGlobal:
             # A trainer may keep more than nnU-Net does. The file is whole, and this package runs nothing of it.
             print(f"{path} is trusted: it holds more than numbers, and nnU-Net reads it to go on with the training")
-        except ValueError as error:
+        except DamagedFile as error:
             print(error)
             path.unlink()
             continue
@@ -145,7 +145,11 @@ def usable_checkpoint(fold: Path) -> str | None:
 
 
 def _validation_cases(job: Job) -> list[str]:
-    return load_json(str(dataset_folder(job.task.dataset) / "splits_final.json"))[job.fold]["val"]
+    path = dataset_folder(job.task.dataset) / "splits_final.json"
+    advice = "Restore the file that the models were trained with."
+    splits = read_splits(path, advice)
+    with told(path, advice):
+        return splits[job.fold]["val"]
 
 
 def _command(specification: Specification, job: Job, checkpoint: str | None) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from nnunet_rw.benchmark.specification import Specification, read_specification, write_specification
 from nnunet_rw.training.catalogue import VARIABLE, search_path, trainers_folder
 from nnunet_rw.util.files import nnunet_folder, portable_path, whole_path, write_atomically
+from nnunet_rw.util.readers import read_json, told
 
 VARIABLES = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 
@@ -78,8 +79,8 @@ class Workspace:
         ------
         FileNotFoundError
             A variable, or the file that keeps them, names no folder.
-        ValueError
-            The file is damaged.
+        DamagedFile
+            The file is.
         """
         if self.folders_file.is_file():
             folders, kept_trainers = self._kept_folders()
@@ -95,15 +96,11 @@ class Workspace:
 
     def _kept_folders(self) -> tuple[dict[str, str], list[str]]:
         """nnU-Net's folders and the further folders of trainers, as ``folders.json`` has them."""
-        try:
-            kept = json.loads(self.folders_file.read_text(encoding="utf-8"))
+        advice = "Correct it, or delete it and set nnU-Net's variables as they were when the benchmark began."
+        kept = read_json(self.folders_file, advice, dict[str, str])
+        with told(self.folders_file, advice):
             folders = {name: whole_path(kept[name], self.folder) for name in VARIABLES}
-            trainers = [whole_path(path, self.folder) for path in kept.get(VARIABLE, "").split(os.pathsep) if path]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(
-                f"{self.folders_file} is damaged ({error}): expected {', '.join(VARIABLES)}, each with its folder. "
-                "Correct it, or delete it and set nnU-Net's variables as they were when the benchmark began."
-            ) from error
+        trainers = [whole_path(path, self.folder) for path in kept.get(VARIABLE, "").split(os.pathsep) if path]
         for name, path in folders.items():
             if not Path(path).is_dir():
                 raise FileNotFoundError(

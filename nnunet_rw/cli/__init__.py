@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import os
 import sys
+import traceback
 import warnings
 from collections.abc import Sequence
-from concurrent.futures.process import BrokenProcessPool
 
 from nnunet_rw import __version__
-from nnunet_rw.cli import audit, benchmark, data, evaluation, predictions, stability, trainers
 
+# With it an error is shown with all that led to it.
+TRACEBACK_VARIABLE = "NNUNET_RW_TRACEBACK"
+# What to do where the file system refuses.
+_ADVICE = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "Free space, and run the same command again."),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "Make it writable, or choose another place."),
+}
 _EPILOG = """\
 a first training:
   eval "$(nnunet-rw env)"
@@ -28,30 +36,51 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     # What torch and nnU-Net mean for each other.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.")
-    parser = _parser()
+    try:
+        # Imports within: they take seconds, in which a user may think better of it.
+        return _run(arguments)
+    except KeyboardInterrupt:
+        print("nnunet-rw: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if os.environ.get(TRACEBACK_VARIABLE):
+            raise
+        print(f"nnunet-rw: {' '.join(_told(error).split())}", file=sys.stderr)
+        return 2
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    parser = argument_parser()
     options, rest = parser.parse_known_args(arguments)
     if rest and options.command != "preprocess":
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     options.rest = rest
-    try:
-        return options.run(options) or 0
-    except KeyboardInterrupt:
-        print("nnunet-rw: interrupted; the same command goes on where it stopped", file=sys.stderr)
-        return 130
-    except BrokenProcessPool:
-        print("nnunet-rw: a process died, most likely for want of memory; give a smaller -np", file=sys.stderr)
-        return 2
-    except (ValueError, OSError, ImportError) as error:
-        print(f"nnunet-rw: {_one_line(error)}", file=sys.stderr)
-        return 2
+    return options.run(options) or 0
 
 
-def _one_line(error: BaseException) -> str:
-    text = error.strerror if isinstance(error, OSError) and error.strerror and not error.filename else str(error)
-    return " ".join(text.split())
+def _told(error: Exception) -> str:
+    """What happened and what to do, for the user."""
+    from concurrent.futures.process import BrokenProcessPool
+
+    if isinstance(error, BrokenProcessPool):
+        return "a process died, most likely for want of memory; give a smaller -np"
+    if isinstance(error, OSError) and error.strerror:
+        file = f"{error.filename}: " if error.filename else ""
+        advice = _ADVICE.get(error.errno or 0, "") if file else ""
+        return f"{file}{error.strerror}{f'. {advice}' if advice else ''}"
+    if isinstance(error, (ValueError, OSError, ImportError, ArithmeticError)):
+        return str(error)
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return (
+        f"unexpected {type(error).__name__}: {error} ({place.filename}, line {place.lineno}). Please report it, with "
+        f"what the same command shows after: export {TRACEBACK_VARIABLE}=1"
+    )
 
 
-def _parser() -> argparse.ArgumentParser:
+def argument_parser() -> argparse.ArgumentParser:
+    """Of all commands."""
+    from nnunet_rw.cli import audit, benchmark, data, evaluation, predictions, stability, trainers
+
     parser = argparse.ArgumentParser(
         prog="nnunet-rw",
         description="Losses for nnU-Net that see where a voxel lies and how large its lesion is.",

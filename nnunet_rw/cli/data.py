@@ -7,6 +7,7 @@ from itertools import chain
 from pathlib import Path
 
 from nnunet_rw.cli.arguments import add_command, add_configuration, add_kinds, add_plans, chosen_kinds, positive
+from nnunet_rw.util import advice
 
 
 def register(commands) -> None:  # type: ignore[no-untyped-def]
@@ -139,25 +140,28 @@ def _msd(options: argparse.Namespace) -> None:
         print(text_table(("task", "target", "modality", "training cases"), rows))
         return
     if not options.tasks:
-        raise ValueError("No task. Name some, such as Task04_Hippocampus, or see them with: nnunet-rw msd --list")
+        see = advice.command("msd", list=True)
+        raise ValueError(f"No task. Name some, such as Task04_Hippocampus, or see them with: {see}")
     # All names first: a mistake in the last would be told after hours.
     for name in [decathlon_task(text).name for text in options.tasks]:
         folder = download_task(name, options.o, options.url, keep_archive=options.keep_archive)
-        print(f"{folder}\nConvert with: nnUNetv2_convert_MSD_dataset -i {folder}")
+        print(f"{folder}\nConvert with: {advice.command('nnUNetv2_convert_MSD_dataset', folder=folder)}")
 
 
 def _synthesize(options: argparse.Namespace) -> None:
     from nnunet_rw.datasets.synthetic import write_synthetic_dataset
 
     write_synthetic_dataset(options.o, options.cases, tuple(options.shape), seed=options.seed)
-    print(f"{options.o}\nConvert with: nnUNetv2_convert_MSD_dataset -i {options.o}")
+    print(f"{options.o}\nConvert with: {advice.command('nnUNetv2_convert_MSD_dataset', folder=options.o)}")
 
 
 def _small_plans(options: argparse.Namespace) -> None:
-    from nnunet_rw.datasets.folders import dataset_folder
+    from nnunet_rw.datasets.folders import dataset_folder, first_configuration
     from nnunet_rw.datasets.small_plans import write_small_plans
 
     path = write_small_plans(
         dataset_folder(options.d), options.p, options.o, max_patch=options.max_patch, batch_size=options.batch_size
     )
-    print(f"{path}\nTrain with: nnUNetv2_train {options.d} 3d_fullres 0 -p {options.o}")
+    configuration = first_configuration(options.d, options.o)
+    train = advice.command("nnUNetv2_train", dataset=options.d, configuration=configuration, fold=0, plans=options.o)
+    print(f"{path}\nTrain with: {train}")

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nnunet_rw.training.catalogue import VARIABLE, trainers_folder
 from nnunet_rw.training.compatibility import check_nnunet_version
+from nnunet_rw.util.advice import command
+
+if TYPE_CHECKING:
+    from nnunet_rw.datasets.folders import Preprocessed
 
 _PACKAGES = ("nnunet_rw", "nnunetv2", "batchgenerators", "batchgeneratorsv2", "torch", "blosc2", "edt")
 _FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
@@ -48,31 +54,38 @@ def check_maps(dataset: str, configuration: str | None = None, plans_name: str =
 
     try:
         for name in [configuration] if configuration else data_configurations(dataset, plans_name):
-            yield from _maps(dataset, open_preprocessed(dataset, name, plans_name), plans_name)
+            yield from _maps(dataset, open_preprocessed(dataset, name, plans_name))
     except (FileNotFoundError, ValueError) as error:
         yield Finding("problem", str(error))
 
 
-def _maps(dataset, preprocessed, plans_name) -> Iterator[Finding]:  # type: ignore[no-untyped-def]
+def _maps(dataset: str, preprocessed: Preprocessed) -> Iterator[Finding]:
     from nnunet_rw.maps.kinds import KINDS
-    from nnunet_rw.store.files import FOLDER_NAME, missing_maps
+    from nnunet_rw.store.files import FOLDER_NAME, missing_maps, read_labels
     from nnunet_rw.store.write import list_cases
 
-    cases = list_cases(preprocessed.data_folder)
-    folder = preprocessed.data_folder / FOLDER_NAME
-    kinds = preprocessed.settings.stored_kinds(kind for kind in KINDS if (folder / kind).is_dir())
+    data_folder, settings = preprocessed.data_folder, preprocessed.settings
+    cases = list_cases(data_folder, settings)
+    kinds = settings.stored_kinds(kind for kind in KINDS if (data_folder / FOLDER_NAME / kind).is_dir())
     if not kinds:
         yield Finding(
             "note", f"maps of {dataset} {preprocessed.name}: none yet, the first training of an RWTrainer writes them"
         )
-    for kind in kinds:
-        missing = missing_maps(preprocessed.data_folder, cases, [kind], preprocessed.settings)
-        text = f"{kind} maps of {dataset} {preprocessed.name}: {len(cases) - len(missing)} of {len(cases)} current"
-        if missing:
-            advice = f"nnunet-rw maps -d {dataset} -c {preprocessed.name} -p {plans_name} --kind {kind}"
-            yield Finding("problem", f"{text}. Run: {advice}")
+    missing = {kind: missing_maps(data_folder, cases, [kind], settings) for kind in kinds}
+    # No map can be written of them.
+    unreadable = set()
+    for case in sorted(set().union(*missing.values())):
+        try:
+            read_labels(data_folder, case, settings)
+        except (FileNotFoundError, ValueError) as error:
+            unreadable.add(case)
+            yield Finding("problem", str(error))
+    for kind, absent in missing.items():
+        text = f"{kind} maps of {dataset} {preprocessed.name}: {len(cases) - len(absent)} of {len(cases)} current"
+        if absent.keys() - unreadable:
+            yield Finding("problem", f"{text}. {settings.maps_advice(data_folder, kind=kind)}")
         else:
-            yield Finding("ok", text)
+            yield Finding("problem" if absent else "ok", text)
 
 
 def _package(package: str) -> Finding:
@@ -91,7 +104,7 @@ def _folder(variable: str) -> Finding:
     if not value:
         return Finding("problem", f"{variable} is not set. Run: export {variable}=FOLDER")
     if not Path(value).is_dir():
-        return Finding("problem", f"{variable} names {value}, which is no folder. Run: mkdir -p {value}")
+        return Finding("problem", f"{variable} names {value}, which is no folder. Run: mkdir -p {shlex.quote(value)}")
     return Finding("ok", f"{variable} = {value}")
 
 
@@ -106,5 +119,5 @@ def _gpu() -> Finding:
 def _trainers() -> Finding:
     searched = [Path(path).resolve() for path in os.environ.get(VARIABLE, "").split(os.pathsep) if path]
     if trainers_folder() not in searched:
-        return Finding("problem", 'nnU-Net does not find RWTrainer. Run: eval "$(nnunet-rw env)"')
+        return Finding("problem", f'nnU-Net does not find RWTrainer. Run: eval "$({command("env")})"')
     return Finding("ok", f"nnU-Net finds RWTrainer in {trainers_folder()}")

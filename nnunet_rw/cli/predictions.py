@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from nnunet_rw.cli.arguments import add_command, add_lesions, add_processes, add_trained_model
+from nnunet_rw.util import advice
 
 _ENSEMBLE = """\
 Average predictions that hold probabilities (nnUNetv2_predict --save_probabilities):
@@ -102,7 +103,8 @@ def _threshold(options: argparse.Namespace) -> None:
         written = write_threshold(fit, options.o)
         print(threshold_text(fit), "", *written, sep="\n")
         if fit.threshold is not None:
-            print(f"\nApply it: nnunet-rw threshold -i PREDICTIONS --chosen {written[-1]} -o SEGMENTATIONS")
+            use = advice.command("threshold", predictions="PREDICTIONS", chosen=written[-1], output="SEGMENTATIONS")
+            print(f"\nApply it: {use}")
     elif is_applied and (options.at is None) != (options.chosen is None) and not (options.chosen and options.label):
         chosen = read_threshold(options.chosen) if options.chosen else Threshold(options.label, options.at)
         segmented = apply_threshold(options.predictions, options.o, chosen.threshold, chosen.label, options.np)

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from nnunet_rw.cli.arguments import add_command, add_configuration, number_from_zero, positive_number
+from nnunet_rw.util import advice
 
 _NEW_TRAINER = """\
 Write a trainer of your own. A term is LOSS[:WEIGHT[:NAME=VALUE,...]]:
@@ -67,8 +68,9 @@ def _trainers(options: argparse.Namespace) -> None:
     rows = [(row.name, row.loss, row.maps, row.paper) for row in trainer_rows()]
     print(text_table(("trainer", "loss", "maps", "paper"), rows))
     print()
+    audit = advice.command("audit", dataset="DATASET")
     for trainer, dataset in RECOMMENDED.items():
-        print(f"Recommended for {dataset}: {trainer}. nnunet-rw audit looks whether a dataset has them.")
+        print(f"Recommended for {dataset}: {trainer}. {audit} looks whether a dataset has them.")
     print("\nnnunet stands for nnU-Net's own loss, IW for inverse lesion-volume weights. Add _20epochs or")
     print("_20epochs_50iterations to any name, nnUNetTrainer included, for a training of that length.")
 
@@ -91,11 +93,21 @@ def _new_trainer(options: argparse.Namespace) -> None:
         options.weight_decay,
     )
     print(f"{path}\nLet nnU-Net find it, best in your shell's start-up file:\n  {export_line(path.parent)}")
-    print(f"Train with:\n  nnUNetv2_train DATASET CONFIGURATION FOLD -tr {options.name}")
+    places = {"dataset": "DATASET", "configuration": "CONFIGURATION", "fold": "FOLD"}
+    print(f"Train with:\n  {advice.command('nnUNetv2_train', **places, trainer=options.name)}")
 
 
 def _export(options: argparse.Namespace) -> None:
     from nnunet_rw.training.export import export_model
 
     folder = export_model(options.d, options.c, options.tr, options.o, options.p, options.f, options.chk)
-    print(f"{folder}\nPredict with: nnUNetv2_predict_from_modelfolder -i IMAGES -o PREDICTIONS -m {folder}")
+    folds = sorted(path.name.removeprefix("fold_") for path in folder.glob("fold_*"))
+    predict = advice.command(
+        "nnUNetv2_predict_from_modelfolder",
+        images="IMAGES",
+        output="PREDICTIONS",
+        model=folder,
+        folds=folds,
+        checkpoint=None if options.chk == "checkpoint_final.pth" else options.chk,
+    )
+    print(f"{folder}\nPredict with: {predict}")

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
 from nnunet_rw.store.files import MapSettings
+from nnunet_rw.util.advice import command
 from nnunet_rw.util.files import nnunet_folder
+from nnunet_rw.util.readers import Plans, read_dataset_json, read_json, told
+
+STOCK_PLANS, SMALL_PLANS = "nnUNetPlans", "nnUNetPlansSmall"
+# What nnU-Net keeps beside the plans, which may have any name.
+OTHER_FILES = ("dataset.json", "dataset_fingerprint.json", "splits_final.json")
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,8 @@ class Preprocessed:
         Holds the preprocessed arrays.
     name : str
         Of the configuration.
+    plans_name : str
+        Of the plans' file.
     """
 
     dataset_folder: Path
@@ -35,10 +41,21 @@ class Preprocessed:
     plans: PlansManager
     configuration: ConfigurationManager
     dataset_json: dict[str, Any]
+    plans_name: str
 
     @property
     def settings(self) -> MapSettings:
-        return MapSettings.from_plans(self.plans, self.configuration, self.dataset_json)
+        """Of the maps.
+
+        Raises
+        ------
+        DamagedFile
+            The plans lack what maps depend on.
+        """
+        path = self.dataset_folder / f"{self.plans_name}.json"
+        with told(path, plan_again(self.dataset_folder.name, self.plans_name)):
+            settings = MapSettings.from_plans(self.plans, self.configuration, self.dataset_json)
+        return replace(settings, plans_name=self.plans_name, configuration_name=self.name)
 
 
 def dataset_folder(dataset: str | int, variable: str = "nnUNet_preprocessed") -> Path:
@@ -55,9 +72,13 @@ def dataset_folder(dataset: str | int, variable: str = "nnUNet_preprocessed") ->
     except (RuntimeError, ValueError) as error:
         raise FileNotFoundError(f"No dataset {dataset!r}, or several of that number. Look into {root}.") from error
     if not (root / name).is_dir():
-        trained = variable == "nnUNet_results"
-        advice = f"train {dataset} CONFIGURATION FOLD" if trained else f"plan_and_preprocess -d {dataset}"
-        raise FileNotFoundError(f"No dataset {dataset!r} in {root}. Run: nnUNetv2_{advice}")
+        advice = {
+            "nnUNet_raw": f"Convert it, or look whether {variable} names the right folder.",
+            "nnUNet_preprocessed": f"Run: {command('nnUNetv2_plan_and_preprocess', dataset=dataset)}",
+            "nnUNet_results": "Run: "
+            + command("nnUNetv2_train", dataset=dataset, configuration="CONFIGURATION", fold="FOLD"),
+        }
+        raise FileNotFoundError(f"No dataset {dataset!r} in {root}. {advice[variable]}")
     return root / name
 
 
@@ -69,7 +90,7 @@ def open_preprocessed(dataset: str | int, configuration: str, plans_name: str = 
     FileNotFoundError
         Dataset or plans do not exist; the message says what to run.
     ValueError
-        The plans have no such configuration.
+        The plans have no such configuration, or they or the dataset.json are damaged.
     """
     folder = dataset_folder(dataset)
     path, plans = _load_plans(dataset, plans_name)
@@ -77,9 +98,13 @@ def open_preprocessed(dataset: str | int, configuration: str, plans_name: str = 
         raise ValueError(
             f"No configuration {configuration!r} in {path}. Known: {', '.join(plans.available_configurations)}."
         )
-    manager = plans.get_configuration(configuration)
-    dataset_json = load_json(str(folder / "dataset.json"))
-    return Preprocessed(folder, folder / manager.data_identifier, configuration, plans, manager, dataset_json)
+    with told(path, plan_again(dataset, plans_name)):
+        manager = plans.get_configuration(configuration)
+        data_folder = folder / manager.data_identifier
+    dataset_json = read_dataset_json(
+        folder / "dataset.json", f"Run: {command('nnUNetv2_plan_and_preprocess', dataset=dataset)}"
+    )
+    return Preprocessed(folder, data_folder, configuration, plans, manager, dataset_json, plans_name)
 
 
 def data_configurations(dataset: str | int, plans_name: str = "nnUNetPlans") -> list[str]:
@@ -92,22 +117,57 @@ def data_configurations(dataset: str | int, plans_name: str = "nnUNetPlans") -> 
     """
     path, plans = _load_plans(dataset, plans_name)
     by_folder: dict[str, str] = {}
-    for name in plans.available_configurations:
-        identifier = plans.get_configuration(name).data_identifier
-        if (path.parent / identifier).is_dir():
-            by_folder.setdefault(identifier, name)
+    with told(path, plan_again(dataset, plans_name)):
+        for name in plans.available_configurations:
+            identifier = plans.get_configuration(name).data_identifier
+            if (path.parent / identifier).is_dir():
+                by_folder.setdefault(identifier, name)
     if not by_folder:
-        raise FileNotFoundError(
-            f"No preprocessed data of {path}. Run: nnUNetv2_preprocess -d {dataset} -plans_name {plans_name}"
-        )
+        again = command("nnUNetv2_preprocess", dataset=path.parent.name, plans=plans_name)
+        raise FileNotFoundError(f"No preprocessed data of {path}. Run: {again}")
     return list(by_folder.values())
+
+
+def first_configuration(dataset: str | int, plans_name: str) -> str:
+    """A configuration to train: 3d_fullres where there is one, of those whose arrays are there if any are.
+
+    Raises
+    ------
+    FileNotFoundError, DamagedFile
+        As for `open_preprocessed`.
+    """
+    _, plans = _load_plans(dataset, plans_name)
+    try:
+        names = data_configurations(dataset, plans_name)
+    except FileNotFoundError:
+        names = plans.available_configurations
+    return "3d_fullres" if "3d_fullres" in names else names[0]
 
 
 def _load_plans(dataset: str | int, plans_name: str) -> tuple[Path, PlansManager]:
     path = dataset_folder(dataset) / f"{plans_name}.json"
+    return path, PlansManager(read_plans(path))
+
+
+def read_plans(path: Path) -> dict[str, Any]:
+    """The plans of ``<nnUNet_preprocessed>/<dataset>/<plans>.json``.
+
+    Raises
+    ------
+    FileNotFoundError, DamagedFile
+        There are none, or they are damaged; the message says what to run.
+    """
+    advice = plan_again(path.parent.name, path.stem)
     if not path.is_file():
-        raise FileNotFoundError(f"No plans {path}. Run: nnUNetv2_plan_experiment -d {dataset}, or give -p PLANS.")
-    try:
-        return path, PlansManager(load_json(str(path)))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is no JSON ({error}). Run: nnUNetv2_plan_experiment -d {dataset}") from error
+        others = sorted(other.stem for other in path.parent.glob("*.json") if other.name not in OTHER_FILES)
+        there = f" There are: {', '.join(others)}." if others else ""
+        raise FileNotFoundError(f"No plans {path}.{there} {advice}")
+    return read_json(path, advice, Plans, "is no plans file of nnU-Net")
+
+
+def plan_again(dataset: str | int, plans_name: str) -> str:
+    """``Run: ...``, which writes the plans of this name."""
+    if plans_name == SMALL_PLANS:
+        return f"Run: {command('small-plans', dataset=dataset)}"
+    other = None if plans_name == STOCK_PLANS else plans_name
+    return f"Run: {command('nnUNetv2_plan_experiment', dataset=dataset, plans=other)}"

@@ -6,19 +6,22 @@ import difflib
 import errno
 import os
 import re
+import shlex
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pooch
-from filelock import FileLock
 from nnunetv2.dataset_conversion.convert_MSD_dataset import convert_msd_dataset
+from typing_extensions import TypedDict
 
 from nnunet_rw.datasets.download import resume_download, unpack_folder
-from nnunet_rw.util.files import nnunet_folder
+from nnunet_rw.util.files import locked, nnunet_folder
+from nnunet_rw.util.readers import read_json
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,15 @@ _VARIABLES = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 _NAME = re.compile(r"Task(\d+)_([^_]+)")
 
 
+class _MsdJson(TypedDict):
+    """What nnU-Net's conversion takes from the dataset.json of a Decathlon task."""
+
+    labels: dict[str, str]
+    modality: dict[str, str]
+    training: list[Any]
+    test: list[Any]
+
+
 def dataset_name_of(task: str) -> str:
     """nnU-Net's name of a Decathlon task: ``Dataset004_Hippocampus`` of ``Task04_Hippocampus``.
 
@@ -136,7 +148,8 @@ def check_msd_folder(folder: Path) -> None:
             raise FileNotFoundError(f"No {name} in {folder}. Give a folder in MSD layout, such as Task04_Hippocampus.")
     tests = folder / "imagesTs"
     if not tests.is_dir():
-        raise FileNotFoundError(f"No imagesTs in {folder}. Run: mkdir {tests} (nnU-Net wants it, if empty)")
+        make = f"mkdir {shlex.quote(str(tests))}"
+        raise FileNotFoundError(f"No imagesTs in {folder}. Run: {make} (nnU-Net wants it, if empty)")
     dataset_name_of(folder.name)
 
 
@@ -146,13 +159,14 @@ def ensure_converted(folder: Path, processes: int = 2) -> Path:
     Raises
     ------
     FileNotFoundError, ValueError
-        See `check_msd_folder`; or nnUNet_raw is not set.
+        See `check_msd_folder`; or nnUNet_raw is not set, or the folder's dataset.json damaged.
     """
     name = dataset_name_of(folder.name)
     target = nnunet_folder("nnUNet_raw") / name
     if (target / "dataset.json").is_file():
         return target
     check_msd_folder(folder)
+    read_json(folder / "dataset.json", "Copy the folder again.", _MsdJson, "is no dataset.json in MSD layout")
     if target.exists():
         raise ValueError(f"{target} is there without a dataset.json. Complete or remove it, and run this again.")
     # nnU-Net converts into nnUNet_raw itself, refuses what an interrupted conversion left there, and takes a number
@@ -242,7 +256,7 @@ def download_task(
     archive = folder / f"{task.name}.tar"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / f".{task.name}.lock"):
+        with locked(folder / f".{task.name}.lock"):
             if _is_there(target):
                 log(f"{target} is there already")
                 return target

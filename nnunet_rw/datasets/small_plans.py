@@ -3,14 +3,15 @@
 import copy
 import json
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+from nnunet_rw.datasets.folders import plan_again, read_plans
 from nnunet_rw.util.files import write_atomically
+from nnunet_rw.util.readers import told
 
 # nnU-Net 2.8 gives the coarsest deep-supervision output no weight. Two stages have no other: the loss is NaN.
 MIN_STAGES = 3
@@ -153,16 +154,14 @@ def write_small_plans(
     FileNotFoundError
         If the stock plans are missing.
     ValueError
-        See `small_plans`.
+        See `small_plans`; or the stock plans are damaged.
     """
-    folder = Path(preprocessed_dataset_folder)
+    folder = Path(preprocessed_dataset_folder).absolute()
     source, target = folder / f"{plans_name}.json", folder / f"{name}.json"
-    if not source.is_file():
-        number = re.match(r"Dataset(\d+)_", folder.absolute().name)
-        dataset = int(number.group(1)) if number else "DATASET_ID"
-        raise FileNotFoundError(f"No plans {source}. Run: nnUNetv2_plan_experiment -d {dataset}")
+    stock = read_plans(source)
     if name == plans_name:
         raise ValueError(f"'{name}' are the stock plans. Choose another name for the small ones.")
-    plans = small_plans(json.loads(source.read_text(encoding="utf-8")), name=name, **options)
+    with told(source, plan_again(folder.name, plans_name), errors=(KeyError, AttributeError)):
+        plans = small_plans(stock, name=name, **options)
     write_atomically(target, (json.dumps(plans, indent=4) + "\n").encode())
     return target

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from typing_extensions import TypedDict
 
 from nnunet_rw.evaluation.case import CaseEvaluation, ClassEvaluation
 from nnunet_rw.evaluation.metrics.froc import FrocCurve
 from nnunet_rw.evaluation.metrics.matches import Lesions
 from nnunet_rw.evaluation.metrics.thresholds import OperatingPoints
+from nnunet_rw.util.advice import command
 from nnunet_rw.util.files import has_fingerprint, write_atomically
+from nnunet_rw.util.readers import DamagedFile, read_json, read_table
 
 _OVERLAP = ("dice", "jaccard", "ppv", "sensitivity", "specificity")
 _SURFACE = ("hd_mm", "hd95_mm", "assd_mm", "nsd")
@@ -179,6 +181,10 @@ OF_PROBABILITIES = ("froc.csv", "operating_points.csv")
 _NOT_COUNTED = ("ignored", "neutral")
 
 
+class _Summary(TypedDict):
+    settings: dict[str, Any]
+
+
 @dataclass(frozen=True)
 class LesionRows:
     """L lesions, of the reference or of the prediction, sorted by case, label and number.
@@ -262,8 +268,9 @@ def read_evaluation(folder: str | Path) -> Evaluation:
     }
     changed = changed_file(folder, written)
     if changed is not None:
-        _check_presence(changed)
-        raise ValueError(f"{changed} is not as it was written: cut off, or edited. {_advice(folder)}")
+        if not changed.is_file():
+            raise FileNotFoundError(f"No {changed}. {_advice(folder)}")
+        raise DamagedFile(f"{changed} is not as it was written: cut off, or edited. {_advice(folder)}")
     path = folder / "cases.csv"
     texts, numbers = _read_table(path, ("case", "label"), CASE_NUMBERS)
     rows = {key: row for row, key in enumerate(zip(*texts, strict=True))}
@@ -300,20 +307,10 @@ def read_summary(folder: Path) -> dict[str, Any]:
 
     Raises
     ------
-    FileNotFoundError
-        There is none.
-    ValueError
-        It is no JSON, or of something else.
+    FileNotFoundError, DamagedFile
+        There is none, or it is of something else.
     """
-    path = folder / "summary.json"
-    _check_presence(path)
-    try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is no JSON. {_advice(path.parent)}") from error
-    if not isinstance(summary, dict) or not isinstance(summary.get("settings"), dict):
-        raise ValueError(f"{path} tells no 'settings'. {_advice(path.parent)}")
-    return summary
+    return read_json(folder / "summary.json", _advice(folder), _Summary, "is no summary of an evaluation")
 
 
 def changed_file(folder: Path, written: Mapping[str, dict[str, int | str]]) -> Path | None:
@@ -376,33 +373,18 @@ def _read_table(
     path: Path, text_columns: Sequence[str], number_columns: Sequence[str]
 ) -> tuple[list[list[str]], list[np.ndarray]]:
     """The columns, in the order asked for; an empty cell is NaN."""
-    _check_presence(path)
-    try:
-        with open(path, newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            rows = list(reader)
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no table ({error}). {_advice(path.parent)}") from error
-    absent = [name for name in (*text_columns, *number_columns) if name not in (reader.fieldnames or ())]
-    if absent:
-        raise ValueError(f"{path} has no column '{absent[0]}'. {_advice(path.parent)}")
-    texts = [[row[name] or "" for row in rows] for name in text_columns]
+    rows = read_table(path, (*text_columns, *number_columns), _advice(path.parent))
+    texts = [[row[name] for row in rows] for name in text_columns]
     return texts, [np.array([_number(row[name], name, path) for row in rows], dtype=float) for name in number_columns]
 
 
-def _number(text: str | None, column: str, path: Path) -> float:
+def _number(text: str, column: str, path: Path) -> float:
     try:
         return float(text) if text else math.nan
     except ValueError as error:
-        raise ValueError(
-            f"{path}: expected a number in column '{column}', but got '{text}'. {_advice(path.parent)}"
-        ) from error
-
-
-def _check_presence(path: Path) -> None:
-    if not path.is_file():
-        raise FileNotFoundError(f"No {path}. {_advice(path.parent)}")
+        problem = f"expected a number in column '{column}', but got '{text}'"
+        raise DamagedFile(f"{path}: {problem}. {_advice(path.parent)}") from error
 
 
 def _advice(folder: Path) -> str:
-    return f"Run: nnunet-rw evaluate -o {folder} (nnunet-rw benchmark where it is a benchmark's)"
+    return f"Run: {command('evaluate', predictions='PREDICTIONS', references='REFERENCES', output=folder)}"

@@ -13,6 +13,7 @@ from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
 
 from nnunet_rw.evaluation.sources import CaseFiles
+from nnunet_rw.util.readers import reason
 
 # Headers are written in single precision.
 _GEOMETRY_TOLERANCE = 1e-3
@@ -102,7 +103,7 @@ def _read(path: Path, read: Callable[[str], Any]) -> tuple[np.ndarray, dict[str,
         _check_whole(path)
         return read(str(path))
     except Exception as error:  # every reader has its own
-        raise ValueError(f"{path} cannot be read ({_first_line(error)}). Copy or predict it again.") from error
+        raise ValueError(f"{path} cannot be read ({reason(error)}). Copy or predict it again.") from error
 
 
 def _check_whole(path: Path) -> None:
@@ -171,18 +172,12 @@ def read_probabilities(path: Path, shape: Sequence[int] | None = None) -> np.nda
         with np.load(path) as archive:
             probabilities = archive["probabilities"]
     except Exception as error:  # of NumPy, zip and zlib
-        raise ValueError(f"{path} holds no probabilities ({_first_line(error)}). Predict again.") from error
+        raise ValueError(f"{path} holds no probabilities ({reason(error)}). Predict again.") from error
     if shape is not None and probabilities.shape != tuple(shape):
         raise ValueError(f"Expected probabilities of shape {tuple(shape)} in {path}, but got {probabilities.shape}.")
     if not np.all(np.isfinite(probabilities)):
         raise ValueError(f"{path} holds values that are no numbers. Predict again.")
     return probabilities
-
-
-def _first_line(error: BaseException) -> str:
-    """Of what the error says; SimpleITK begins with where it was thrown."""
-    lines = [line for line in str(error).splitlines() if line.strip() and not line.startswith("Exception thrown")]
-    return lines[0].strip() if lines else type(error).__name__
 
 
 def _short(values: np.ndarray) -> str:

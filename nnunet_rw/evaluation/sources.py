@@ -11,12 +11,13 @@ from glob import escape
 from pathlib import Path
 from typing import Any
 
-from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 from nnunet_rw.datasets.folders import dataset_folder
+from nnunet_rw.util.advice import command
+from nnunet_rw.util.readers import read_dataset_json, read_splits
 
 Label = int | tuple[int, ...]
 
@@ -61,6 +62,9 @@ def labels_of(dataset_json: Mapping[str, Any]) -> Labels:
     foreground = tuple(manager.foreground_labels)
     channels = tuple(manager.all_labels.index(label) for label in foreground)
     return Labels(foreground, channels, len(manager.all_labels), known, ignore)
+
+
+SPLITS_FILE = "splits_final.json"
 
 
 @dataclass(frozen=True)
@@ -131,8 +135,11 @@ class Source:
             # It prints a traceback for every reader that it tries in vain.
             with redirect_stderr(io.StringIO()):
                 return determine_reader_writer_from_dataset_json(self.dataset_json, example, verbose=False)()
-        except RuntimeError as error:
-            raise ValueError(f"No reader of nnU-Net reads {example}. Is it damaged? Copy it again.") from error
+        except Exception as error:  # of whatever reader the dataset.json names
+            raise ValueError(
+                f"No reader of nnU-Net reads {example}. Is it damaged? Copy it again, or correct file_ending and "
+                "overwrite_image_reader_writer in the dataset.json."
+            ) from error
 
 
 def folders_source(
@@ -172,7 +179,7 @@ def folders_source(
     path = Path(dataset_json) if dataset_json else predictions / "dataset.json"
     if not path.is_file():
         raise FileNotFoundError(f"No {path}. Name the dataset with -d, or its dataset.json with -djfile.")
-    content = _read_dataset_json(path)
+    content = read_dataset_json(path)
     ending = content["file_ending"]
     cases = _names(references, ending)
     extra = [case for case in _names(predictions, ending) if case not in set(cases)]
@@ -217,12 +224,8 @@ def cross_validation_source(
     ValueError
         A case is in several of the folds, or the dataset.json is none of nnU-Net's.
     """
-    model = dataset_folder(dataset, "nnUNet_results") / f"{trainer}__{plans_name}__{configuration}"
-    if not model.is_dir():
-        raise FileNotFoundError(
-            f"No trained model {model}. Run: nnUNetv2_train {dataset} {configuration} 0 -tr {trainer} -p {plans_name}"
-        )
-    content = _read_dataset_json(model / "dataset.json")
+    model = trained_model(dataset, configuration, trainer, plans_name)
+    content = read_dataset_json(model / "dataset.json")
     ending = content["file_ending"]
     chosen = [f"fold_{fold}" for fold in folds]
     if not folds:
@@ -231,19 +234,26 @@ def cross_validation_source(
         chosen = [name for name in validated if name != "fold_all"] or validated
     preprocessed = dataset_folder(dataset)
     references = preprocessed / "gt_segmentations"
+
+    def validation(name: str) -> str:
+        if _cases_of_fold(preprocessed, name) == []:
+            return f"It has no validation case in {preprocessed / SPLITS_FILE}: name other folds with -f."
+        states = {"validate": "checkpoint_final.pth", "resume": "checkpoint_*.pth"}
+        state = next((state for state, file in states.items() if any((model / name).glob(file))), None)
+        fold, options = name.removeprefix("fold_"), {"probabilities": probabilities} | ({state: True} if state else {})
+        return f"Run: {_training(dataset, configuration, trainer, plans_name, fold, **options)}"
+
     parts = []
     for name in chosen:
         folder = model / name / "validation"
         if not folder.is_dir() or not _names(folder, ending):
-            fold = name.removeprefix("fold_")
-            raise FileNotFoundError(
-                f"{name} of {model} was not validated. Run: nnUNetv2_train {dataset} {configuration} {fold} "
-                f"-tr {trainer} -p {plans_name} --val"
-            )
+            raise FileNotFoundError(f"{name} of {model} was not validated. {validation(name)}")
         cases = _cases_of_fold(preprocessed, name) or _names(folder, ending)
         parts.append(_source(trainer, content, cases, folder, references, images, probabilities, allow_missing))
     if not parts:
-        raise FileNotFoundError(f"No fold of {model} was validated. Finish the training, or run it with --val.")
+        begun = sorted(path.name for path in model.glob("fold_*")) or ["fold_0"]
+        to_do = next((name for name in begun if _cases_of_fold(preprocessed, name) != []), begun[0])
+        raise FileNotFoundError(f"No fold of {model} was validated. {validation(to_do)}")
     merged = [case for part in parts for case in part.cases]
     missing = [case for part in parts for case in part.missing]
     several = [case for case, count in Counter(found.case for found in merged).items() if count > 1]
@@ -253,6 +263,32 @@ def cross_validation_source(
             f"{', '.join(chosen)}. Name the folds with -f."
         )
     return Source(trainer, merged, missing, content, model / "evaluation")
+
+
+def trained_model(dataset: str | int, configuration: str, trainer: str, plans_name: str) -> Path:
+    """nnU-Net's folder of a trained model.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is none; the message says what to run.
+    """
+    model = dataset_folder(dataset, "nnUNet_results") / f"{trainer}__{plans_name}__{configuration}"
+    if not model.is_dir():
+        run = _training(dataset, configuration, trainer, plans_name, "0")
+        raise FileNotFoundError(f"No trained model {model}. Run: {run}")
+    return model
+
+
+def _training(dataset: str | int, configuration: str, trainer: str, plans_name: str, fold: str, **options: bool) -> str:
+    """nnU-Net's command."""
+    model: dict[str, Any] = {
+        "dataset": dataset,
+        "configuration": configuration,
+        "trainer": trainer,
+        "plans": plans_name,
+    }
+    return command("nnUNetv2_train", **model, fold=fold, **options)
 
 
 def raw_images(dataset: str) -> Path | None:
@@ -301,24 +337,14 @@ def _source(
     return Source(name, files, missing, dataset_json, predictions / "evaluation")
 
 
-def _read_dataset_json(path: Path) -> dict[str, Any]:
-    """With a file ending: .nii.gz where it tells none."""
-    try:
-        content = {"file_ending": ".nii.gz", **load_json(str(path))}
-        labels_of(content)
-    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, AssertionError) as error:
-        raise ValueError(f"{path} is no dataset.json of nnU-Net ({type(error).__name__}: {error}).") from error
-    return content
-
-
-def _cases_of_fold(preprocessed: Path, name: str) -> list[str]:
-    """The validation cases of a fold by nnU-Net's splits; none for fold_all, where all cases are trained on."""
-    path = preprocessed / "splits_final.json"
+def _cases_of_fold(preprocessed: Path, name: str) -> list[str] | None:
+    """The validation cases of a fold by nnU-Net's splits; None for fold_all and others that the splits do not list."""
+    path = preprocessed / SPLITS_FILE
     number = name.removeprefix("fold_")
     if not path.is_file() or not number.isdigit():
-        return []
-    splits = load_json(str(path))
-    return list(splits[int(number)]["val"]) if int(number) < len(splits) else []
+        return None
+    splits = read_splits(path, "Restore the file that the models were trained with.")
+    return splits[int(number)]["val"] if int(number) < len(splits) else None
 
 
 def _names(folder: Path, ending: str) -> list[str]:

@@ -11,7 +11,6 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import SimpleITK as sitk
-from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 
 from nnunet_rw.datasets.folders import Preprocessed
 from nnunet_rw.maps import lesion_volume_map, rectified_region_wise_maps
@@ -27,6 +26,7 @@ from nnunet_rw.maps.kinds import (
 from nnunet_rw.store.files import open_map
 from nnunet_rw.store.write import list_cases
 from nnunet_rw.util.files import replaced_whole
+from nnunet_rw.util.readers import read_case, told
 
 _TITLES = {"lesion_volume_mm3": "log10 of the lesion's mm3"}
 
@@ -59,13 +59,16 @@ def load_case_volumes(preprocessed: Preprocessed, case: str | None = None) -> Ca
     ValueError
         No such case; the message names some that are there.
     """
-    cases = list_cases(preprocessed.data_folder)
+    settings = preprocessed.settings
+    cases = list_cases(preprocessed.data_folder, settings)
     case = case or cases[0]
     if case not in cases:
         raise ValueError(f"No case {case!r} in {preprocessed.data_folder}. There are {_listed(cases)}.")
-    folder, settings = str(preprocessed.data_folder), preprocessed.settings
-    data, segmentation, _, _ = infer_dataset_class(folder)(folder, [case]).load_case(case)
-    labels = np.asarray(segmentation[:])[0]
+    folder = preprocessed.data_folder
+    advice = settings.preprocess_advice(folder)
+    stored_image, labels, _ = read_case(folder, case, advice)
+    with told(folder / f"{case}.b2nd", advice):
+        image = np.asarray(stored_image[:])[0]
     spacing_mm, scheme = settings.spacing_of(folder, case), settings.scheme
     stored: dict[str, np.ndarray] = {}
     for kind in settings.stored_kinds(KINDS):
@@ -95,7 +98,7 @@ def load_case_volumes(preprocessed: Preprocessed, case: str | None = None) -> Ca
     if not scheme.regions and not settings.per_slice:
         rectified = rectified_region_wise_maps(labels, scheme.num_heads, spacing_mm, scheme.ignore_label)
         maps |= {f"rectified_region_wise_{channel}": values for channel, values in enumerate(rectified)}
-    return CaseVolumes(case, np.asarray(data[:])[0], labels, maps, spacing_mm, scheme)
+    return CaseVolumes(case, image, labels, maps, spacing_mm, scheme)
 
 
 def slice_with_most_lesions(volumes: CaseVolumes) -> int:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
@@ -20,9 +19,11 @@ from nnunet_rw.evaluation.reading import read_probabilities
 from nnunet_rw.evaluation.sources import CaseFiles, Source
 from nnunet_rw.util.files import write_atomically
 from nnunet_rw.util.parallel import in_processes
+from nnunet_rw.util.readers import read_dataset_json, read_json, told
 from nnunet_rw.util.unpickling import read_pickle
 
-_ADVICE = "Predict with nnUNetv2_predict --save_probabilities, or train with nnUNetv2_train --npz."
+_COPY = "Copy it from the folder of the trained model."
+_ADVICE = "Predict with nnU-Net's --save_probabilities, or train with its --npz."
 
 
 @dataclass(frozen=True)
@@ -94,19 +95,25 @@ def dataset_and_plans(folders: Sequence[Path]) -> tuple[dict[str, Any], dict[str
     FileNotFoundError
         The first folder has none.
     ValueError
-        Another folder's dataset.json lists other labels.
+        They are damaged, name a reader or file ending that nnU-Net does not have, or another folder's dataset.json
+        lists other labels.
     """
-    found = {}
-    for name in ("dataset.json", "plans.json"):
-        path = _beside(folders[0], name)
-        if path is None:
-            raise FileNotFoundError(f"No {folders[0] / name}. Copy it from the folder of the trained model.")
-        found[name] = load_json(str(path))
+    paths = {name: _beside(folders[0], name) or folders[0] / name for name in ("dataset.json", "plans.json")}
+    found = {"dataset.json": read_dataset_json(paths["dataset.json"], _COPY)}
+    found["plans.json"] = read_json(paths["plans.json"], _COPY, fault="is no plans file of nnU-Net")
+    with told(paths["plans.json"], _COPY, "is no plans file of nnU-Net"):
+        reader = PlansManager(found["plans.json"]).image_reader_writer_class
+    ending, known = found["dataset.json"]["file_ending"], reader.supported_file_endings
+    if ending not in known:
+        raise ValueError(
+            f"Expected 'file_ending' in {paths['dataset.json']} to be one of {', '.join(known)}, which the "
+            f"{reader.__name__} of {paths['plans.json']} writes, but got {ending!r}. {_COPY}"
+        )
     for folder in folders[1:]:
         path = _beside(folder, "dataset.json")
         if path is None:
             continue
-        other = load_json(str(path))
+        other = read_dataset_json(path, _COPY)
         for key in ("labels", "regions_class_order"):
             if other.get(key) != found["dataset.json"].get(key):
                 raise ValueError(

@@ -16,19 +16,20 @@ import json
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import blosc2
 import numpy as np
-from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 
 from nnunet_rw.maps.checks import as_labels
 from nnunet_rw.maps.kinds import KINDS, LabelScheme, LesionTable, stored_kinds
 from nnunet_rw.store.compression import compressed_distances, compressed_lesions
+from nnunet_rw.util import advice
 from nnunet_rw.util.files import file_hash, host_name, short_hash, write_atomically
-from nnunet_rw.util.unpickling import ForbiddenGlobal, read_pickle
+from nnunet_rw.util.readers import read_case, told
+from nnunet_rw.util.unpickling import read_pickle
 
 if TYPE_CHECKING:  # imports torch, for which every process that writes maps would wait
     from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
@@ -59,6 +60,8 @@ class MapSettings:
     case_axes : tuple of 3 ints, optional
         For plans that do not resample: every case keeps its own spacing, with its axes in this order. Else all have
         `spacing_mm`.
+    plans_name, configuration_name : str, optional
+        What commands are given to find the data, for messages: maps do not depend on names.
     """
 
     scheme: LabelScheme
@@ -66,6 +69,8 @@ class MapSettings:
     patch_size: tuple[int, ...]
     per_slice: bool
     case_axes: tuple[int, ...] | None = None
+    plans_name: str | None = field(default=None, compare=False)
+    configuration_name: str | None = field(default=None, compare=False)
 
     @classmethod
     def from_plans(
@@ -74,12 +79,19 @@ class MapSettings:
         """The settings of one of nnU-Net's configurations."""
         spacing = tuple(float(value) for value in configuration.spacing)
         resampled = configuration.configuration.get("resampling_fn_seg") != _NO_RESAMPLING
+        names = (
+            name
+            for name in plans.available_configurations
+            if plans.get_configuration(name).configuration == configuration.configuration
+        )
         return cls(
             scheme=label_scheme(plans, dataset_json),
             spacing_mm=(1.0, *spacing) if len(spacing) == 2 else spacing,
             patch_size=tuple(int(size) for size in configuration.patch_size),
             per_slice=len(configuration.patch_size) == 2,
             case_axes=None if resampled else tuple(plans.transpose_forward),
+            plans_name=plans.plans_name,
+            configuration_name=next(names, None),
         )
 
     def stored_kinds(self, kinds: Iterable[str]) -> tuple[str, ...]:
@@ -91,20 +103,26 @@ class MapSettings:
 
         Raises
         ------
-        ValueError
+        FileNotFoundError, DamagedFile
             The case's properties, which hold its own spacing, cannot be read, or name code that reading them would run.
         """
         if self.case_axes is None:
             return self.spacing_mm
         path = Path(data_folder) / f"{case}.pkl"
-        try:
-            own = read_pickle(path, "Run: nnUNetv2_preprocess")["spacing"]
+        what_to_do = self.preprocess_advice(data_folder)
+        with told(path, what_to_do):
+            own = read_pickle(path, what_to_do)["spacing"]
             spacing = tuple(float(own[axis]) for axis in self.case_axes)
-        except ForbiddenGlobal:
-            raise
-        except Exception as error:
-            raise ValueError(f"No spacing can be read from {path}. Run: nnUNetv2_preprocess") from error
         return (1.0, *spacing[1:]) if self.per_slice else spacing
+
+    def maps_advice(self, data_folder: str | Path, **options: Any) -> str:
+        """``Run: nnunet-rw maps ...``, which writes these maps; with further options of `advice.command`."""
+        options |= {"plans": self.plans_name, "configuration": self.configuration_name}
+        return f"Run: {advice.command('maps', dataset=Path(data_folder).parent.name, **options)}"
+
+    def preprocess_advice(self, data_folder: str | Path) -> str:
+        """``Run: nnUNetv2_preprocess ...``, which writes the arrays that they are maps of."""
+        return advice.preprocess(data_folder, self.plans_name, self.configuration_name)
 
     def describe(self, kind: str) -> dict[str, Any]:
         """What a stored map of this kind must say of itself to be used."""
@@ -181,22 +199,37 @@ def open_map(
     """
     path = map_path(data_folder, kind, case, settings)
     if not path.is_file():
-        raise FileNotFoundError(f"No {kind} map for case '{case}' in {path.parent}. {_advice(data_folder)}")
+        raise FileNotFoundError(
+            f"No {kind} map for case '{case}' in {path.parent}. {settings.maps_advice(data_folder)}"
+        )
     # Memory mapping saves opening the file for every patch; Windows cannot replace a mapped file.
     mapping = {} if os.name == "nt" else {"mmap_mode": "r"}
     try:
         array = blosc2.open(urlpath=str(path), mode="r", dparams={"nthreads": 1}, **mapping)
         said = array.schunk.vlmeta[_METADATA_KEY] if check else {}
     except (RuntimeError, KeyError, ValueError, OSError) as error:
-        raise ValueError(f"Map file {path} is damaged. {_advice(data_folder)}") from error
+        raise ValueError(f"Map file {path} is damaged. {settings.maps_advice(data_folder)}") from error
     if check:
         for key, value in _identity(data_folder, kind, case, settings).items():
             if said.get(key) != value:
                 raise ValueError(
                     f"Map file {path} is of another {key.removesuffix('_mm').replace('_', ' ')} ({said.get(key)}) than "
-                    f"expected ({value}). {_advice(data_folder)}"
+                    f"expected ({value}). {settings.maps_advice(data_folder)}"
                 )
     return array
+
+
+def read_labels(data_folder: str | Path, case: str, settings: MapSettings) -> tuple[np.ndarray, tuple[float, ...]]:
+    """What a case's maps are computed from: its labels (X, Y, Z) and mm per axis.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        The case is missing or damaged, or holds a label that the dataset does not list; the message says what to do.
+    """
+    labels = as_labels(read_case(data_folder, case, settings.preprocess_advice(data_folder))[1])
+    _check_labels(labels, settings.scheme, case, data_folder)
+    return labels, settings.spacing_of(data_folder, case)
 
 
 def lesion_table(ids: blosc2.NDArray) -> LesionTable:
@@ -227,7 +260,7 @@ def _packed(table: LesionTable) -> dict[str, Any]:
 
 def _identity(data_folder: str | Path, kind: str, case: str, settings: MapSettings) -> dict[str, Any]:
     """What the metadata of a case's map say of it."""
-    identity = settings.describe(kind) | {"segmentation": _fingerprint(data_folder, case)}
+    identity = settings.describe(kind) | {"segmentation": _fingerprint(data_folder, case, settings)}
     if "spacing_mm" in identity:
         identity["spacing_mm"] = _plain(settings.spacing_of(data_folder, case))
     return identity
@@ -245,16 +278,13 @@ def write_case(
 
     Raises
     ------
-    ValueError
-        The segmentation holds a label that the dataset does not list.
+    FileNotFoundError, ValueError
+        See `read_labels`.
     OSError
         The folder cannot be written to or is full. Nothing torn is left behind.
     """
     identities = {kind: _identity(data_folder, kind, case, settings) for kind in kinds}
-    dataset = infer_dataset_class(str(data_folder))(str(data_folder), [case])
-    labels = as_labels(dataset.load_case(case)[1][:][0])
-    _check_labels(labels, settings.scheme, case, data_folder)
-    spacing_mm = settings.spacing_of(data_folder, case)
+    labels, spacing_mm = read_labels(data_folder, case, settings)
     for kind, identity in identities.items():
         if KINDS[kind].sampling == "linear":
             array = compressed_distances(kind, labels, spacing_mm, settings, compact)
@@ -284,21 +314,15 @@ def _check_labels(labels: np.ndarray, scheme: LabelScheme, case: str, data_folde
         )
 
 
-def _fingerprint(data_folder: str | Path, case: str) -> str:
+def _fingerprint(data_folder: str | Path, case: str, settings: MapSettings) -> str:
     """Hash of the file that holds the segmentation: compressed, so small and read in a moment."""
     for name in (f"{case}_seg.b2nd", f"{case}.npz"):
         path = Path(data_folder) / name
         if path.is_file():
             state = path.stat()
             return file_hash(path, state.st_size, state.st_mtime_ns)
-    raise FileNotFoundError(f"No preprocessed case '{case}' in {data_folder}. Run: nnUNetv2_preprocess")
-
-
-def _advice(data_folder: str | Path) -> str:
-    folder = Path(data_folder)
-    plans, _, configuration = folder.name.partition("_")
-    of_plans = "" if plans == "nnUNetPlans" else f" -p {plans}"
-    return f"Run: nnunet-rw maps -d {folder.parent.name} -c {configuration}{of_plans}"
+    what_to_do = settings.preprocess_advice(data_folder)
+    raise FileNotFoundError(f"No segmentation of case '{case}' in {data_folder}. {what_to_do}")
 
 
 def _is_alive(pid: int) -> bool:

@@ -113,7 +113,7 @@ class StoredMaps:
         if array.shape != tuple(expected):
             raise ValueError(
                 f"Expected the {kind} map of case '{case}' in {self.data_folder} to have shape {tuple(expected)}, but "
-                f"got {array.shape}. Write it again: nnunet-rw maps --overwrite"
+                f"got {array.shape}. {self.settings.maps_advice(self.data_folder, overwrite=True)}"
             )
         return array[(slice(None), *inside)]
 

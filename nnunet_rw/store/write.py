@@ -8,22 +8,24 @@ from collections.abc import Callable, Iterable
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-from filelock import FileLock
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 
 from nnunet_rw.store.files import FOLDER_NAME, MapSettings, is_current, missing_maps, remove_leftovers, write_case
+from nnunet_rw.util import advice
+from nnunet_rw.util.files import locked
 from nnunet_rw.util.parallel import in_processes
 
 
-def list_cases(data_folder: str | Path) -> list[str]:
-    """The cases that nnU-Net sees in a preprocessed folder."""
+def list_cases(data_folder: str | Path, settings: MapSettings | None = None) -> list[str]:
+    """The cases that nnU-Net sees in a preprocessed folder; settings name its plans where there are none."""
     folder = Path(data_folder)
+    what_to_do = settings.preprocess_advice(folder) if settings else advice.preprocess(folder)
     if not folder.is_dir():
-        raise FileNotFoundError(f"No preprocessed data in {folder}. Run: nnUNetv2_plan_and_preprocess")
+        raise FileNotFoundError(f"No preprocessed data in {folder}. {what_to_do}")
     try:
         return sorted(infer_dataset_class(str(folder)).get_identifiers(str(folder)))
-    except AssertionError as error:
-        raise FileNotFoundError(f"No preprocessed cases in {folder}. Run: nnUNetv2_preprocess") from error
+    except (AssertionError, KeyError) as error:  # no file, or others among them
+        raise FileNotFoundError(f"No preprocessed cases in {folder}. {what_to_do}") from error
 
 
 def ensure_maps(
@@ -75,11 +77,12 @@ def ensure_maps(
     OSError
         Maps are missing and cannot be written (read-only folder, full disk).
     ValueError
-        Unknown kind, no such part, or a segmentation holds a label that the dataset does not list.
+        Unknown kind, no such part, or cases are damaged or hold a label that the dataset does not list; the maps of all
+        others are written then.
     """
     kinds = list(settings.stored_kinds(kinds))
     data_folder = Path(data_folder)
-    cases = list_cases(data_folder) if cases is None else list(cases)
+    cases = list_cases(data_folder, settings) if cases is None else list(cases)
     lock = ".lock"
     if part is not None:
         part_id, num_parts = part
@@ -94,15 +97,15 @@ def ensure_maps(
     try:
         folder = data_folder / FOLDER_NAME
         folder.mkdir(exist_ok=True)
-        with FileLock(folder / lock):
+        with locked(folder / lock):
             remove_leftovers(data_folder, None if part is None else cases)
             outdated = dict.fromkeys(cases, kinds) if overwrite else missing_maps(data_folder, cases, kinds, settings)
             if not outdated:
                 return 0
             log(f"Writing maps ({', '.join(kinds)}) of {len(outdated)} cases to {folder}")
-            return _write_all(data_folder, outdated, settings, num_processes, overwrite, compact)
+            return _write_all(data_folder, outdated, settings, num_processes, overwrite, compact, log)
     except OSError as error:
-        explained = _explained(error, data_folder)
+        explained = _explained(error, data_folder, settings)
         if explained is error:
             raise
         raise explained from error
@@ -121,38 +124,56 @@ def _write_all(
     num_processes: int | None,
     overwrite: bool,
     compact: bool,
+    log: Callable[[str], None],
 ) -> int:
     tasks = [(data_folder, case, kinds, settings, overwrite, compact) for case, kinds in outdated.items()]
     try:
         # Both map libraries hold the GIL, so processes.
-        return sum(written for _, written in in_processes(_write, tasks, "Writing maps", num_processes))
+        done = dict(in_processes(_write, tasks, "Writing maps", num_processes))
     except BrokenProcessPool as error:
         raise OSError(
             errno.ENOMEM,
             "A process that wrote maps died, most likely for want of memory (or the calling script has no "
-            "if __name__ == '__main__'). Maps written so far are kept. Run: nnunet-rw maps with a smaller -np",
+            "if __name__ == '__main__'). Maps written so far are kept. "
+            f"{settings.maps_advice(data_folder, processes=1)}",
         ) from error
+    problems = [result for _, result in sorted(done.items()) if isinstance(result, str)]
+    if problems:
+        for problem in problems[1:]:
+            log(problem)
+        number = "1 case" if len(problems) == 1 else f"{len(problems)} cases"
+        raise ValueError(f"Maps of {number} cannot be written, those of all others are: {problems[0]}")
+    return sum(done.values())  # type: ignore[arg-type]
 
 
 def _write(
     data_folder: Path, case: str, kinds: list[str], settings: MapSettings, overwrite: bool, compact: bool
-) -> bool:
-    """Write a case, unless another machine has done so since the list was made; whether it was written."""
+) -> bool | str:
+    """Write a case, unless another machine has done so since the list was made.
+
+    Returns
+    -------
+    bool or str
+        Whether it was written; or why it cannot be, which is no reason to leave out the others.
+    """
     if not overwrite:
         kinds = [kind for kind in kinds if not is_current(data_folder, kind, case, settings)]
-    if kinds:
-        write_case(data_folder, case, kinds, settings, compact)
+    try:
+        if kinds:
+            write_case(data_folder, case, kinds, settings, compact)
+    except (FileNotFoundError, ValueError) as error:
+        return str(error)
     return bool(kinds)
 
 
-def _explained(error: OSError, data_folder: Path) -> OSError:
+def _explained(error: OSError, data_folder: Path, settings: MapSettings) -> OSError:
     """The same error, saying what the user can do."""
     folder = data_folder / FOLDER_NAME
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return PermissionError(
             error.errno,
             f"Maps are missing and {folder} cannot be written to ({error.strerror}). Make it writable, or let its "
-            f"owner run: nnunet-rw maps -d {data_folder.parent.name}",
+            f"owner do so. {settings.maps_advice(data_folder)}",
         )
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return OSError(

@@ -13,10 +13,10 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunet_rw.datasets.folders import dataset_folder
+from nnunet_rw.evaluation.sources import trained_model
 from nnunet_rw.training.catalogue import VARIABLE, find_trainer
 from nnunet_rw.util.files import temporary_path
-from nnunet_rw.util.unpickling import read_checkpoint
+from nnunet_rw.util.readers import read_checkpoint, told
 
 _STOCK_TRAINER = "nnUNetTrainer"
 _OWN_CURVES = ("train_terms/", "val_terms/")
@@ -61,11 +61,7 @@ def export_model(
         would run; or the network is not stock nnU-Net's: the trainer overrides ``build_network_architecture``, cannot
         be found, or has other weights than the plans' network.
     """
-    model = dataset_folder(dataset, "nnUNet_results") / f"{trainer}__{plans_name}__{configuration}"
-    if not model.is_dir():
-        raise FileNotFoundError(
-            f"No trained model {model}. Run: nnUNetv2_train {dataset} {configuration} 0 -tr {trainer} -p {plans_name}"
-        )
+    model = trained_model(dataset, configuration, trainer, plans_name)
     names = (
         [f"fold_{fold}" for fold in folds]
         if folds
@@ -128,10 +124,9 @@ def _stock_shapes(model: Path, configuration: str) -> dict[str, torch.Size]:
 
 def _as_stock(path: Path, trainer: str, shapes: dict[str, torch.Size]) -> dict:
     advice = "Give another checkpoint with -chk or train again."
-    checkpoint = read_checkpoint(path, advice)
-    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("logging"), dict):
-        raise ValueError(f"Expected a checkpoint of nnU-Net's in {path}, but it holds no curves. {advice}")
-    own = {name: weights.shape for name, weights in checkpoint["network_weights"].items()}
+    checkpoint = read_checkpoint(path, advice, ("trainer_name", "network_weights", "logging"))
+    with told(path, advice):
+        own = {name: weights.shape for name, weights in checkpoint["network_weights"].items()}
     different = sorted(name for name in own.keys() | shapes.keys() if own.get(name) != shapes.get(name))
     if different:
         raise ValueError(
@@ -140,7 +135,8 @@ def _as_stock(path: Path, trainer: str, shapes: dict[str, torch.Size]) -> dict:
         )
     checkpoint["trainer_name"] = _STOCK_TRAINER
     # Stock nnU-Net plots as many epochs as its shortest curve has; curves that it does not continue would stop it.
-    checkpoint["logging"] = {
-        key: values for key, values in checkpoint["logging"].items() if not key.startswith(_OWN_CURVES)
-    }
+    with told(path, advice):
+        checkpoint["logging"] = {
+            key: values for key, values in checkpoint["logging"].items() if not key.startswith(_OWN_CURVES)
+        }
     return checkpoint

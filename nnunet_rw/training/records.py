@@ -19,18 +19,21 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 import torch.distributed as dist
-from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field, TypeAdapter
 
 import nnunet_rw
-from nnunet_rw.util.files import write_atomically
+from nnunet_rw.util.files import named, write_atomically
+from nnunet_rw.util.readers import read_json, told
 
 ITERATIONS_FILE = "iterations.csv"
+_ADVICE = "Remove the training's folder and train again."
 COLUMNS = ("epoch", "iteration", "loss", "gradient_norm", "loader_wait_seconds")
 
 
 def append_iterations(folder: str | Path, rows: Iterable[Sequence[float]]) -> None:
     """Add rows of `COLUMNS`, to be followed by the record that tells of their epoch."""
-    with open(Path(folder) / ITERATIONS_FILE, "a", encoding="utf-8", newline="") as file:
+    path = Path(folder) / ITERATIONS_FILE
+    with named(path), open(path, "a", encoding="utf-8", newline="") as file:
         file.writelines(",".join(map(str, row)) + "\n" for row in rows)
         file.flush()
         os.fsync(file.fileno())
@@ -48,22 +51,21 @@ def iterations_of(folder: str | Path, epochs: Container[int]) -> dict[str, np.nd
 
     Raises
     ------
-    FileNotFoundError, ValueError
+    FileNotFoundError, DamagedFile
         There is no file, or it is damaged.
     """
     path = Path(folder) / ITERATIONS_FILE
-    try:
-        rows = [row.split(",") for row in _rows_of(path, epochs)]
+    rows = [row.split(",") for row in _rows_of(path, epochs)]
+    with told(path, _ADVICE):
         values = np.array(rows, dtype=np.float64).reshape(-1, len(COLUMNS))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}). Remove the training's folder and train again.") from error
     return dict(zip(COLUMNS, values.T, strict=True))
 
 
 def _rows_of(path: Path, epochs: Container[int]) -> list[str]:
     # A process that is killed may leave half a row, which has no end.
-    rows = path.read_text(encoding="utf-8").split("\n")[1:-1]
-    return [row.rstrip("\r") for row in rows if int(row.partition(",")[0]) in epochs]
+    with told(path, _ADVICE):
+        rows = path.read_text(encoding="utf-8").split("\n")[1:-1]
+        return [row.rstrip("\r") for row in rows if int(row.partition(",")[0]) in epochs]
 
 
 RUN_FILE = "run.json"
@@ -225,14 +227,10 @@ def read_run_record(folder: str | Path) -> RunRecord | None:
     """
     path = Path(folder) / RUN_FILE
     try:
-        return _ADAPTER.validate_json(path.read_bytes())
+        with told(path, "Remove the training's folder and train again."):
+            return _ADAPTER.validate_json(path.read_bytes())
     except FileNotFoundError:
         return None
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = f"{'.'.join(map(str, first['loc']))}: " if first["loc"] else ""
-        problem = f"{path} is damaged ({where}{first['msg']})"
-        raise ValueError(f"{problem}. Remove the training's folder and train again.") from error
 
 
 def write_run_record(folder: str | Path, record: RunRecord) -> None:
@@ -278,9 +276,14 @@ def other_than_recorded(record: RunRecord, loss: str, optimizer: str) -> tuple[s
 
 
 def content_hash(path: str | Path) -> str | None:
-    """SHA-256 of what a JSON file says, however it is laid out; None where there is no such file."""
-    path = Path(path)
-    return json_hash(json.loads(path.read_bytes())) if path.is_file() else None
+    """SHA-256 of what a JSON file says, however it is laid out; None where there is no such file.
+
+    Raises
+    ------
+    DamagedFile
+        It says nothing.
+    """
+    return json_hash(read_json(path, "Restore it.", Any)) if Path(path).is_file() else None
 
 
 def json_hash(content: Any) -> str:

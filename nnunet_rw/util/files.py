@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import socket
@@ -10,6 +11,9 @@ import uuid
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
+
+# Of file systems without locks.
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -21,7 +25,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         The folder cannot be written to or is full. Nothing torn is left behind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replaced_whole(path) as temporary, open(temporary, "wb") as file:
+    with replaced_whole(path) as temporary, named(path), open(temporary, "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
@@ -165,3 +169,43 @@ def environment(**variables: str) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+@contextlib.contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Errors of the file system name this file: that of a full disk names none by itself, others a temporary one."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a file, which is made where there is none; others wait.
+
+    Raises
+    ------
+    OSError
+        The file system has no locks, or the file cannot be made.
+    """
+    from filelock import FileLock
+
+    lock = FileLock(path)
+    try:
+        with named(path):
+            lock.acquire()
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        raise OSError(
+            error.errno,
+            f"{path} cannot be locked ({error.strerror}). Move the folder to a file system that has locks, or mount "
+            "this one with them",
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+
+from nnunet_rw.util.readers import DamagedFile
 
 # NumPy 2 renamed numpy.core; files of either name are read by either version.
 _NUMPY_CORES = ("numpy.core", "numpy._core")
@@ -34,7 +35,7 @@ _ALLOWED = {**_NUMPY, "collections.OrderedDict": OrderedDict, "builtins.complex"
 _NUMPY_DTYPES = [type(np.dtype(code)) for code in "?bBhHiIlLqQefdFDSU"]
 
 
-class ForbiddenGlobal(ValueError):
+class ForbiddenGlobal(DamagedFile):
     """A file names a function or class that reading it would call, and that nnU-Net does not write."""
 
 
@@ -51,7 +52,7 @@ def read_pickle(path: str | Path, advice: str = "Copy or write it again.") -> An
     ------
     ForbiddenGlobal
         The file names anything else. Nothing of it has been run.
-    ValueError
+    DamagedFile
         The file is damaged or no pickle.
     OSError
         It cannot be read.
@@ -62,7 +63,7 @@ def read_pickle(path: str | Path, advice: str = "Copy or write it again.") -> An
     except _Refused as error:
         raise ForbiddenGlobal(_refusal(path, str(error))) from None
     except Exception as error:  # damaged bytes make a pickle raise anything
-        raise ValueError(_damage(path, error, advice)) from error
+        raise DamagedFile(_damage(path, error, advice)) from error
 
 
 def read_checkpoint(path: str | Path, advice: str = "Give another checkpoint or train again.") -> Any:
@@ -81,7 +82,7 @@ def read_checkpoint(path: str | Path, advice: str = "Give another checkpoint or 
     ------
     ForbiddenGlobal
         The file names a function or class other than those of tensors and numbers. Nothing of it has been run.
-    ValueError
+    DamagedFile
         The file is damaged or none of torch's.
     OSError
         It cannot be read.
@@ -97,7 +98,7 @@ def read_checkpoint(path: str | Path, advice: str = "Give another checkpoint or 
         named = re.search(r"GLOBAL ([\w.]*\w)", str(error))
         if isinstance(error, pickle.UnpicklingError) and named:
             raise ForbiddenGlobal(_refusal(path, named[1])) from None
-        raise ValueError(_damage(path, error, advice)) from error
+        raise DamagedFile(_damage(path, error, advice)) from error
 
 
 class _Refused(Exception):
@@ -112,6 +113,8 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _load(path: Path) -> Any:
+    import torch  # takes seconds, for which nobody should wait who reads a pickle
+
     if not hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"):
         print(
             f"nnunet-rw: {path} is trusted: torch {torch.__version__} reads checkpoints only by running what they say, "

@@ -110,7 +110,7 @@ def test_damaged_files(raw, labels, make_dataset):
     dataset = make_dataset({"a": labels, "b": labels})
     path = dataset.data_folder() / "b_seg.b2nd"
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(ValueError, match=r"Preprocessed case 'b' in .* cannot be read .*nnUNetv2_preprocess"):
+    with pytest.raises(ValueError, match=r"b_seg\.b2nd is damaged .* Run: nnUNetv2_preprocess -d 900 "):
         open_labels("900").read("b")
 
 

@@ -72,8 +72,8 @@ class TestGiven:
         ("content", "message"),
         [
             ("[", "is no list of"),
-            ("{}", "has no fold"),
-            ("[]", "has no fold"),
+            ("{}", "is no list of"),
+            ("[]", "is no list of .* at least 1"),
             ("[{}]", "is no list of"),
             ('[{"train": ["a"], "val": 3}]', "is no list of"),
             ('[{"train": ["a"], "val": ["z"]}]', "Fold 0 of .* names 'z', which the dataset does not have"),

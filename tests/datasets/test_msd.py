@@ -416,7 +416,7 @@ class TestDisk:
         def refuse(*args, **options):
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-        monkeypatch.setattr("nnunet_rw.datasets.msd.FileLock", refuse)
+        monkeypatch.setattr("nnunet_rw.datasets.msd.locked", refuse)
         with pytest.raises(
             PermissionError, match=r"msd cannot be written to \(Read-only file system\)\. Choose another"
         ):

@@ -81,3 +81,11 @@ def test_incomplete_folder(task, missing):
     advice = f"Run: mkdir {task / 'imagesTs'}" if missing == "imagesTs" else "Give a folder in MSD layout"
     with pytest.raises(FileNotFoundError, match=f"No {missing} in {task}. {advice}"):
         check_msd_folder(task)
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "{", '{"labels": {"0": "background"}, "modality": 3}'])
+def test_damaged_dataset_json_is_named_before_anything_is_converted(task, raw, content):
+    (task / "dataset.json").write_text(content)
+    with pytest.raises(ValueError, match=rf"^{task / 'dataset.json'} is no dataset\.json in MSD layout \("):
+        ensure_converted(task)
+    assert list(raw.iterdir()) == []

@@ -97,8 +97,8 @@ def test_missing_column(folder, name, column):
         ("cases.csv", "\na,1,", "\nb,1,", r"no row of label '1' for case 'a'"),
         ("cases.csv", '"(1, 2)"', "1", r"holds a case and label twice"),
         ("lesions.csv", "\na,", "\nc,", r"lists case 'c', label '\(1, 2\)', cases.csv does not"),
-        ("summary.json", '"settings"', '"options"', r"summary.json tells no 'settings'"),
-        ("summary.json", "{", "", r"summary.json is no JSON"),
+        ("summary.json", '"settings"', '"options"', r"summary.json is no summary of an evaluation \(settings: "),
+        ("summary.json", "{", "", r"summary.json is no summary of an evaluation \(Extra data"),
     ],
 )
 def test_damaged_files(folder, name, old, new, message):

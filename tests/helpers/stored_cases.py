@@ -13,9 +13,16 @@ from nnunet_rw.store.files import MapSettings, missing_maps, open_map
 from nnunet_rw.store.write import list_cases
 
 SHAPE = (20, 24, 16)
-SETTINGS = MapSettings(LabelScheme.classes(3), spacing_mm=(0.7, 1.3, 2.5), patch_size=(16, 16, 16), per_slice=False)
+SETTINGS = MapSettings(
+    LabelScheme.classes(3),
+    spacing_mm=(0.7, 1.3, 2.5),
+    patch_size=(16, 16, 16),
+    per_slice=False,
+    plans_name="my_plans",
+    configuration_name="3d_fullres",
+)
 # What errors say of the folder that `make_folder` makes.
-ADVICE = "Run: nnunet-rw maps -d Dataset007_Blobs -c 3d_fullres"
+ADVICE = "Run: nnunet-rw maps -d Dataset007_Blobs -c 3d_fullres -p my_plans"
 
 
 def blobs(seed, num_classes=3):

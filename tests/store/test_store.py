@@ -231,7 +231,7 @@ class TestOwnSpacing:
         path.unlink()
         if content is not None:
             path.write_bytes(content)
-        with pytest.raises(ValueError, match=r"No spacing can be read from .*case_0\.pkl\. Run: nnUNetv2_preprocess"):
+        with pytest.raises((ValueError, FileNotFoundError), match=r"case_0\.pkl.* Run: nnUNetv2_preprocess -d 7 "):
             self.settings.spacing_of(folder, "case_0")
 
     def test_properties_that_would_run_code_are_refused(self, folder):
@@ -357,7 +357,7 @@ class TestWhatAMapSaysOfItself:
     def test_no_segmentation(self, folder):
         write_case(folder, "case_0", [LESION_IDS], SETTINGS)
         (folder / "case_0_seg.b2nd").unlink()
-        with pytest.raises(FileNotFoundError, match=r"No preprocessed case 'case_0' in .* Run: nnUNetv2_preprocess"):
+        with pytest.raises(FileNotFoundError, match=r"No segmentation of case 'case_0' in .* Run: nnUNetv2_preprocess"):
             open_map(folder, LESION_IDS, "case_0", SETTINGS)
 
 
@@ -373,10 +373,13 @@ class TestErrors:
         with pytest.raises(ValueError, match=r"Map file .*case_0\.b2nd is damaged\. Delete it"):
             lesion_table(array)
 
-    def test_advice_names_plans_that_are_not_the_default(self, tmp_path):
-        folder = tmp_path / "Dataset007_Blobs" / "nnUNetResEncUNetLPlans_3d_lowres"
-        with pytest.raises(FileNotFoundError, match="-d Dataset007_Blobs -c 3d_lowres -p nnUNetResEncUNetLPlans"):
-            open_map(folder, LESION_IDS, "case_1", SETTINGS)
+    def test_advice_names_what_the_settings_tell_and_nothing_else(self, tmp_path):
+        folder = tmp_path / "Dataset007_Blobs" / "nnUNetPlans_3d_fullres"
+        settings = replace(SETTINGS, plans_name="my_plans_v2", configuration_name="3d_lowres")
+        with pytest.raises(FileNotFoundError, match=r"-d Dataset007_Blobs -c 3d_lowres -p my_plans_v2$"):
+            open_map(folder, LESION_IDS, "case_1", settings)
+        with pytest.raises(FileNotFoundError, match=r"Run: nnunet-rw maps -d Dataset007_Blobs$"):
+            open_map(folder, LESION_IDS, "case_1", replace(settings, plans_name=None, configuration_name=None))
 
     def test_array_without_metadata(self, folder):
         path = map_path(folder, LESION_IDS, "case_1", SETTINGS)

@@ -202,6 +202,7 @@ class TestErrors:
         with pytest.raises(ValueError, match=r"Case 'case_1' in .* holds label 7, but the dataset's highest is 2"):
             ensure_maps(folder, KINDS, SETTINGS)
         assert_whole(folder, 1)
+        assert is_current(folder, LESION_IDS, "case_2", SETTINGS)
         assert not temporary_files(folder)
 
     def test_ignore_label_is_listed(self, folder):
@@ -209,16 +210,18 @@ class TestErrors:
         assert ensure_maps(folder, KINDS, replace(SETTINGS, scheme=LabelScheme.classes(3, ignore_label=3))) == 3
 
     def test_no_preprocessed_data(self, tmp_path):
-        with pytest.raises(FileNotFoundError, match=r"in .*nowhere\. Run: nnUNetv2_plan_and_preprocess"):
+        with pytest.raises(FileNotFoundError, match=r"in .*nowhere\. Run: nnUNetv2_preprocess .* -c 3d_fullres"):
             ensure_maps(tmp_path / "nowhere", KINDS, SETTINGS)
         with pytest.raises(FileNotFoundError, match=r"cases in .* Run: nnUNetv2_preprocess"):
             ensure_maps(tmp_path, KINDS, SETTINGS)
 
     def test_unknown_case(self, folder):
-        with pytest.raises(FileNotFoundError, match="No preprocessed case 'case_9' in") as caught:
-            ensure_maps(folder, KINDS, SETTINGS, cases=["case_0", "case_9"])
-        assert caught.value.__cause__ is None
+        messages = []
+        with pytest.raises(ValueError, match=r"of 2 cases cannot .* others are: No segmentation of case 'case_8' in"):
+            ensure_maps(folder, KINDS, SETTINGS, cases=["case_8", "case_0", "case_9"], log=messages.append)
         assert_whole(folder, 1)
+        # The line tells of the first.
+        assert "No segmentation of case 'case_9' in" in messages[-1]
 
 
 def cases_of(folder):

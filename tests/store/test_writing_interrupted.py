@@ -149,7 +149,7 @@ class TestProcesses:
 
         monkeypatch.setattr(parallel, "ProcessPoolExecutor", BrokenPool)
         folder = make_folder(tmp_path, 8)
-        with pytest.raises(OSError, match=r"want of memory.* Run: nnunet-rw maps with a smaller -np") as caught:
+        with pytest.raises(OSError, match=r"want of memory.* Run: nnunet-rw maps -d .* -np 1$") as caught:
             ensure_maps(folder, KINDS, SETTINGS, num_processes=2)
         assert caught.value.errno == errno.ENOMEM
 

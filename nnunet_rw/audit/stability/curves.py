@@ -14,6 +14,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from nnunet_rw.util.files import write_atomically
+from nnunet_rw.util.readers import told
 
 _RUN_COLUMNS = ("loss", "seed", "iteration", "value", "gradient_norm")
 _SHARES = ("predicted", "true", "overlap")
@@ -76,16 +77,24 @@ def read_finished_curves(path: str | Path, iterations: int) -> Curves | None:
     path : path
     iterations : int
         That a finished run has, see `Curves.is_finished`.
+
+    Raises
+    ------
+    DamagedFile
+        The file holds something else.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError:
+    path = Path(path)
+    if not path.is_file():
         return None
-    header, *rows = csv.reader(text.splitlines()) if text else [[]]
-    if not rows or not text.endswith("\n") or {len(row) for row in rows} != {len(header)}:
-        return None
-    classes = (len(header) - len(_RUN_COLUMNS)) // len(_SHARES)
-    values = np.array([row[3:] for row in rows], dtype=np.float64)
+    with told(path, "Remove it: the same command repeats the run."):
+        text = path.read_text(encoding="utf-8")
+        header, *rows = csv.reader(text.splitlines(), strict=True) if text else [[]]
+        if not rows or not text.endswith("\n") or {len(row) for row in rows} != {len(header)}:
+            return None
+        classes = (len(header) - len(_RUN_COLUMNS)) // len(_SHARES)
+        if classes < 1:
+            raise ValueError("its columns are those of another table")
+        values = np.array([row[3:] for row in rows], dtype=np.float64)
     predicted, true, overlap = (values[:, 2 + k * classes : 2 + (k + 1) * classes] for k in range(len(_SHARES)))
     curves = Curves(values[:, 0], values[:, 1], predicted, true, overlap)
     return curves if curves.is_finished(iterations) else None

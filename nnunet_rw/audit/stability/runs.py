@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from tqdm import tqdm
+from typing_extensions import TypedDict
 
 from nnunet_rw.audit.stability.curves import (
     Curves,
@@ -31,9 +32,21 @@ from nnunet_rw.losses import LOSSES, Term, build
 from nnunet_rw.store.write import ensure_maps, list_cases
 from nnunet_rw.training.trainer import OPTIMIZERS
 from nnunet_rw.util.files import write_atomically
+from nnunet_rw.util.readers import read_json, read_splits
 
 _OPTIONS: dict[str, dict[str, Any]] = {"boundary": {"include_background": True}}
 _FILES = ("curves.csv", "summary.json", "stability.png")
+
+
+class _Settings(TypedDict):
+    """Of ``settings.json``; newer ones tell more."""
+
+    dataset: str
+    configuration: str
+    plans: str
+    fold: int
+    iterations: int
+    device: str
 
 
 @dataclass(frozen=True)
@@ -122,7 +135,10 @@ def run_stability(settings: Stability) -> str:
     if data.configuration.previous_stage_name is not None:
         raise ValueError(f"{data.name} is a cascade and needs predictions of its first stage. Give another -c.")
     output = settings.output or Path(f"stability_{data.dataset_folder.name}")
-    list_cases(data.data_folder)
+    list_cases(data.data_folder, data.settings)
+    splits = data.dataset_folder / "splits_final.json"
+    if splits.is_file():
+        read_splits(splits, "Remove it: the training makes nnU-Net's own.")
     _claim(output, data, settings)
     terms = [term for loss in compared.values() for term in loss if term.loss in LOSSES]
     kinds = {kind for term in terms for kind in build(term.loss, **term.options).kinds}
@@ -158,7 +174,7 @@ def _claim(output: Path, data: Preprocessed, settings: Stability) -> None:
         return
     # What folders of before there was a choice do not say.
     nnunets = {"optimizer_name": Stability.optimizer_name, "initial_lr": Stability.initial_lr}
-    there = nnunets | json.loads(path.read_text(encoding="utf-8"))
+    there = nnunets | read_json(path, "Give another folder as -o.", _Settings)
     other = [f"{name} {there.get(name)}, not {value}" for name, value in fixed.items() if there.get(name) != value]
     if other:
         raise ValueError(f"{output} holds runs of other settings ({'; '.join(other)}). Give another folder as -o.")
@@ -171,11 +187,13 @@ def _run_all(
     # Seed by seed: what an interruption leaves holds every loss.
     runs = [(name, seed) for seed in range(settings.seeds) for name in compared]
     length, device = settings.iterations, settings.device
-    with tqdm(total=len(runs) * length, unit="iteration", smoothing=0.05) as progress:
+    # All files first: that one is damaged would be told after hours of training.
+    finished = {run: read_finished_curves(_run_file(output, *run), length) for run in runs}
+    with tqdm(total=len(runs) * length, unit="iteration", smoothing=0.05, disable=None) as progress:
         for number, (name, seed) in enumerate(runs):
             progress.set_description(f"{name}, seed {seed}")
             path = _run_file(output, name, seed)
-            run = read_finished_curves(path, length)
+            run = finished[name, seed]
             if run is None:
                 log = output / "logs" / path.stem
                 attributes = {

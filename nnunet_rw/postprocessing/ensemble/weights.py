@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,10 +9,21 @@ from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
+from typing_extensions import NotRequired, TypedDict
 
 from nnunet_rw.evaluation.sources import Labels
+from nnunet_rw.util.advice import command
+from nnunet_rw.util.readers import read_json, told
 
 _ROUNDING = 1e-6
+
+
+class _Content(TypedDict):
+    """Of the file."""
+
+    models: list[str]
+    weights: dict[str, dict[str, float]]
+    min_component_mm3: NotRequired[dict[str, float]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,20 +116,15 @@ def read_weights(path: str | Path) -> EnsembleWeights:
     ValueError
         It holds no weights, or no convex ones.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"No {path}. Run: nnunet-rw ensemble --fit")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+    options = {"dataset": "DATASET", "configuration": "CONFIGURATION", "trainers": ["TRAINER", "TRAINER"]}
+    advice = f"Run: {command('ensemble', fit=True, **options, output=Path(path).parent)}"
+    fault = "holds no weights of an ensemble"
+    content = read_json(path, advice, _Content, fault)
+    with told(path, advice, fault):
         models, channels = tuple(content["models"]), tuple(content["weights"])
         values = [[float(content["weights"][channel][model]) for channel in channels] for model in models]
         volumes = {channel: float(volume) for channel, volume in content.get("min_component_mm3", {}).items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} holds no weights of an ensemble. Run: nnunet-rw ensemble --fit") from error
-    try:
         return EnsembleWeights(models, channels, np.array(values).reshape(len(models), len(channels)), volumes)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
 
 
 def _listed(values: np.ndarray) -> str:

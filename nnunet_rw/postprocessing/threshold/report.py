@@ -11,14 +11,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from typing_extensions import TypedDict
 
 from nnunet_rw.evaluation.folder import write_operating_points
 from nnunet_rw.evaluation.metrics.detection import DEFAULT_EDGES_MM3
 from nnunet_rw.evaluation.metrics.lesions import ROUNDING
 from nnunet_rw.evaluation.metrics.thresholds import THRESHOLDS
 from nnunet_rw.postprocessing.threshold.fit import Segmented, ThresholdFit
+from nnunet_rw.util.advice import command
 from nnunet_rw.util.files import write_atomically
+from nnunet_rw.util.readers import read_json
 from nnunet_rw.util.tables import text_table
+
+
+class _Content(TypedDict):
+    """What is read back of threshold.json."""
+
+    label: str
+    threshold: float
 
 
 @dataclass(frozen=True)
@@ -55,14 +65,10 @@ def read_threshold(path: str | Path) -> Threshold:
     ValueError
         It holds no threshold.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"No {path}. Run: nnunet-rw threshold --fit")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return Threshold(str(content["label"]), float(content["threshold"]))
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} holds no threshold. Run: nnunet-rw threshold --fit") from error
+    options = {"dataset": "DATASET", "configuration": "CONFIGURATION", "trainer": "TRAINER", "like": "TRAINER"}
+    advice = f"Run: {command('threshold', fit=True, **options, output=Path(path).parent)}"
+    content = read_json(path, advice, _Content, "holds no threshold")
+    return Threshold(content["label"], float(content["threshold"]))
 
 
 def summary(segmented: Sequence[Segmented]) -> dict[str, float | None]:

@@ -78,5 +78,5 @@ def test_no_weights_in_the_file(tmp_path, content):
 def test_no_convex_weights_in_the_file(tmp_path):
     path = tmp_path / "weights.json"
     path.write_text('{"models": ["a"], "weights": {"0": {"a": 0.5}}}')
-    with pytest.raises(ValueError, match=r"weights.json: Expected weights from 0 that sum to 1"):
+    with pytest.raises(ValueError, match=r"holds no weights of an ensemble \(Expected weights from 0 that sum to 1"):
         read_weights(path)

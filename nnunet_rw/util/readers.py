@@ -1,0 +1,221 @@
+"""Files of users and of nnU-Net, which may be damaged: errors name the file and say what to do about it."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field, TypeAdapter, ValidationError
+from typing_extensions import NotRequired, TypedDict
+
+if TYPE_CHECKING:  # pragma: no cover - each takes seconds to import
+    import numpy as np
+
+
+class DamagedFile(ValueError):
+    """A file that is not what it should be."""
+
+
+class DatasetJson(TypedDict):
+    """What is read of nnU-Net's dataset.json; `nnunet_rw.evaluation.sources.labels_of` checks the labels themselves."""
+
+    labels: dict[str, Any]
+    file_ending: NotRequired[str]
+    overwrite_image_reader_writer: NotRequired[str]
+    dataset: NotRequired[dict[str, dict[str, Any]]]
+
+
+class Plans(TypedDict):
+    """What is read of all of nnU-Net's plans."""
+
+    configurations: dict[str, dict[str, Any]]
+
+
+class Fold(TypedDict):
+    """One of nnU-Net's splits."""
+
+    train: list[str]
+    val: list[str]
+
+
+@contextmanager
+def told(
+    path: str | Path,
+    advice: str,
+    fault: str = "is damaged",
+    errors: type[Exception] | tuple[type[Exception], ...] = Exception,
+) -> Iterator[None]:
+    """Whatever fails within is the fault of this file.
+
+    Parameters
+    ----------
+    path : path
+    advice : str
+        A sentence: what to do about it.
+    fault : str
+        What follows the file's name: "is no dataset.json of nnU-Net".
+    errors : exception or tuple of exceptions
+        That a damaged file leads to; others are let through.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    DamagedFile
+        Anything else but an error of the file system, which names the file itself.
+    """
+    try:
+        yield
+    except DamagedFile:
+        raise
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"No {path}. {advice}") from error
+    except errors as error:
+        # EINVAL comes of a position that a torn file tells.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise
+        # Blosc2 tells the whole path again.
+        raise DamagedFile(f"{path} {fault} ({reason(error).replace(str(path), Path(path).name)}). {advice}") from error
+
+
+def reason(error: BaseException) -> str:
+    """What an error says, in one line."""
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        return f"{place}: {first['msg']}" if place else str(first["msg"])
+    text = str(error)
+    if isinstance(error, KeyError) and error.args:
+        # A key, or what NumPy's archives and others say of one.
+        text = str(error.args[0])
+        text = text if " " in text else f"no {error.args[0]!r}"
+    # SimpleITK begins with where it was thrown.
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("Exception thrown")]
+    return lines[0].strip().rstrip(".") if lines else type(error).__name__
+
+
+def read_json(path: str | Path, advice: str, schema: Any = dict[str, Any], fault: str = "is damaged") -> Any:
+    """The content of a JSON file.
+
+    Parameters
+    ----------
+    path, advice, fault
+        As of `told`.
+    schema : type
+        Of the content: required keys and their types, as pydantic reads annotations. More keys may be there.
+
+    Raises
+    ------
+    FileNotFoundError, DamagedFile
+    """
+    with told(path, advice, fault):
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        _adapter(schema).validate_python(content, strict=True)
+    return content
+
+
+def read_dataset_json(path: str | Path, advice: str = "Copy it again, or correct it.") -> dict[str, Any]:
+    """nnU-Net's dataset.json, of labels that nnU-Net understands.
+
+    With a file ending: .nii.gz where it tells none.
+    """
+    from nnunet_rw.evaluation.sources import labels_of
+
+    fault = "is no dataset.json of nnU-Net"
+    content = {"file_ending": ".nii.gz", **read_json(path, advice, DatasetJson, fault)}
+    with told(path, advice, fault):
+        labels_of(content)
+    return content
+
+
+def read_splits(path: str | Path, advice: str) -> list[dict[str, list[str]]]:
+    """nnU-Net's splits_final.json: a list of ``{"train": [...], "val": [...]}``."""
+    fault = 'is no list of {"train": [...], "val": [...]}, as nnU-Net has splits'
+    return read_json(path, advice, Annotated[list[Fold], Field(min_length=1)], fault)
+
+
+def read_table(path: str | Path, columns: Sequence[str], advice: str) -> list[dict[str, str]]:
+    """The rows of a CSV file with a header; a missing cell is empty.
+
+    Raises
+    ------
+    FileNotFoundError, DamagedFile
+        No such file, no CSV, or a column is missing.
+    """
+    with told(path, advice, "is no table"), open(path, newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file, restval="", strict=True)
+        absent = [name for name in columns if name not in (reader.fieldnames or ())]
+        if absent:
+            raise DamagedFile(f"{path} has no column '{absent[0]}'. {advice}")
+        return list(reader)
+
+
+def read_checkpoint(path: str | Path, advice: str, keys: Sequence[str] = ()) -> dict[str, Any]:
+    """nnU-Net's checkpoint, with these keys.
+
+    Raises
+    ------
+    FileNotFoundError, DamagedFile
+    """
+    from nnunet_rw.util import unpickling
+
+    with told(path, advice):
+        checkpoint = unpickling.read_checkpoint(path, advice)
+        if not isinstance(checkpoint, dict):
+            raise TypeError(f"a {type(checkpoint).__name__}")
+        for key in keys:
+            checkpoint[key]
+    return checkpoint
+
+
+def read_case(data_folder: str | Path, case: str, advice: str) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    """A case that nnU-Net preprocessed: image (C, X, Y, Z), labels (X, Y, Z) and its properties.
+
+    Raises
+    ------
+    FileNotFoundError, DamagedFile
+        One of its files is missing or damaged, as an interrupted preprocessing leaves them.
+    """
+    import numpy as np
+    from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
+
+    folder = str(data_folder)
+    try:
+        image, segmentation, _, properties = infer_dataset_class(folder)(folder, [case]).load_case(case)
+        return image, np.asarray(segmentation[:])[0], dict(properties)
+    except Exception as error:  # of Blosc2, NumPy and pickle
+        _find_fault(Path(folder), case, advice)
+        raise DamagedFile(f"Case '{case}' in {folder} cannot be read ({reason(error)}). {advice}") from error
+
+
+def _find_fault(folder: Path, case: str, advice: str) -> None:
+    """Open the files of a case one by one, until one fails."""
+    import pickle
+
+    import blosc2
+    import numpy as np
+
+    arrays = [folder / f"{case}.npz"]
+    if not arrays[0].is_file():
+        arrays = [folder / f"{case}.b2nd", folder / f"{case}_seg.b2nd"]
+    for path in arrays:
+        with told(path, advice):
+            if path.suffix == ".npz":
+                with np.load(path) as archive:
+                    np.shape(archive["data"]), np.shape(archive["seg"])
+            else:
+                blosc2.open(urlpath=str(path), mode="r")[:]
+    path = folder / f"{case}.pkl"
+    with told(path, advice):
+        dict(pickle.loads(path.read_bytes()))
+
+
+@lru_cache
+def _adapter(schema: Any) -> TypeAdapter:
+    return TypeAdapter(schema)
