@@ -41,7 +41,7 @@ READING = [("maps", []), ("show", []), ("small-plans", [])]
         ("Hippocampus", r"No dataset 'Hippocampus'.* Look into .*nnUNet_preprocessed\."),
         (
             "Dataset004_Hippo",
-            r"No dataset 'Dataset004_Hippo' in .* Run: nnUNetv2_plan_and_preprocess -d Dataset004_Hippo",
+            r"No dataset 'Dataset004_Hippo' in .* Run: nnUNetv2_plan_and_preprocess -d 4",
         ),
     ],
 )
@@ -70,7 +70,8 @@ def test_unknown_configuration_or_plans(dataset, fails, command):
     plans = dataset.folder / "nnUNetPlans.json"
     assert fails(command, "-d", "900", "-c", "3d") == f"No configuration '3d' in {plans}. Known: 3d_fullres."
     other = dataset.folder / "other.json"
-    message = f"No plans {other}. Run: nnUNetv2_plan_experiment -d 900, or give -p PLANS."
+    run = "nnUNetv2_plan_experiment -d 900 -overwrite_plans_name other"
+    message = f"No plans {other}. There are: nnUNetPlans. Run: {run}"
     assert fails(command, "-d", "900", "-p", "other") == message
 
 

@@ -152,7 +152,10 @@ def test_doctor_checks_several_datasets(dataset, findings):
     ("arguments", "problem"),
     [
         (["-c", "2d"], r"No configuration '2d' in .*nnUNetPlans\.json\. Known: 3d_fullres\."),
-        (["-p", "other"], r"No plans .*other\.json\. Run: nnUNetv2_plan_experiment -d 900, or give -p PLANS\."),
+        (
+            ["-p", "other"],
+            r"No plans .*other\.json\. There are: nnUNetPlans\. Run: nnUNetv2_plan_experiment -d 900 .*name other",
+        ),
     ],
 )
 def test_doctor_finds_what_it_is_asked_for_missing(dataset, findings, arguments, problem):

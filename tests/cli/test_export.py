@@ -66,7 +66,7 @@ EXPORTED = "nnUNetTrainer__nnUNetPlans__3d_fullres"
 def test_export_names_the_stock_trainer_and_keeps_the_rest(model, succeeds, tmp_path):
     text = succeeds(*EXPORT, "-o", tmp_path / "out")
     folder = tmp_path / "out" / EXPORTED
-    command = f"Predict with: nnUNetv2_predict_from_modelfolder -i IMAGES -o PREDICTIONS -m {folder}"
+    command = f"Predict with: nnUNetv2_predict_from_modelfolder -i IMAGES -o PREDICTIONS -m {folder} -f 0 1"
     assert text.splitlines() == [str(folder), command]
     files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     assert files == [
@@ -145,9 +145,11 @@ def test_trainer_that_nobody_finds_is_refused(model, fails, monkeypatch, tmp_pat
 
 
 def test_export_of_one_fold_or_another_checkpoint(model, succeeds, tmp_path):
-    succeeds(*EXPORT, "-o", tmp_path / "one", "-f", "1")
+    # nnU-Net's prediction takes all five folds and the final checkpoint by default.
+    assert succeeds(*EXPORT, "-o", tmp_path / "one", "-f", "1").endswith(" -f 1\n")
     assert [path.parent.name for path in tmp_path.glob("one/*/*/*.pth")] == ["fold_1"]
-    succeeds(*EXPORT, "-o", tmp_path / "best", "-chk", "checkpoint_best.pth")
+    text = succeeds(*EXPORT, "-o", tmp_path / "best", "-chk", "checkpoint_best.pth")
+    assert text.endswith(" -f 0 -chk checkpoint_best.pth\n")
     assert [path.parent.name for path in tmp_path.glob("best/*/*/*.pth")] == ["fold_0"]
 
 

@@ -48,7 +48,8 @@ def test_small_plans_refuse_a_patch_for_which_no_network_is_small_enough(dataset
 
 def test_small_plans_refuse(dataset, fails):
     message = fails("small-plans", "-d", "900", "-p", "other")
-    assert message == f"No plans {dataset.folder / 'other.json'}. Run: nnUNetv2_plan_experiment -d 900"
+    there, run = "There are: nnUNetPlans.", "nnUNetv2_plan_experiment -d 900 -overwrite_plans_name other"
+    assert message == f"No plans {dataset.folder / 'other.json'}. {there} Run: {run}"
     before = (dataset.folder / "nnUNetPlans.json").read_text()
     message = fails("small-plans", "-d", "900", "-o", "nnUNetPlans")
     assert message == "'nnUNetPlans' are the stock plans. Choose another name for the small ones."
