@@ -11,7 +11,7 @@ import numpy as np
 
 from nnunet_rw.evaluation.metrics.detection import DEFAULT_EDGES_MM3
 from nnunet_rw.evaluation.metrics.lesions import ROUNDING
-from nnunet_rw.evaluation.metrics.surface import border_voxels
+from nnunet_rw.evaluation.metrics.surface import border_voxels, neighbour_axes
 from nnunet_rw.maps import lesion_components
 from nnunet_rw.maps.checks import as_labels
 from nnunet_rw.maps.kinds import LabelScheme
@@ -29,7 +29,8 @@ class Lesions:
     label : int64 array (K,)
         Index of the class or region in the scheme's foreground.
     voxels, border_voxels : int64 arrays (K,)
-        A voxel is border if a face neighbour is outside of the lesion or of the image, as for surface distances.
+        A voxel is border if a face neighbour is outside of the lesion or of the image, as for surface distances: one
+        slice of a volume is an image.
     volume_mm3 : float64 array (K,)
         mm2 for two axes.
     """
@@ -69,11 +70,12 @@ def find_case_lesions(
     layers = list(scheme.each_mask(labels)) if scheme.regions else [labels]
     ignore = None if scheme.regions else scheme.ignore_label  # which no region's mask holds
     ids = np.zeros((len(layers), *labels.shape), np.int32)
+    axes = neighbour_axes(labels.shape)
     parts, offset = [], 0
     for channel, layer in enumerate(layers):
         found = lesion_components(layer, spacing=spacing_mm, ignore_label=ignore)
         border = [
-            np.count_nonzero(border_voxels(found.ids[tuple(slice(*axis) for axis in box)] == number))
+            np.count_nonzero(border_voxels(found.ids[tuple(slice(*axis) for axis in box)] == number, axes))
             for number, box in enumerate(found.boxes, start=1)
         ]
         index = np.full(len(found), channel) if scheme.regions else _positions(found.labels, scheme)

@@ -36,6 +36,15 @@ def test_border_is_that_of_surface_distances(blobs):
     assert lesions.border_voxels.sum() == border_voxels(labels == 1).sum()
 
 
+def test_border_in_one_slice_is_that_of_an_image():
+    # A square of 5 x 5 has 16 voxels along its sides; among further slices all are at the border of their lesion.
+    for slices, border in ((1, 16), (3, 25)):
+        labels = np.zeros((slices, 7, 7), np.int16)
+        labels[slices // 2, 1:6, 1:6] = 1
+        lesions, _ = find_case_lesions(labels, LabelScheme.classes(2), SPACING_MM)
+        assert (lesions.voxels.tolist(), lesions.border_voxels.tolist()) == ([25], [border])
+
+
 def test_regions_have_their_own_lesions_and_channels():
     labels = np.zeros((4, 4, 9), np.int16)
     labels[1:3, 1:3, 1:4] = 1

@@ -1,8 +1,9 @@
 """Distances between the surfaces of two masks.
 
 The surface of a mask is its border voxels: those with a face neighbour (6 in 3D, 4 in 2D) outside the mask or outside
-the image. Distances are Euclidean, centre to centre, in mm, and every border voxel counts once, whatever the area it
-stands for. MONAI's metrics are defined so, and MedPy's but for its HD95, a percentile of both directions pooled.
+the image. Axes of one voxel have no neighbours, as in the losses: one slice of a volume is an image. Distances are
+Euclidean, centre to centre, in mm, and every border voxel counts once, whatever the area it stands for. MONAI's metrics
+are defined so, and MedPy's but for its HD95, a percentile of both directions pooled.
 
 DeepMind's surface-distance measures between the voxel corners where marching cubes finds a surface, each weighted with
 its area in mm2, and its percentiles are not interpolated. A border voxel's centre has such a corner half a voxel
@@ -120,19 +121,27 @@ def surface_distances(
     spacing = as_spacing(spacing_mm, reference.ndim)
     box = foreground_box(reference | prediction) or (slice(0, 0),) * reference.ndim
     # A voxel at the edge of the box has its neighbour outside the box outside both masks: it is border either way.
-    reference_border, prediction_border = border_voxels(reference[box]), border_voxels(prediction[box])
+    axes = neighbour_axes(reference.shape)
+    reference_border, prediction_border = border_voxels(reference[box], axes), border_voxels(prediction[box], axes)
     return (
         _directed_distances(reference_border, prediction_border, spacing),
         _directed_distances(prediction_border, reference_border, spacing),
     )
 
 
-def border_voxels(mask: np.ndarray) -> np.ndarray:
+def neighbour_axes(shape: Sequence[int]) -> tuple[int, ...]:
+    """The axes of an image along which a voxel can have neighbours; of an image of one voxel the last."""
+    return tuple(axis for axis, size in enumerate(shape) if size > 1) or (len(shape) - 1,)
+
+
+def border_voxels(mask: np.ndarray, axes: Sequence[int] | None = None) -> np.ndarray:
     """The voxels of a mask with a face neighbour outside the mask or outside the image.
 
     Parameters
     ----------
     mask : boolean array (X, Y[, Z])
+    axes : sequence of int, optional
+        Along which neighbours lie. Default: `neighbour_axes` of the mask, which has to be that of the whole image then.
 
     Returns
     -------
@@ -140,7 +149,7 @@ def border_voxels(mask: np.ndarray) -> np.ndarray:
     """
     (mask,) = as_masks(mask=mask)
     inner = mask.copy()
-    for axis in range(mask.ndim):
+    for axis in neighbour_axes(mask.shape) if axes is None else axes:
         core, along = np.moveaxis(inner, axis, 0), np.moveaxis(mask, axis, 0)
         core[1:] &= along[:-1]
         core[:-1] &= along[1:]

@@ -42,8 +42,8 @@ def blobs(shape, seed):
 
 
 def brute_force(reference, prediction, spacing, tolerance_mm):
-    """All pairs of border voxels; SciPy's erosion takes what is outside the image for background."""
-    borders = [mask & ~ndimage.binary_erosion(mask) for mask in (reference, prediction)]
+    """All pairs of border voxels; SciPy's erosion takes what is outside the image for background, a slice for 2D."""
+    borders = [mask & ~ndimage.binary_erosion(mask.squeeze()).reshape(mask.shape) for mask in (reference, prediction)]
     pairs = cdist(*(np.argwhere(border) * np.asarray(spacing) for border in borders))
     directed = pairs.min(axis=1), pairs.min(axis=0)
     pooled = np.concatenate(directed)
@@ -94,12 +94,41 @@ def test_image_border_is_a_surface():
     # Full image of 3^3: every voxel but the central one touches the outside.
     border = border_voxels(np.ones((3, 3, 3), dtype=bool))
     assert np.argwhere(~border).tolist() == [[1, 1, 1]]
-    assert border_voxels(np.ones((3, 4, 1), dtype=bool)).all()
+    # One slice is an image of two axes, and one row of one axis.
+    border = border_voxels(np.ones((3, 4, 1), dtype=bool))
+    assert np.argwhere(~border).tolist() == [[1, 1, 0], [1, 2, 0]]
+    assert border_voxels(np.ones((1, 1, 5), dtype=bool)).ravel().tolist() == [True, False, False, False, True]
+    assert border_voxels(np.ones((1, 1, 1), dtype=bool)).all()
     # In 2D four neighbours: the pixel whose diagonal neighbour alone is outside is none of the border.
     mask = np.ones((5, 5), dtype=bool)
     mask[0, 0] = False
     assert not border_voxels(mask)[1, 1]
     assert border_voxels(mask)[1, 0]
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2, None])
+def test_one_slice_of_a_volume_is_an_image(axis):
+    # A square of 5 x 5 pixels of 2 x 1 mm, and its central pixel. The square's border is its ring: 2 rows 4 mm away
+    # with columns at 0, 1, 1, 2 and 2 mm, and in the 3 rows between, at 0, 2 and 2 mm, 2 columns 2 mm away. The centre
+    # is 2 mm from the ring.
+    square, centre = np.ones((5, 5), bool), points((5, 5), (2, 2))
+    ring = 2 * (4 + 2 * math.sqrt(17) + 2 * math.sqrt(20)) + 2 * (2 + 2 * math.sqrt(8))
+    spacing = [2.0, 1.0]
+    if axis is not None:
+        square, centre = (np.expand_dims(mask, axis) for mask in (square, centre))
+        spacing.insert(axis, 7.0)
+    result = surface_metrics(square, centre, spacing)
+    assert (result.hd_mm, result.assd_mm) == pytest.approx((math.sqrt(20), (ring + 2) / 17))
+    # 4 of the ring's 16 voxels are corners, and its 95th percentile lies between the 15th and the 16th.
+    assert result.hd95_mm == pytest.approx(math.sqrt(20))
+    assert result.nsd == 0
+
+
+def test_a_flat_mask_in_a_volume_of_several_slices_is_all_surface():
+    square, centre = np.zeros((2, 3, 5, 5), bool)
+    square[1], centre[1, 2, 2] = True, True
+    from_square, from_centre = surface_distances(square, centre, (7, 2, 1))
+    assert (len(from_square), from_centre.tolist()) == (25, [0])
 
 
 def test_two_dimensions_by_hand():
