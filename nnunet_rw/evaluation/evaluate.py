@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_rw.evaluation.case import CaseEvaluation, EvaluationSettings, evaluate_case
+from nnunet_rw.evaluation.comparison.metrics import enough_decimals
 from nnunet_rw.evaluation.folder import OF_PROBABILITIES, changed_file, read_summary, write_tables
 from nnunet_rw.evaluation.metrics.froc import froc_curve
 from nnunet_rw.evaluation.metrics.thresholds import operating_points
@@ -28,7 +29,7 @@ def evaluation_text(summary: dict[str, Any]) -> str:
         parts[0] += f"; {len(summary['missing_cases'])} without prediction left out"
     rows, sizes = [], []
     for label, found in summary["classes"].items():
-        rows.append([label, *(_mean(found["metrics"].get(name)) for name in _METRICS)])
+        rows.append([label, *(_mean(found["metrics"].get(name), name.endswith("_mm")) for name in _METRICS)])
         sizes += [
             [label, _range(size), f"{size['num_found']} of {size['num_lesions']}", _recall(size)]
             for size in found["recall_by_size"]
@@ -52,11 +53,12 @@ def evaluation_text(summary: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def _mean(values: dict[str, Any] | None) -> str:
+def _mean(values: dict[str, Any] | None, is_length: bool) -> str:
     if values is None or values["mean"] is None:
         return "-"
     penalised = f", {values['n_penalised']} at diagonal" if values["n_penalised"] else ""
-    return f"{values['mean']:.3f} (n = {values['n']}{penalised})"
+    decimals = enough_decimals([values["mean"]], 3) if is_length else 3
+    return f"{values['mean']:.{decimals}f} (n = {values['n']}{penalised})"
 
 
 def _range(size: dict[str, Any]) -> str:

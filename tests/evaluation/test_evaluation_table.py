@@ -9,7 +9,9 @@ from segmentation_files import (
     REFERENCE,
     SHAPE,
     labels,
+    write_dataset_json,
     write_folders,
+    write_image,
     write_probabilities,
 )
 
@@ -59,6 +61,16 @@ def test_text_by_hand(text_of):
         "1 100 to 1000 mm3 0 of 0 -",
         "1 from 1000 mm3 0 of 0 -",
     ]
+
+
+def test_distances_in_images_of_microscopes(tmp_path):
+    # Voxels of 0.0005 mm: the reference's is two steps from the prediction's.
+    for name, place in (("predictions", np.s_[1, 1, 1]), ("references", np.s_[1, 1, 3])):
+        write_image(tmp_path / name / "a.nii.gz", labels((1, place)), (0.0005,) * 3)
+    write_dataset_json(tmp_path / "predictions")
+    source = folders_source(tmp_path / "predictions", tmp_path / "references")
+    text = evaluation_text(write_evaluation(source, EvaluationSettings(), tmp_path / "out"))
+    assert " ".join(text.splitlines()[4].split()).startswith("1 0.000 (n = 1) 0.0010 (n = 1) 0.0010 (n = 1) ")
 
 
 def test_fast_and_empty_have_dashes(text_of):

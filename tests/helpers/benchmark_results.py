@@ -77,6 +77,21 @@ def benchmark_results(folder, trainers=TRAINERS, seeds=2, froc=True, compared=Tr
     return BenchmarkResults(folder, specification, tuple(tasks), (line,))
 
 
+def scaled(task, column, factor):
+    """The task with a column of all its evaluations times a factor."""
+    evaluations = {
+        trainer: {
+            seed: replace(
+                found,
+                columns={label: {**of, column: of[column] * factor} for label, of in found.columns.items()},
+            )
+            for seed, found in seeds.items()
+        }
+        for trainer, seeds in task.evaluations.items()
+    }
+    return replace(task, evaluations=evaluations)
+
+
 def write_run(folder, dataset, trainer, seed, fold, done=True):
     """The run.json and iterations.csv of a training, in its folder below nnUNet_results; an epoch lacks unless done."""
     name = f"{trainer}_{EPOCHS}epochs_{ITERATIONS}iterations_seed{seed}"

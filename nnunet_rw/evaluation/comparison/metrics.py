@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,12 +23,33 @@ class Metric:
         NaN where undefined, inf where a distance has no end.
     higher_is_better : bool
     decimals : int
-        That a table prints.
+        That a table prints, at least.
+    is_length : bool
+        In mm, and so of any size; the others are shares and counts.
     """
 
     values: Callable[[Columns], np.ndarray]
     higher_is_better: bool
     decimals: int = 3
+    is_length: bool = False
+
+    def decimals_of(self, *values: float) -> int:
+        """That a table prints of values that stand side by side."""
+        return enough_decimals(values, self.decimals) if self.is_length else self.decimals
+
+
+def enough_decimals(values: Iterable[float], least: int) -> int:
+    """Decimals that show two digits of the largest of some lengths or volumes: a voxel may have 0.0004 mm3.
+
+    Parameters
+    ----------
+    values : floats
+        NaN and inf tell nothing.
+    least : int
+        Of values from 0.1, or without any.
+    """
+    largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
+    return max(least, 1 - math.floor(math.log10(largest))) if largest else least
 
 
 def _column(name: str) -> Callable[[Columns], np.ndarray]:
@@ -52,9 +74,9 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 # volume_error: |predicted - reference| / reference volume; with an empty reference undefined.
 METRICS = {
     "dice": Metric(_column("dice"), True),
-    "hd95_mm": Metric(_column("hd95_mm"), False, 2),
+    "hd95_mm": Metric(_column("hd95_mm"), False, 2, is_length=True),
     "nsd": Metric(_column("nsd"), True),
-    "assd_mm": Metric(_column("assd_mm"), False, 2),
+    "assd_mm": Metric(_column("assd_mm"), False, 2, is_length=True),
     "lesion_recall": Metric(_lesion_recall, True),
     "false_positives": Metric(_column("n_false_positive"), False, 2),
     "volume_error": Metric(_volume_error, False),
@@ -62,7 +84,7 @@ METRICS = {
     "ppv": Metric(_column("ppv"), True),
     "sensitivity": Metric(_column("sensitivity"), True),
     "specificity": Metric(_column("specificity"), True, 5),
-    "hd_mm": Metric(_column("hd_mm"), False, 2),
+    "hd_mm": Metric(_column("hd_mm"), False, 2, is_length=True),
 }
 DEFAULT_METRICS = ("dice", "hd95_mm", "nsd", "assd_mm", "lesion_recall", "false_positives", "volume_error")
 
@@ -174,10 +196,10 @@ def _check_references(first: Evaluation, other: Evaluation) -> None:
         np.array_equal(getattr(first.lesions, name), getattr(other.lesions, name))
         for name in ("case", "label", "lesion", "voxels")
     )
-    same = same and np.allclose(first.diagonals_mm(), other.diagonals_mm(), rtol=1e-4, equal_nan=True)
+    same = same and np.allclose(first.diagonals_mm(), other.diagonals_mm(), rtol=1e-4, atol=0, equal_nan=True)
     for label in first.labels:
         one, two = (evaluation.columns[label]["volume_reference_mm3"] for evaluation in (first, other))
-        same = same and np.allclose(one, two, rtol=1e-4, equal_nan=True)
+        same = same and np.allclose(one, two, rtol=1e-4, atol=0, equal_nan=True)
     if not same:
         raise ValueError(
             f"The references of {first.folder} and {other.folder} differ. Evaluate against the same files."

@@ -79,7 +79,7 @@ def terminal_text(comparison: Comparison) -> str:
 
 
 def _metric_cells(row: MetricRow) -> dict[str, str]:
-    decimals = METRICS[row.metric].decimals
+    decimals = METRICS[row.metric].decimals_of(row.baseline_mean, row.challenger_mean)
     left_out = row.undefined_in_both + row.undefined_in_one
     return {
         "label": row.label,

@@ -173,6 +173,16 @@ def test_noise_without_common_cases(write):
     assert math.isnan(noise_floor([one], "dice", "1"))
 
 
+def test_references_of_other_voxels_differ_however_small_they_are(write):
+    # 0.0005 mm and 0.0008 mm a side.
+    one, other = (
+        write(name, dice=[0.1] * 8, volume_reference_mm3=[step_mm**3] * 8)
+        for name, step_mm in (("one", 0.0005), ("other", 0.0008))
+    )
+    with pytest.raises(ValueError, match=r"The references of .*one and .*other differ"):
+        compare_evaluations([one, other])
+
+
 def test_too_few_pairs_have_no_p_and_do_not_count(write):
     base = write("base", dice=[0.1] * 8, nsd=[*[0.1] * 5, "", "", ""])
     new = write("new", dice=[0.2] * 8, nsd=[0.2] * 8)

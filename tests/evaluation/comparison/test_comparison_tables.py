@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pytest
 
+from nnunet_rw.evaluation.comparison.metrics import enough_decimals
 from nnunet_rw.evaluation.comparison.rows import Comparison, Family, MetricRow, RankingRow, SizeRow
 from nnunet_rw.evaluation.comparison.tables import comparison_tables, legend, terminal_text
 
@@ -82,6 +83,29 @@ def comparison():
         rankings=PLACES,
         notes=("A note.",),
     )
+
+
+def test_distances_in_images_of_microscopes(comparison):
+    short = replace(DISTANCE, baseline_mean=0.0005, challenger_mean=0.00039, difference=-0.00011, low=NAN)
+    metrics = comparison_tables(replace(comparison, metrics=(short,)))[0]
+    assert metrics.rows[0][4:7] == ("0.00050", "0.00039", "-0.00011")
+
+
+@pytest.mark.parametrize(
+    ("values", "decimals"),
+    [
+        ((12.3,), 2),
+        ((0.1,), 2),
+        ((0.099,), 3),
+        ((0.0004, -0.02), 3),
+        ((0.0004,), 5),
+        ((0.0,), 2),
+        ((math.inf, NAN), 2),
+        ((), 2),
+    ],
+)
+def test_decimals_show_two_digits_of_the_largest(values, decimals):
+    assert enough_decimals(values, 2) == decimals
 
 
 def test_tables_by_hand(comparison):

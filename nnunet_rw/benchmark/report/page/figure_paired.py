@@ -11,7 +11,7 @@ from nnunet_rw.benchmark.report.page.blocks import Block, Panel, Table, numbers,
 from nnunet_rw.benchmark.report.page.styles import INK, MUTED, Style, logarithmic_ticks, new_figure
 from nnunet_rw.benchmark.report.tables.cells import NOTHING, rounded
 from nnunet_rw.benchmark.results import TaskResults
-from nnunet_rw.evaluation.comparison.metrics import METRICS
+from nnunet_rw.evaluation.comparison.metrics import METRICS, enough_decimals
 from nnunet_rw.evaluation.comparison.rows import Comparison, MetricRow
 from nnunet_rw.evaluation.folder import Evaluation
 from nnunet_rw.evaluation.metrics.volume import BlandAltman, bland_altman
@@ -122,7 +122,7 @@ def _panel(
         baseline, challenger = seed_zero(task, row.baseline), seed_zero(task, row.challenger)
         index, difference = case_differences(baseline, challenger, metric, label)
         jitter = np.random.default_rng(0).uniform(-0.24, 0.08, len(index))
-        decimals = METRICS[metric].decimals
+        decimals = METRICS[metric].decimals_of(*difference)
         common = {"name": style.text, "meta": row.challenger, "hoverinfo": "text", "mode": "markers"}
         figure.add_trace(
             go.Scatter(
@@ -160,7 +160,7 @@ def _panel(
 
 
 def _tested(row: MetricRow, comparison: Comparison) -> dict[str, str]:
-    decimals = METRICS[row.metric].decimals
+    decimals = METRICS[row.metric].decimals_of(row.baseline_mean, row.challenger_mean)
     p = NOTHING if np.isnan(row.p_holm) else "<0.001" if row.p_holm < 0.001 else f"{row.p_holm:.3f}"
     return {
         "metric": NAMES.get(row.metric, row.metric),
@@ -184,7 +184,8 @@ def _cases_table(task: TaskResults, label: str, metric: str, names: Mapping[str,
     values = [METRICS[metric].values(evaluation.columns[label]) for evaluation in evaluations]
     rows = []
     for case, *of_trainers in zip(evaluations[0].cases, *values, strict=True):
-        cells = [rounded(float(value), METRICS[metric].decimals) for value in of_trainers]
+        decimals = METRICS[metric].decimals_of(*of_trainers)
+        cells = [rounded(float(value), decimals) for value in of_trainers]
         rows.append({"case": names[case], **dict(zip(trainers, cells, strict=True))})
     return table_of(f"{NAMES.get(metric, metric)} of every case", rows)
 
@@ -291,12 +292,13 @@ def _add_lines(figure: go.Figure, agreement: BlandAltman) -> None:
 
 
 def _row(trainer: str, agreement: BlandAltman) -> dict[str, str]:
+    decimals = enough_decimals((agreement.bias, agreement.lower_limit, agreement.upper_limit), 2)
     return {
         "trainer": trainer,
         "cases": str(agreement.n),
-        "bias": with_interval(agreement.bias, *agreement.bias_ci, decimals=2),
-        "lower limit": with_interval(agreement.lower_limit, *agreement.lower_limit_ci, decimals=2),
-        "upper limit": with_interval(agreement.upper_limit, *agreement.upper_limit_ci, decimals=2),
+        "bias": with_interval(agreement.bias, *agreement.bias_ci, decimals),
+        "lower limit": with_interval(agreement.lower_limit, *agreement.lower_limit_ci, decimals),
+        "upper limit": with_interval(agreement.upper_limit, *agreement.upper_limit_ci, decimals),
     }
 
 
@@ -309,6 +311,7 @@ def _volumes_table(task: TaskResults, label: str, names: Mapping[str, str]) -> T
         for trainer in task.evaluations
     }
     for case, reference in zip(cases, volumes_ml(task, first, label)[0], strict=True):
-        values = {trainer: rounded(found.get(case, np.nan), 3) for trainer, found in predicted.items()}
-        rows.append({"case": names[case], "reference": rounded(reference, 3), **values})
+        volumes = {"reference": reference, **{name: found.get(case, np.nan) for name, found in predicted.items()}}
+        decimals = enough_decimals(volumes.values(), 3)
+        rows.append({"case": names[case], **{name: rounded(volume, decimals) for name, volume in volumes.items()}})
     return table_of("Volumes of every case in ml", rows)

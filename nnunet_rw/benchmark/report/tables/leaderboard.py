@@ -11,7 +11,7 @@ import numpy as np
 from nnunet_rw.benchmark.report.tables.cells import NOTHING, counted, rounded, spread, with_interval
 from nnunet_rw.benchmark.results import BenchmarkResults, TaskResults
 from nnunet_rw.evaluation.comparison.intervals import Interval, bca_interval, cluster_bootstrap
-from nnunet_rw.evaluation.comparison.metrics import METRICS
+from nnunet_rw.evaluation.comparison.metrics import METRICS, enough_decimals
 from nnunet_rw.evaluation.comparison.rows import BETTER, NOT_SHOWN, WITHIN_NOISE, WORSE
 from nnunet_rw.evaluation.folder import Evaluation
 from nnunet_rw.evaluation.metrics.detection import DEFAULT_EDGES_MM3, Detection
@@ -206,7 +206,8 @@ def leaderboard_rows(task: TaskResults) -> list[dict[str, str]]:
     Empty list where nothing is evaluated yet.
     """
     found = standings(task)
-    rows = [_cells(task, row) for row in found]
+    decimals = {attribute: _decimals(found, attribute, least) for _, attribute, least, _ in _VALUES}
+    rows = [_cells(task, row, decimals) for row in found]
     kept = [
         header
         for header in (rows[0] if rows else ())
@@ -224,7 +225,8 @@ def best_cells(task: TaskResults) -> frozenset[tuple[int, str]]:
     found = standings(task)
     best = set()
     for label in dict.fromkeys(row.label for row in found):
-        for header, attribute, decimals, higher in _VALUES:
+        for header, attribute, least, higher in _VALUES:
+            decimals = _decimals(found, attribute, least)
             values = {
                 index: round(_value(row, attribute), decimals)
                 for index, row in enumerate(found)
@@ -275,15 +277,21 @@ def leaderboard_notes(results: BenchmarkResults) -> list[str]:
     ]
 
 
-def _cells(task: TaskResults, row: Standing) -> dict[str, str]:
+def _decimals(rows: Sequence[Standing], attribute: str, least: int) -> int:
+    """That the column of an attribute prints: of lengths as many as they need."""
+    return enough_decimals([_value(row, attribute) for row in rows], least) if attribute.endswith("_mm") else least
+
+
+def _cells(task: TaskResults, row: Standing, decimals: Mapping[str, int]) -> dict[str, str]:
     cells = {
         "label": row.label,
         "trainer": row.trainer,
         "seed": str(row.seed) if any(min(seeds) for seeds in task.evaluations.values() if seeds) else NOTHING,
     }
-    for header, attribute, decimals, _ in _VALUES:
+    for header, attribute, *_ in _VALUES:
         value = getattr(row, attribute)
-        cells[header] = _estimate(value, decimals) if isinstance(value, Estimate) else rounded(value, decimals)
+        shown = _estimate if isinstance(value, Estimate) else rounded
+        cells[header] = shown(value, decimals[attribute])
     return {
         **cells,
         AGAINST: _verdict(task, row),

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from benchmark_results import LESIONS, benchmark_results
+from benchmark_results import LESIONS, benchmark_results, scaled
 
 from nnunet_rw.benchmark.report.page.figure_cost import cost, training_cost
 from nnunet_rw.benchmark.report.page.figure_froc import froc, seeds_recall
@@ -143,6 +143,15 @@ def test_volumes(task, styles):
     assert any(value == pytest.approx(limit) for value in drawn)
     assert len({panel.figure.layout.yaxis.range for panel in block.panels}) == 1
     assert any(row[0] == "case_3" for row in block.tables[1].rows)
+
+
+def test_volumes_of_images_of_microscopes(task, styles):
+    # The reference of case_3 has 446 mm3, lesions of 6, 40 and 400 mm3; a millionth of it, in ml.
+    small = scaled(scaled(task, "volume_reference_mm3", 1e-6), "volume_prediction_mm3", 1e-6)
+    block = volume_agreement(small, "1", styles, case_names(task, show_case_ids=True))
+    (row,) = (row for row in block.tables[1].rows if row[0] == "case_3")
+    assert row[1] == "0.00000045"
+    assert not any(float(row[2].split(" ")[0]) == 0 for row in block.tables[0].rows)
 
 
 def test_smoothed():

@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 import pytest
-from benchmark_results import TRAINERS, benchmark_results
+from benchmark_results import TRAINERS, benchmark_results, scaled
 
 from nnunet_rw.benchmark.report.tables.leaderboard import best_cells, leaderboard_notes, leaderboard_rows, verdict_text
 
@@ -26,6 +26,14 @@ def test_cells(rows):
     assert [row["Dice over seeds"] for row in rows] == ["0.550 to 0.559", "0.650 to 0.660", "-"]
     assert baseline["against the baseline"] == "baseline"
     assert weighted["against the baseline"].startswith("better: recall per case; worse: Dice, HD95")
+
+
+def test_distances_in_images_of_microscopes(results):
+    # Of the baseline 2.55 mm, and 2e-4 times as much.
+    small = scaled(results.tasks[0], "hd95_mm", 2e-4)
+    cells = [leaderboard_rows(task)[0]["HD95 mm"].split(" ")[0] for task in (results.tasks[0], small)]
+    assert cells == ["2.55", "0.00051"]
+    assert best_cells(small) == best_cells(results.tasks[0])
 
 
 def test_columns_without_values_are_left_out(results, tmp_path):
