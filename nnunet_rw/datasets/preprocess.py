@@ -94,7 +94,7 @@ def _plans(datasets: Sequence[str]) -> dict[Path, int]:
             folder = dataset_folder(dataset)
         except FileNotFoundError:
             continue
-        for path in folder.glob("*.json"):
+        for path in folder.glob("[!.]*.json"):
             if path.name not in OTHER_FILES:
                 files[path] = path.stat().st_mtime_ns
     return files

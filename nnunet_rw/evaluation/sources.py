@@ -17,6 +17,7 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 from nnunet_rw.datasets.folders import dataset_folder
 from nnunet_rw.util.advice import command
+from nnunet_rw.util.files import case_names
 from nnunet_rw.util.readers import read_dataset_json, read_splits
 
 Label = int | tuple[int, ...]
@@ -181,8 +182,8 @@ def folders_source(
         raise FileNotFoundError(f"No {path}. Name the dataset with -d, or its dataset.json with -djfile.")
     content = read_dataset_json(path)
     ending = content["file_ending"]
-    cases = _names(references, ending)
-    extra = [case for case in _names(predictions, ending) if case not in set(cases)]
+    cases = case_names(references, ending)
+    extra = [case for case in case_names(predictions, ending) if case not in set(cases)]
     if extra:
         raise FileNotFoundError(f"No reference in {references} for {_some(extra)} of {predictions}.")
     if not cases:
@@ -229,7 +230,7 @@ def cross_validation_source(
     ending = content["file_ending"]
     chosen = [f"fold_{fold}" for fold in folds]
     if not folds:
-        validated = sorted(path.parent.name for path in model.glob("fold_*/validation") if _names(path, ending))
+        validated = sorted(path.parent.name for path in model.glob("fold_*/validation") if case_names(path, ending))
         # The cases of fold_all are those that it was trained on, and those of all others.
         chosen = [name for name in validated if name != "fold_all"] or validated
     preprocessed = dataset_folder(dataset)
@@ -246,9 +247,9 @@ def cross_validation_source(
     parts = []
     for name in chosen:
         folder = model / name / "validation"
-        if not folder.is_dir() or not _names(folder, ending):
+        if not folder.is_dir() or not case_names(folder, ending):
             raise FileNotFoundError(f"{name} of {model} was not validated. {validation(name)}")
-        cases = _cases_of_fold(preprocessed, name) or _names(folder, ending)
+        cases = _cases_of_fold(preprocessed, name) or case_names(folder, ending)
         parts.append(_source(trainer, content, cases, folder, references, images, probabilities, allow_missing))
     if not parts:
         begun = sorted(path.name for path in model.glob("fold_*")) or ["fold_0"]
@@ -311,7 +312,7 @@ def _source(
     allow_missing: bool,
 ) -> Source:
     ending = dataset_json["file_ending"]
-    there = set(_names(predictions, ending))
+    there = set(case_names(predictions, ending))
     missing = [case for case in cases if case not in there]
     if len(missing) == len(cases) or (missing and not allow_missing):
         or_else = "" if len(missing) == len(cases) else ", or give --allow-missing to go on"
@@ -345,10 +346,6 @@ def _cases_of_fold(preprocessed: Path, name: str) -> list[str] | None:
         return None
     splits = read_splits(path, "Restore the file that the models were trained with.")
     return splits[int(number)]["val"] if int(number) < len(splits) else None
-
-
-def _names(folder: Path, ending: str) -> list[str]:
-    return sorted(path.name.removesuffix(ending) for path in folder.glob(f"*{ending}"))
 
 
 def _some(names: Sequence[str], most: int = 3) -> str:

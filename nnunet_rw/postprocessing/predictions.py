@@ -17,7 +17,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_rw.evaluation.reading import read_probabilities
 from nnunet_rw.evaluation.sources import CaseFiles, Source
-from nnunet_rw.util.files import write_atomically
+from nnunet_rw.util.files import case_names, write_atomically
 from nnunet_rw.util.parallel import in_processes
 from nnunet_rw.util.readers import read_dataset_json, read_json, told
 from nnunet_rw.util.unpickling import read_pickle
@@ -71,7 +71,7 @@ def cases_of_folders(folders: Sequence[Path], output: Path) -> list[str]:
     for folder in folders:
         if not folder.is_dir():
             raise FileNotFoundError(f"No folder {folder}.")
-        found.append({path.name.removesuffix(".npz") for path in folder.glob("*.npz")})
+        found.append(set(case_names(folder, ".npz")))
         if not found[-1]:
             raise FileNotFoundError(f"No *.npz in {folder}. {_ADVICE}")
     for folder, cases in zip(folders, found, strict=True):

@@ -17,15 +17,19 @@ from nnunet_rw.util.parallel import in_processes
 
 
 def list_cases(data_folder: str | Path, settings: MapSettings | None = None) -> list[str]:
-    """The cases that nnU-Net sees in a preprocessed folder; settings name its plans where there are none."""
+    """The cases that nnU-Net sees in a preprocessed folder; those of macOS (``._case``) are none.
+
+    Settings name its plans where there are no cases.
+    """
     folder = Path(data_folder)
     what_to_do = settings.preprocess_advice(folder) if settings else advice.preprocess(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"No preprocessed data in {folder}. {what_to_do}")
     try:
-        return sorted(infer_dataset_class(str(folder)).get_identifiers(str(folder)))
+        found = infer_dataset_class(str(folder)).get_identifiers(str(folder))
     except (AssertionError, KeyError) as error:  # no file, or others among them
         raise FileNotFoundError(f"No preprocessed cases in {folder}. {what_to_do}") from error
+    return sorted(case for case in found if not case.startswith("."))
 
 
 def ensure_maps(

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and nnU-Net's folders; imports nothing that takes long."""
+"""Files that are whole or not there, cases, and nnU-Net's folders; imports nothing that takes long."""
 
 from __future__ import annotations
 
@@ -62,6 +62,14 @@ def temporary_path(path: Path, ending: str = "") -> Path:
 def short_hash(name: str) -> str:
     """What stands for a name in the names of temporary files."""
     return hashlib.blake2b(name.encode(), digest_size=4).hexdigest()
+
+
+def case_names(folder: Path, ending: str) -> list[str]:
+    """Sorted names, without their ending, of the files in a folder that have it.
+
+    Those that begin with a dot are no cases: macOS leaves ``._case.nii.gz`` beside ``case.nii.gz``.
+    """
+    return sorted(path.name.removesuffix(ending) for path in folder.glob(f"[!.]*{ending}"))
 
 
 def host_name() -> str:

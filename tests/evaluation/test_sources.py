@@ -177,6 +177,13 @@ def test_images(folders, tmp_path):
         folders_source(*folders, images=images)
 
 
+def test_hidden_files_are_no_cases(folders):
+    # macOS leaves them on file systems of others.
+    for folder in folders:
+        (folder / "._a.nii.gz").write_bytes(b"Mac OS X")
+    assert names(folders_source(*folders)) == list(CASES)
+
+
 def test_images_of_a_case_whose_name_is_a_pattern(tmp_path):
     folders = write_folders(tmp_path, {"scan[1]": REFERENCE}, {"scan[1]": PREDICTION})
     path = write_image(tmp_path / "images" / "scan[1]_0000.nii.gz", EMPTY)
@@ -234,6 +241,14 @@ def test_folds_are_pooled(nnunet, dataset, number):
         fold = "fold_0" if files.case in "ab" else "fold_1"
         assert files.prediction == model / fold / "validation" / f"{files.case}.nii.gz"
         assert files.reference == dataset / "gt_segmentations" / f"{files.case}.nii.gz"
+
+
+def test_hidden_files_of_a_fold_are_no_cases(nnunet):
+    write_dataset(nnunet, dict.fromkeys(CASES, REFERENCE))
+    model = write_model(nnunet, "RWTrainer", {0: predicted("a", "b"), 1: {}})
+    for fold in (0, 1):
+        (model / f"fold_{fold}" / "validation" / "._a.nii.gz").write_bytes(b"Mac OS X")
+    assert names(cross_validation_source("900", "3d_fullres", "RWTrainer")) == ["a", "b"]
 
 
 def test_other_plans_and_configuration(nnunet, dataset):

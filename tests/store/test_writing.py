@@ -38,6 +38,13 @@ from nnunet_rw.store.write import ensure_maps, list_cases
 CASES = [f"case_{number}" for number in range(7)]
 
 
+def test_hidden_files_are_no_cases(tmp_path):
+    folder = make_folder(tmp_path, 2)
+    for name in ("._case_0.b2nd", "._case_0_seg.b2nd", "._case_0.pkl"):
+        (folder / name).write_bytes(b"Mac OS X")
+    assert list_cases(folder) == ["case_0", "case_1"]
+
+
 @pytest.fixture
 def folder(tmp_path):
     return make_folder(tmp_path, 3)

@@ -186,6 +186,11 @@ class TestRefuses:
         with pytest.raises(ValueError, match=r"the same cases in all folders, but .*second has no y\.npz"):
             ensemble_folders(two_folders, tmp_path / "out")
 
+    def test_hidden_files_are_no_cases(self, two_folders, tmp_path):
+        (two_folders[0] / "._x.npz").write_bytes(b"Mac OS X")
+        written = ensemble_folders(two_folders, tmp_path / "out")
+        assert [path.name for path in written] == ["x.nii.gz", "y.nii.gz"]
+
     def test_no_properties(self, two_folders, tmp_path):
         (two_folders[0] / "y.pkl").unlink()
         with pytest.raises(FileNotFoundError, match=r"No .*y\.pkl"):
