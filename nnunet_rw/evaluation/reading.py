@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import gzip
+import math
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
+import SimpleITK as sitk
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
 
 from nnunet_rw.evaluation.sources import CaseFiles
 from nnunet_rw.util.readers import reason
 
-# Headers are written in single precision.
+# Headers are written in single precision. Of a spacing relative to it, whatever its size; of direction cosines.
 _GEOMETRY_TOLERANCE = 1e-3
+# Of an origin, in shares of a voxel's shortest side.
+_ORIGIN_TOLERANCE = 0.05
+# Of probabilities stored in half precision.
+_PROBABILITY_TOLERANCE = 1e-3
+_GIPL_HEADER_BYTES = 256
 
 
 @dataclass(frozen=True)
@@ -31,6 +39,8 @@ class Case:
     probabilities : float array (heads, X, Y[, Z]) or None
     image : float array (X, Y[, Z]) or None
         The first channel.
+    properties : dict
+        nnU-Net's, of the file that tells the spacing: what its writers need for a segmentation on the same grid.
     """
 
     reference: np.ndarray
@@ -38,6 +48,7 @@ class Case:
     spacing_mm: tuple[float, ...]
     probabilities: np.ndarray | None = None
     image: np.ndarray | None = None
+    properties: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
 def read_case(files: CaseFiles, reader: BaseReaderWriter, known_labels: Collection[int], num_heads: int) -> Case:
@@ -47,19 +58,17 @@ def read_case(files: CaseFiles, reader: BaseReaderWriter, known_labels: Collecti
     ------
     ValueError
         A file cannot be read, holds no whole numbers or unknown labels, or does not fit the reference in shape or
-        geometry; probabilities are no numbers or of another shape.
+        geometry; no file tells the spacing; probabilities are none or of another shape.
     """
-    reference, properties = _read_labels(files.reference, reader, known_labels)
-    prediction, other = _read_labels(files.prediction, reader, known_labels)
+    reference, of_reference = _read_labels(files.reference, reader, known_labels)
+    prediction, of_prediction = _read_labels(files.prediction, reader, known_labels)
     if prediction.shape != reference.shape:
         raise ValueError(
             f"Expected {files.prediction} to have the shape of its reference, {reference.shape}, but got "
             f"{prediction.shape}."
         )
-    if _tells_geometry(files.reference, reader) and _tells_geometry(files.prediction, reader):
-        _check_geometry(files, properties, other)
-    known = properties if _tells_geometry(files.reference, reader) else other
-    spacing = tuple(float(step) for step in known["spacing"])
+    properties = _told_properties(files, reader, of_reference, of_prediction)
+    spacing = tuple(float(step) for step in properties["spacing"])
     probabilities = None
     if files.probabilities:
         probabilities = read_probabilities(files.probabilities, (num_heads, *reference.shape))
@@ -75,7 +84,7 @@ def read_case(files: CaseFiles, reader: BaseReaderWriter, known_labels: Collecti
         reference, prediction, spacing = reference[0], prediction[0], spacing[1:]
         probabilities = None if probabilities is None else probabilities[:, 0]
         image = None if image is None else image[0]
-    return Case(reference, prediction, spacing, probabilities, image)
+    return Case(reference, prediction, spacing, probabilities, image, properties)
 
 
 def read_labels(
@@ -86,9 +95,11 @@ def read_labels(
     Raises
     ------
     ValueError
-        The file cannot be read, or holds no whole numbers or unknown labels.
+        The file cannot be read, holds no whole numbers or unknown labels, or tells no spacing.
     """
     labels, properties = _read_labels(path, reader, known_labels)
+    if not _tells_spacing(path, reader):
+        raise ValueError(_no_spacing(path))
     spacing = tuple(float(step) for step in properties["spacing"])
     return (labels[0], spacing[1:]) if is_two_dimensional(labels.shape, spacing) else (labels, spacing)
 
@@ -103,20 +114,70 @@ def _read(path: Path, read: Callable[[str], Any]) -> tuple[np.ndarray, dict[str,
         _check_whole(path)
         return read(str(path))
     except Exception as error:  # every reader has its own
+        if "orthonormal" in str(error):
+            raise ValueError(
+                f"The axes of {path} are not at right angles, and SimpleITK reads no sheared images. Add to "
+                f'dataset.json: "overwrite_image_reader_writer": "NibabelIO"'
+            ) from error
         raise ValueError(f"{path} cannot be read ({reason(error)}). Copy or predict it again.") from error
 
 
 def _check_whole(path: Path) -> None:
-    """SimpleITK reads what there is of a truncated NIfTI file and fills up with zeros."""
-    if path.suffix == ".gz":
-        with gzip.open(path) as file:
-            while file.read(1 << 20):
-                pass
+    """SimpleITK reads what there is of a truncated NIfTI or GIPL file and fills up with zeros."""
+    if path.name.endswith((".nii", ".nii.gz")):
+        image: Any = nibabel.load(path)
+        stored = image.dataobj
+        start, shape, voxel_bytes = stored.offset, stored.shape, stored.dtype.itemsize
+    elif path.suffix == ".gipl":
+        header = sitk.ImageFileReader()
+        header.SetFileName(str(path))
+        header.ReadImageInformation()
+        start, shape = _GIPL_HEADER_BYTES, header.GetSize()
+        voxel_bytes = sitk.Image([1, 1], header.GetPixelID()).GetSizeOfPixelComponent()
+    else:
+        return
+    expected, there = start + math.prod(shape) * voxel_bytes, _num_bytes(path)
+    if there < expected:
+        raise ValueError(f"{there} bytes where its header tells of {expected}")
 
 
-def _tells_geometry(path: Path, reader: BaseReaderWriter) -> bool:
+def _num_bytes(path: Path) -> int:
+    """Of what is in the file, which is read to its end where it is compressed."""
+    if path.suffix != ".gz":
+        return path.stat().st_size
+    with gzip.open(path) as file:
+        return sum(len(part) for part in iter(lambda: file.read(1 << 20), b""))
+
+
+def _tells_spacing(path: Path, reader: BaseReaderWriter) -> bool:
     """TIFF has its spacing in a file beside it, which nnU-Net leaves behind where it copies references."""
     return not isinstance(reader, Tiff3DIO) or path.with_suffix(".json").is_file()
+
+
+def _told_properties(
+    files: CaseFiles, reader: BaseReaderWriter, of_reference: dict[str, Any], of_prediction: dict[str, Any]
+) -> dict[str, Any]:
+    """The properties of the reference, or of the prediction where only that tells the spacing.
+
+    Of a TIFF that tells none nnU-Net's reader takes it to be 1.
+    """
+    told = [of_reference] if _tells_spacing(files.reference, reader) else []
+    if not told and files.raw_label and files.raw_label.is_file() and _tells_spacing(files.raw_label, reader):
+        told = [_read(files.raw_label, reader.read_seg)[1]]
+    if _tells_spacing(files.prediction, reader):
+        told.append(of_prediction)
+    if not told:
+        raise ValueError(_no_spacing(files.reference))
+    if len(told) == 2:
+        _check_geometry(files, *told)
+    return told[0]
+
+
+def _no_spacing(path: Path) -> str:
+    return (
+        f"No file tells the spacing of {path}. Write {path.with_suffix('.json')} with the mm of a step along each axis "
+        'of the array, such as {"spacing": [3.0, 1.0, 1.0]}'
+    )
 
 
 def _read_labels(
@@ -144,12 +205,24 @@ def _check_geometry(files: CaseFiles, reference: dict[str, Any], prediction: dic
         if key not in reference or key not in prediction:
             continue
         for name, expected, got in _numbers(key, reference[key], prediction[key]):
-            same = expected.shape == got.shape
-            if not same or not np.allclose(expected, got, rtol=_GEOMETRY_TOLERANCE, atol=_GEOMETRY_TOLERANCE):
+            allowed = _allowed(name, expected, min(reference["spacing"]))
+            if expected.shape != got.shape or not np.all(np.abs(got - expected) <= allowed):
                 raise ValueError(
                     f"Expected {files.prediction} to have the {name} of its reference, {_short(expected)}, but got "
                     f"{_short(got)}."
                 )
+
+
+def _allowed(name: str, expected: np.ndarray, shortest_mm: float) -> np.ndarray | float:
+    """By how much the numbers of a geometry may differ, so that images of microscopes are told apart as well."""
+    if name == "spacing":
+        return _GEOMETRY_TOLERANCE * expected
+    if name == "origin":
+        return _ORIGIN_TOLERANCE * shortest_mm
+    if name.endswith("affine"):  # a step along each axis, then the origin
+        steps_mm = np.linalg.norm(expected[:3, :3], axis=0)
+        return np.append(_GEOMETRY_TOLERANCE * steps_mm, _ORIGIN_TOLERANCE * steps_mm.min())
+    return _GEOMETRY_TOLERANCE
 
 
 def _numbers(key: str, expected: Any, got: Any) -> list[tuple[str, np.ndarray, np.ndarray]]:
@@ -166,7 +239,7 @@ def read_probabilities(path: Path, shape: Sequence[int] | None = None) -> np.nda
     Raises
     ------
     ValueError
-        The file cannot be read, or holds NaN, infinity or another shape.
+        The file cannot be read, or holds what is no probability, or another shape.
     """
     try:
         with np.load(path) as archive:
@@ -175,8 +248,19 @@ def read_probabilities(path: Path, shape: Sequence[int] | None = None) -> np.nda
         raise ValueError(f"{path} holds no probabilities ({reason(error)}). Predict again.") from error
     if shape is not None and probabilities.shape != tuple(shape):
         raise ValueError(f"Expected probabilities of shape {tuple(shape)} in {path}, but got {probabilities.shape}.")
-    if not np.all(np.isfinite(probabilities)):
+    if probabilities.ndim != 4 or probabilities.dtype.kind not in "fiu":
+        raise ValueError(
+            f"Expected probabilities of shape (channels, X, Y, Z) in {path}, but got {probabilities.dtype} of shape "
+            f"{probabilities.shape}. Predict again."
+        )
+    lowest, highest = float(probabilities.min(initial=0)), float(probabilities.max(initial=0))
+    if not math.isfinite(lowest + highest):
         raise ValueError(f"{path} holds values that are no numbers. Predict again.")
+    if lowest < -_PROBABILITY_TOLERANCE or highest > 1 + _PROBABILITY_TOLERANCE:
+        raise ValueError(
+            f"Expected probabilities from 0 to 1 in {path}, but got {lowest:.4g} to {highest:.4g}. Are these logits? "
+            "Predict again with --save_probabilities, or train with --npz."
+        )
     return probabilities
 
 

@@ -66,17 +66,23 @@ def labels_of(dataset_json: Mapping[str, Any]) -> Labels:
 
 
 SPLITS_FILE = "splits_final.json"
+_RAW_LABELS = "labelsTr"
 
 
 @dataclass(frozen=True)
 class CaseFiles:
-    """The files of one case; probabilities and images where they are asked for."""
+    """The files of one case; probabilities and images where they are asked for.
+
+    ``raw_label``, which may not be there, is the reference in nnUNet_raw, with all that nnU-Net leaves behind when it
+    copies references.
+    """
 
     case: str
     reference: Path
     prediction: Path
     probabilities: Path | None = None
     images: tuple[Path, ...] = ()
+    raw_label: Path | None = None
 
     @property
     def read(self) -> dict[str, Path]:
@@ -189,7 +195,15 @@ def folders_source(
     if not cases:
         raise FileNotFoundError(f"No *{ending} in {references}.")
     return _source(
-        predictions.resolve().name, content, cases, predictions, references, images, probabilities, allow_missing
+        predictions.resolve().name,
+        content,
+        cases,
+        predictions,
+        references,
+        path.parent / _RAW_LABELS,
+        images,
+        probabilities,
+        allow_missing,
     )
 
 
@@ -244,13 +258,14 @@ def cross_validation_source(
         fold, options = name.removeprefix("fold_"), {"probabilities": probabilities} | ({state: True} if state else {})
         return f"Run: {_training(dataset, configuration, trainer, plans_name, fold, **options)}"
 
+    raw = _raw_folder(dataset, _RAW_LABELS)
     parts = []
     for name in chosen:
         folder = model / name / "validation"
         if not folder.is_dir() or not case_names(folder, ending):
             raise FileNotFoundError(f"{name} of {model} was not validated. {validation(name)}")
         cases = _cases_of_fold(preprocessed, name) or case_names(folder, ending)
-        parts.append(_source(trainer, content, cases, folder, references, images, probabilities, allow_missing))
+        parts.append(_source(trainer, content, cases, folder, references, raw, images, probabilities, allow_missing))
     if not parts:
         begun = sorted(path.name for path in model.glob("fold_*")) or ["fold_0"]
         to_do = next((name for name in begun if _cases_of_fold(preprocessed, name) != []), begun[0])
@@ -294,8 +309,12 @@ def _training(dataset: str | int, configuration: str, trainer: str, plans_name: 
 
 def raw_images(dataset: str) -> Path | None:
     """The folder of a dataset's training images in nnUNet_raw; None where that is not set or has none."""
+    return _raw_folder(dataset, "imagesTr")
+
+
+def _raw_folder(dataset: str, name: str) -> Path | None:
     try:
-        folder = dataset_folder(dataset, "nnUNet_raw") / "imagesTr"
+        folder = dataset_folder(dataset, "nnUNet_raw") / name
     except FileNotFoundError:
         return None
     return folder if folder.is_dir() else None
@@ -307,6 +326,7 @@ def _source(
     cases: list[str],
     predictions: Path,
     references: Path,
+    raw_labels: Path | None,
     images: str | Path | None,
     probabilities: bool,
     allow_missing: bool,
@@ -327,6 +347,7 @@ def _source(
             predictions / f"{case}{ending}",
             predictions / f"{case}.npz" if probabilities else None,
             tuple(sorted(Path(images).glob(f"{escape(case)}_[0-9][0-9][0-9][0-9]{ending}"))) if images else (),
+            raw_labels / f"{case}{ending}" if raw_labels else None,
         )
         for path in filter(None, (found.reference, found.probabilities)):
             if not path.is_file():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
@@ -223,14 +224,13 @@ def write_case_overlays(
     names : list of str
         Of the classes, for the file names.
     """
-    plain = CaseFiles(files.case, files.reference, files.prediction)
+    plain = replace(files, probabilities=None, images=())
     case = read_case(plain, reader, labels.known, labels.num_channels)
-    _, properties = reader.read_seg(str(files.reference))
     written = []
     for label, name in zip(labels.foreground, names, strict=True):
         path = folder / f"{files.case}_{name}{_ENDING}"
         with replaced_whole(path, _ENDING) as temporary:
-            _write(case_codes(case, label, labels.ignore, settings), reader, properties, temporary)
+            _write(case_codes(case, label, labels.ignore, settings), reader, case.properties, temporary)
         written.append(path)
     return written
 

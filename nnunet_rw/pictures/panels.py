@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -228,10 +228,8 @@ def take_pictures(
 def _pictures_of_case(
     files: CaseFiles, reader: BaseReaderWriter, labels: Labels, settings: EvaluationSettings, wanted: list[Wanted]
 ) -> dict[Wanted, Picture]:
-    needed = CaseFiles(files.case, files.reference, files.prediction, images=files.images)
-    case = read_case(needed, reader, labels.known, labels.num_channels)
-    properties: dict[str, Any] = reader.read_seg(str(files.reference))[1]
-    view = view_of(case.spacing_mm, properties)
+    case = read_case(replace(files, probabilities=None), reader, labels.known, labels.num_channels)
+    view = view_of(case.spacing_mm, case.properties)
     codes = {
         position: case_codes(case, labels.foreground[position], labels.ignore, settings)
         for position in {item.label for item in wanted}

@@ -1,6 +1,8 @@
+import gzip
 import json
 import re
 
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -10,7 +12,7 @@ from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
 from segmentation_files import PREDICTION, REFERENCE, SHAPE, SPACING_MM, write_image, write_probabilities
 
-from nnunet_rw.evaluation.reading import is_two_dimensional, read_case, read_probabilities
+from nnunet_rw.evaluation.reading import is_two_dimensional, read_case, read_labels, read_probabilities
 from nnunet_rw.evaluation.sources import CaseFiles
 
 NOT_ROTATED = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
@@ -70,6 +72,23 @@ def test_geometry_may_be_rounded(files, change):
     for path, sign in ((files.reference, 1), (files.prediction, -1)):
         write_image(path, REFERENCE, [step + sign * change for step in SPACING_MM], (-31.4 + sign * change, 2.0, 3.0))
     assert read(files).spacing_mm == pytest.approx(SPACING_MM, abs=2e-5)
+
+
+@pytest.mark.parametrize("reader", [SimpleITKIO, NibabelIO])
+def test_geometry_of_images_of_microscopes(files, reader):
+    # Voxels of 0.0005 mm: twice as large, and a place that differs by one, are others; by a hundredth of one it is not.
+    def refuses_or_reads(spacing_mm=0.0005, shift_mm=0.0, refused=None):
+        write_image(files.reference, REFERENCE, (0.0005,) * 3, (0.02, 0.0, 0.0))
+        write_image(files.prediction, PREDICTION, (spacing_mm,) * 3, (0.02 + shift_mm, 0.0, 0.0))
+        if refused:
+            refuses(files, f"Expected {files.prediction} to have the {refused} of its reference, (", reader=reader)
+        else:
+            assert read(files, reader).spacing_mm == pytest.approx((0.0005,) * 3)
+
+    refuses_or_reads(spacing_mm=0.001, refused="spacing")
+    refuses_or_reads(shift_mm=0.0005, refused="origin" if reader is SimpleITKIO else "original_affine")
+    refuses_or_reads(shift_mm=0.000005)
+    refuses_or_reads()
 
 
 def test_other_shape(files):
@@ -133,7 +152,7 @@ def test_segmentation_of_several_channels(files):
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
-@pytest.mark.parametrize("ending", [".nii.gz", ".nrrd", ".mha"])
+@pytest.mark.parametrize("ending", [".nii.gz", ".nrrd", ".mha", ".gipl"])
 def test_truncated_file(tmp_path, ending, share):
     # Large enough for a part of the voxels to be read; SimpleITK takes a truncated NIfTI file for a whole one.
     values = np.random.default_rng(0).integers(0, 2, (20, 20, 20)).astype(np.uint8)
@@ -147,6 +166,40 @@ def test_truncated_file(tmp_path, ending, share):
         message = refuses(files, f"{path} cannot be read (", "). Copy or predict it again.")
         assert "Exception thrown" not in message
         path.write_bytes(content)
+
+
+def test_compressed_file_that_lacks_voxels(files):
+    # Whole as gzip has it. 352 bytes of header and 4 x 5 x 8 voxels of a byte are 512.
+    for path in (files.prediction, files.reference):
+        content = gzip.decompress(path.read_bytes())
+        assert len(content) == 512
+        path.write_bytes(gzip.compress(content[:-10]))
+        text = f"{path} cannot be read (502 bytes where its header tells of 512). Copy or predict it again."
+        refuses(files, text)
+        path.write_bytes(gzip.compress(content))
+    read(files)
+
+
+def test_gipl_that_lacks_voxels(tmp_path):
+    # 256 bytes of header and 160 voxels of 2 bytes.
+    files = CaseFiles("a", tmp_path / "a.gipl", tmp_path / "b.gipl")
+    for path in (files.reference, files.prediction):
+        write_image(path, REFERENCE.astype(np.int16))
+    read(files)
+    files.prediction.write_bytes(files.prediction.read_bytes()[:-1])
+    refuses(files, f"{files.prediction} cannot be read (575 bytes where its header tells of 576).")
+
+
+def test_sheared_image(files):
+    # Rows that each begin half a voxel further: NibabelIO reads them, SimpleITK does not.
+    affine = np.diag((0.5, 1.0, 3.0, 1.0))
+    affine[0, 1] = 0.25
+    nibabel.save(nibabel.Nifti1Image(PREDICTION.T, affine), files.prediction)
+    message = refuses(files, f"The axes of {files.prediction} are not at right angles", "no sheared images")
+    assert message.endswith('Add to dataset.json: "overwrite_image_reader_writer": "NibabelIO"')
+    nibabel.save(nibabel.Nifti1Image(REFERENCE.T, affine), files.reference)
+    case = read(files, NibabelIO)
+    np.testing.assert_array_equal(case.prediction, PREDICTION)
 
 
 def test_damaged_file(files):
@@ -167,6 +220,28 @@ def test_probabilities_that_are_no_numbers(files, tmp_path, value):
     probabilities[1, 2, 3, 4] = value
     path = write_probabilities(tmp_path / "a.npz", probabilities)
     refuses(files, f"{path} holds values that are no numbers. Predict again.", probabilities=path)
+
+
+@pytest.mark.parametrize(("value", "told"), [(1.5, "0 to 1.5"), (-2.25, "-2.25 to 0")])
+def test_probabilities_beyond_0_and_1(files, tmp_path, value, told):
+    probabilities = np.zeros((2, *SHAPE))
+    probabilities[1, 2, 3, 4] = value
+    path = write_probabilities(tmp_path / "a.npz", probabilities)
+    refuses(
+        files, f"Expected probabilities from 0 to 1 in {path}, but got {told}. Are these logits?", probabilities=path
+    )
+
+
+def test_probabilities_may_be_rounded(files, tmp_path):
+    path = write_probabilities(tmp_path / "a.npz", np.full((2, *SHAPE), 1.0002))
+    assert read(files, probabilities=path).probabilities.max() > 1
+
+
+@pytest.mark.parametrize("values", [np.zeros((2, 3)), np.zeros((1, 1, 1, 1), complex), np.full((1, 1, 1, 1), "a")])
+def test_arrays_that_are_no_probabilities(tmp_path, values):
+    np.savez(tmp_path / "a.npz", probabilities=values)
+    with pytest.raises(ValueError, match=r"Expected probabilities of shape \(channels, X, Y, Z\) in .*a\.npz, but got"):
+        read_probabilities(tmp_path / "a.npz")
 
 
 @pytest.mark.parametrize("shape", [(3, *SHAPE), (2, *SHAPE[::-1]), SHAPE], ids=["heads", "axes", "no heads"])
@@ -292,6 +367,34 @@ def test_tiff_whose_spacing_was_not_copied_has_that_of_the_other(tiffs, side):
     # nnU-Net copies the references to gt_segmentations without the files that tell it.
     getattr(tiffs, side).with_suffix(".json").unlink()
     assert read(tiffs, Tiff3DIO).spacing_mm == SPACING_MM
+
+
+def test_tiff_whose_spacing_the_raw_label_tells(tiffs, tmp_path):
+    # What nnU-Net predicts from images without a spacing has 1 mm.
+    raw = tmp_path / "labelsTr" / "a.tif"
+    raw.parent.mkdir()
+    Tiff3DIO().write_seg(np.zeros((5, 5, 8)), str(raw), {"spacing": SPACING_MM})
+    tiffs.reference.with_suffix(".json").unlink()
+    tiffs.prediction.with_suffix(".json").write_text(json.dumps({"spacing": (1, 1, 1)}))
+    text = f"Expected {tiffs.prediction} to have the spacing of its reference, (3, 1, 0.5), but got (1, 1, 1)."
+    refuses(tiffs, text, reader=Tiff3DIO, raw_label=raw)
+    tiffs.prediction.with_suffix(".json").unlink()
+    case = read(tiffs, Tiff3DIO, raw_label=raw)
+    assert case.spacing_mm == SPACING_MM
+    assert case.properties == {"spacing": list(SPACING_MM)}
+
+
+@pytest.mark.parametrize("raw", ["labelsTr/a.tif", None])
+def test_tiff_without_any_spacing(tiffs, tmp_path, raw):
+    for path in (tiffs.reference, tiffs.prediction):
+        path.with_suffix(".json").unlink()
+    text = (
+        f"No file tells the spacing of {tiffs.reference}. Write {tiffs.reference.with_suffix('.json')} with the mm of "
+        'a step along each axis of the array, such as {"spacing": [3.0, 1.0, 1.0]}'
+    )
+    refuses(tiffs, text, reader=Tiff3DIO, raw_label=raw and tmp_path / raw)
+    with pytest.raises(ValueError, match=re.escape(f"No file tells the spacing of {tiffs.prediction}.")):
+        read_labels(tiffs.prediction, Tiff3DIO(), (0, 1))
 
 
 def test_whatever_error_a_reader_raises_is_one_of_the_file(tiffs):

@@ -345,6 +345,19 @@ def test_probabilities_and_images_of_a_fold(nnunet, dataset):
     assert [files.images for files in source.cases] == [(images / f"{case}_0000.nii.gz",) for case in "ba"]
 
 
+def test_raw_labels(nnunet, dataset, folders):
+    model = write_model(nnunet, "RWTrainer", {0: predicted("a", "b")})
+    assert cross_validation_source("900", "3d_fullres", "RWTrainer").cases[0].raw_label is None
+    raw = nnunet.root / "nnUNet_raw" / dataset.name
+    write_image(raw / "labelsTr" / "a.nii.gz", REFERENCE)
+    found = cross_validation_source("900", "3d_fullres", "RWTrainer").cases
+    assert [files.raw_label for files in found] == [raw / "labelsTr" / f"{case}.nii.gz" for case in "ba"]
+    # Of two folders, beside the dataset.json that is named.
+    (raw / "dataset.json").write_bytes((model / "dataset.json").read_bytes())
+    found = folders_source(*folders, raw / "dataset.json").cases
+    assert found[0].raw_label == raw / "labelsTr" / "a.nii.gz"
+
+
 def test_images_of_a_dataset_without_raw_folder(nnunet, dataset, monkeypatch):
     monkeypatch.delenv("nnUNet_raw")
     assert raw_images("900") is None

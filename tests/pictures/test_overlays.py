@@ -1,12 +1,15 @@
+import json
 import re
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
 from overlay_sources import SPACING_MM, write_source
 from scipy import ndimage
 
 from nnunet_rw.evaluation.case import EvaluationSettings
+from nnunet_rw.evaluation.sources import folders_source
 from nnunet_rw.pictures.overlays import COLOURS, MEANINGS, Code, class_names, overlay_codes, write_overlays
 
 SETTINGS = EvaluationSettings()
@@ -122,6 +125,19 @@ def test_two_dimensions_and_other_formats(tmp_path, volumes, ending):
     np.testing.assert_array_equal(sitk.GetArrayFromImage(image), codes)
     assert written.name == "a_lesion.nii.gz"
     assert image.GetSpacing() == pytest.approx((1, 1) if ending == ".png" else SPACING_MM[:0:-1])
+
+
+def test_tiff_has_the_spacing_that_a_file_tells(tmp_path, volumes):
+    # nnU-Net leaves that of the reference behind.
+    folders = tmp_path / "model", tmp_path / "references"
+    for folder, values in zip(folders, (volumes[1], volumes[0]), strict=True):
+        folder.mkdir()
+        Tiff3DIO().write_seg(np.pad(values, ((0, 3), (0, 0), (0, 0))), str(folder / "a.tif"), {"spacing": SPACING_MM})
+    (folders[1] / "a.json").unlink()
+    content = {"channel_names": {"0": "EM"}, "labels": {"background": 0, "lesion": 1}, "file_ending": ".tif"}
+    (folders[0] / "dataset.json").write_text(json.dumps(content))
+    _, written = write_overlays(folders_source(*folders), SETTINGS, tmp_path / "overlays")
+    assert sitk.ReadImage(str(written)).GetSpacing() == pytest.approx(SPACING_MM[::-1])
 
 
 def test_a_case_without_lesions_is_an_empty_file(tmp_path):
