@@ -17,6 +17,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_rw.evaluation.reading import read_probabilities
 from nnunet_rw.evaluation.sources import CaseFiles, Source
+from nnunet_rw.maps.checks import as_spacing
 from nnunet_rw.util.files import case_names, write_atomically
 from nnunet_rw.util.parallel import in_processes
 from nnunet_rw.util.readers import read_dataset_json, read_json, told
@@ -140,18 +141,34 @@ def probabilities_of(files: Sequence[Path], num_channels: int) -> Iterator[np.nd
         yield probabilities
 
 
-def properties_of(path: Path) -> dict[str, Any]:
-    """The properties that nnU-Net wrote beside a case's probabilities.
+def properties_of(path: Path, shape: Sequence[int], transpose_backward: Sequence[int]) -> dict[str, Any]:
+    """What nnU-Net stored beside the probabilities of a case, for its writers.
+
+    Parameters
+    ----------
+    path : Path
+        ``<case>.pkl``.
+    shape : sequence of int
+        (X, Y, Z) of the probabilities.
+    transpose_backward : sequence of int
+        Of the plans: from the axes of the network, in which nnU-Net notes the shape, to those of the file.
 
     Raises
     ------
     ValueError
-        They are damaged, no properties, or name code that reading them would run.
+        The file cannot be read, belongs to an image of another shape, or names code that reading it would run.
     """
-    path = path.with_suffix(".pkl")
-    properties = read_pickle(path, _ADVICE)
-    if not isinstance(properties, dict) or "spacing" not in properties:
-        raise ValueError(f"Expected nnU-Net's properties of an image in {path}, but they have no spacing. {_ADVICE}")
+    found = read_pickle(path, _ADVICE)
+    with told(path, _ADVICE, "holds no properties of nnU-Net"):
+        properties = dict(found)
+        as_spacing(properties["spacing"], len(shape))
+        noted = properties.get("shape_before_cropping")
+        of_image = tuple(shape) if noted is None else tuple(int(noted[axis]) for axis in transpose_backward)
+    if of_image != tuple(shape):
+        raise ValueError(
+            f"Expected {path} to belong to an image of {tuple(shape)} voxels, as the probabilities beside it, but got "
+            f"{of_image}. Predict again."
+        )
     return properties
 
 
@@ -289,7 +306,7 @@ def segment_folders(
         Files of the same name are replaced, each at once. Gets dataset.json and plans.json.
     segment : callable
         Of a module. Called with the case's files of probabilities, one a folder, the path to be written, and by name
-        nnU-Net's ``reader`` and ``manager`` of labels.
+        nnU-Net's ``reader`` and ``manager`` of labels, and the plans' ``transpose_backward``.
     record : (name of a file, content)
         What was done, as JSON. Written last, and an earlier one removed first, so that no segmentations stand beside
         the record of others even after an interruption.
@@ -306,7 +323,10 @@ def segment_folders(
     dataset_json, plans = predictions.dataset_json, predictions.plans
     manager = PlansManager(plans)
     function = partial(
-        segment, reader=manager.image_reader_writer_class(), manager=manager.get_label_manager(dataset_json)
+        segment,
+        reader=manager.image_reader_writer_class(),
+        manager=manager.get_label_manager(dataset_json),
+        transpose_backward=tuple(plans.get("transpose_backward", range(3))),
     )
     written = [output / f"{case}{dataset_json.get('file_ending', '.nii.gz')}" for case in predictions.cases]
     tasks: Sequence[tuple[Any, ...]] = [
@@ -326,7 +346,7 @@ def segment_folders(
 def write_segmentation(
     path: Path, segmentation: np.ndarray, reader: BaseReaderWriter, properties: dict[str, Any]
 ) -> None:
-    """Write a file that is there wholly or not at all.
+    """Write a file that is there wholly or not at all, after those that go with it: TIFF has its spacing beside it.
 
     Parameters
     ----------
@@ -340,7 +360,8 @@ def write_segmentation(
     with tempfile.TemporaryDirectory() as folder:
         temporary = Path(folder) / path.name
         reader.write_seg(segmentation, str(temporary), properties)
-        write_atomically(path, temporary.read_bytes())
+        for written in sorted(Path(folder).iterdir(), key=lambda file: file == temporary):
+            write_atomically(path.with_name(written.name), written.read_bytes())
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

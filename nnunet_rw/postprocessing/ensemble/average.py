@@ -159,10 +159,11 @@ def _ensemble_case(
     volumes_mm3: Mapping[str, float],
     reader: BaseReaderWriter,
     manager: LabelManager,
+    transpose_backward: Sequence[int],
     save_probabilities: bool,
 ) -> None:
-    properties = properties_of(files[0])
     probabilities = combine(probabilities_of(files, manager.num_segmentation_heads), weights, manager.has_regions)
+    properties = properties_of(files[0].with_suffix(".pkl"), probabilities.shape[1:], transpose_backward)
     segmentation = to_segmentation(probabilities, manager)
     if any(volumes_mm3.values()):
         spacing = [float(step) for step in properties["spacing"]]

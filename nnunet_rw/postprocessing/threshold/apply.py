@@ -117,8 +117,9 @@ def _segment_case(
     contained: Sequence[int],
     reader: BaseReaderWriter,
     manager: LabelManager,
+    transpose_backward: Sequence[int],
 ) -> None:
-    properties = properties_of(files[0])
     (probabilities,) = probabilities_of(files, manager.num_segmentation_heads)
+    properties = properties_of(files[0].with_suffix(".pkl"), probabilities.shape[1:], transpose_backward)
     segmentation = to_segmentation(threshold_channel(probabilities, channel, threshold, contained), manager)
     write_segmentation(path, segmentation, reader, properties)

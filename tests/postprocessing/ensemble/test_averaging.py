@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from ensemble_files import one_hot, read_labels
+from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
+from trained_models import PLANS
 
 from nnunet_rw.postprocessing.ensemble import average as averaging
 from nnunet_rw.postprocessing.ensemble.average import ensemble_folders
@@ -112,6 +114,25 @@ def test_two_dimensions(predictions, tmp_path, dataset_json):
     (folder / "x.pkl").write_bytes(pickle.dumps({"spacing": (999, 1, 1)}))
     ensemble_folders([folder], tmp_path / "out", min_component_mm3=2)
     assert read_labels(tmp_path / "out" / "x.png").ravel().tolist() == [0, 0, 1, 1]
+
+
+def test_tiff_keeps_its_spacing(predictions, tmp_path, dataset_json):
+    # Five slices of 2 x 3 voxels of 3 x 1 x 0.5 mm. nnU-Net notes the shape with the axes of the network.
+    plans = {
+        **PLANS,
+        "image_reader_writer": "Tiff3DIO",
+        "transpose_forward": [2, 0, 1],
+        "transpose_backward": [1, 2, 0],
+    }
+    labels = np.arange(30).reshape(5, 2, 3) % 3
+    folder = predictions("tiffs", {"x": one_hot(labels)}, {**dataset_json, "file_ending": ".tif"}, plans)
+    properties = {"spacing": [3.0, 1.0, 0.5], "shape_before_cropping": (3, 5, 2)}
+    (folder / "x.pkl").write_bytes(pickle.dumps(properties))
+    (written,) = ensemble_folders([folder], tmp_path / "out")
+    values, told = Tiff3DIO().read_seg(str(written))
+    np.testing.assert_array_equal(values[0], labels)
+    assert told["spacing"] == [3.0, 1.0, 0.5]
+    assert not list((tmp_path / "out").glob(".*"))
 
 
 def test_files_beside_the_segmentations(two_folders, tmp_path):
@@ -223,6 +244,34 @@ class TestRefuses:
         probabilities[0, 0, 0, 0] = np.nan
         np.savez(two_folders[1] / "x.npz", probabilities=probabilities)
         with pytest.raises(ValueError, match=r"second/x\.npz holds values that are no numbers"):
+            ensemble_folders(two_folders, tmp_path / "out")
+
+    def test_logits(self, two_folders, tmp_path, random_probabilities):
+        np.savez(two_folders[1] / "x.npz", probabilities=random_probabilities(0) * 20 - 10)
+        with pytest.raises(ValueError, match=r"Expected probabilities from 0 to 1 in .*second/x\.npz, but got -"):
+            ensemble_folders(two_folders, tmp_path / "out")
+
+    @pytest.mark.parametrize(
+        ("properties", "told"),
+        [
+            (
+                {"spacing": (1, 1, 1), "shape_before_cropping": (5, 6, 8)},
+                r"of \(5, 6, 7\) voxels.*, but got \(5, 6, 8\)",
+            ),
+            ({"spacing": (1, 1)}, r"x\.pkl holds no properties of nnU-Net \(ValueError\)"),
+            ({"shape_before_cropping": (5, 6, 7)}, r"x\.pkl holds no properties of nnU-Net \(KeyError\)"),
+            ([3], r"x\.pkl holds no properties of nnU-Net \(TypeError\)"),
+        ],
+    )
+    def test_properties_of_another_image(self, two_folders, tmp_path, properties, told):
+        (two_folders[0] / "x.pkl").write_bytes(pickle.dumps(properties))
+        with pytest.raises(ValueError, match=told):
+            ensemble_folders(two_folders, tmp_path / "out", save_probabilities=True)
+        assert not list((tmp_path / "out").glob("x.*"))
+
+    def test_torn_properties(self, two_folders, tmp_path):
+        (two_folders[0] / "x.pkl").write_bytes(b"torn")
+        with pytest.raises(ValueError, match=r"x\.pkl holds no properties of nnU-Net \(UnpicklingError\)\. Predict"):
             ensemble_folders(two_folders, tmp_path / "out")
 
     def test_torn(self, two_folders, tmp_path):

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ensemble_files import read_labels
+from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
+from trained_models import PLANS
 
 from nnunet_rw.cli import main
 from nnunet_rw.postprocessing.threshold import apply as applying
@@ -68,6 +70,31 @@ def test_half_is_what_nnunet_segments(predictions, dataset_json, tmp_path):
     folder = predictions("one", {"a": np.stack([1 - lesion, lesion])}, content)
     apply_threshold(folder, tmp_path / "out", 0.5, processes=1)
     np.testing.assert_array_equal(read_labels(tmp_path / "out" / "a.nii.gz"), read_labels(folder / "a.nii.gz"))
+
+
+def test_tiff_keeps_its_spacing(predictions, dataset_json, tmp_path):
+    # Eight voxels of label 1; of 3 x 2 x 5 mm each 240 mm3 in all, here and in the file that is written.
+    lesion = np.zeros((5, 4, 6), np.float32)
+    lesion[1:3, 1:3, 2:4] = 0.4
+    content = {**dataset_json, "labels": {"background": 0, "lesion": 1}, "file_ending": ".tif"}
+    plans = {**PLANS, "image_reader_writer": "Tiff3DIO"}
+    folder = predictions("tiffs", {"a": np.stack([1 - lesion, lesion])}, content, plans)
+    properties = {"spacing": [3.0, 2.0, 5.0], "shape_before_cropping": (5, 4, 6)}
+    (folder / "a.pkl").write_bytes(pickle.dumps(properties))
+    apply_threshold(folder, tmp_path / "out", 0.3, processes=1)
+    values, told = Tiff3DIO().read_seg(str(tmp_path / "out" / "a.tif"))
+    assert np.count_nonzero(values) * np.prod(told["spacing"]) == 240
+
+
+def test_probabilities_beside_the_properties_of_another_image(folder, tmp_path, capsys):
+    properties = {"spacing": (3.0, 2.0, 1.0), "shape_before_cropping": (1, 1, 5)}
+    (folder / "b.pkl").write_bytes(pickle.dumps(properties))
+    assert run("-i", folder, "-o", tmp_path / "out", "--at", 0.35, "--label", 2, "-np", 1) == 2
+    assert capsys.readouterr().err == (
+        f"nnunet-rw: Expected {folder / 'b.pkl'} to belong to an image of (1, 1, 4) voxels, as the probabilities "
+        "beside it, but got (1, 1, 5). Predict again.\n"
+    )
+    assert not (tmp_path / "out" / "b.nii.gz").exists()
 
 
 def test_probabilities_are_left_as_they_are():
