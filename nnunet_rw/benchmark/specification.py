@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from nnunet_rw.util.advice import command
-from nnunet_rw.util.files import portable_path, whole_path, write_atomically
+from nnunet_rw.util.files import is_plain_name, portable_path, whole_path, write_atomically
 
 SMALL = "small"
 _SMALL = re.compile(rf"{SMALL}(\d+)?")
@@ -84,8 +84,8 @@ class EvaluationOptions(_Strict):
     """
 
     connectivity: Literal[6, 18, 26] = 26
-    min_volume_mm3: float = Field(default=0.0, ge=0)
-    tolerance_mm: float = Field(default=1.0, gt=0)
+    min_volume_mm3: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    tolerance_mm: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     froc: bool = True
     tta: bool = True
 
@@ -160,6 +160,13 @@ class Specification(_Strict):
                     f"names of trainers without length or seed (epochs and seeds tell those), not {name!r}"
                 )
         return values
+
+    @field_validator("plans")
+    @classmethod
+    def _no_path(cls, value: str) -> str:
+        if not is_plain_name(value):
+            raise ValueError("a name of plans, not a path")
+        return value
 
     @field_validator("splits")
     @classmethod

@@ -11,7 +11,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 
 from nnunet_rw.store.files import MapSettings
 from nnunet_rw.util.advice import command
-from nnunet_rw.util.files import nnunet_folder
+from nnunet_rw.util.files import check_plans_name, nnunet_folder
 from nnunet_rw.util.readers import Plans, read_dataset_json, read_json, told
 
 STOCK_PLANS, SMALL_PLANS = "nnUNetPlans", "nnUNetPlansSmall"
@@ -145,6 +145,7 @@ def first_configuration(dataset: str | int, plans_name: str) -> str:
 
 
 def _load_plans(dataset: str | int, plans_name: str) -> tuple[Path, PlansManager]:
+    check_plans_name(plans_name)
     path = dataset_folder(dataset) / f"{plans_name}.json"
     return path, PlansManager(read_plans(path))
 

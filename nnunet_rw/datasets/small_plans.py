@@ -10,7 +10,7 @@ from typing import Any
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_rw.datasets.folders import plan_again, read_plans
-from nnunet_rw.util.files import write_atomically
+from nnunet_rw.util.files import check_plans_name, write_atomically
 from nnunet_rw.util.readers import told
 
 # nnU-Net 2.8 gives the coarsest deep-supervision output no weight. Two stages have no other: the loss is NaN.
@@ -154,8 +154,10 @@ def write_small_plans(
     FileNotFoundError
         If the stock plans are missing.
     ValueError
-        See `small_plans`; or the stock plans are damaged.
+        A name is none of a file in the folder, see `small_plans`; or the stock plans are damaged.
     """
+    check_plans_name(plans_name)
+    check_plans_name(name)
     folder = Path(preprocessed_dataset_folder).absolute()
     source, target = folder / f"{plans_name}.json", folder / f"{name}.json"
     stock = read_plans(source)

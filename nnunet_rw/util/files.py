@@ -72,6 +72,17 @@ def case_names(folder: Path, ending: str) -> list[str]:
     return sorted(path.name.removesuffix(ending) for path in folder.glob(f"[!.]*{ending}"))
 
 
+def is_plain_name(name: str) -> bool:
+    """Whether a file of this name is in the folder that it is written to, and no hidden one."""
+    return bool(name) and not name.startswith(".") and "/" not in name and "\\" not in name
+
+
+def check_plans_name(name: str) -> None:
+    """Refuse, with a ValueError, a name of plans that leads out of the dataset's folder."""
+    if not is_plain_name(name):
+        raise ValueError(f"Expected a name for plans, not a path or one that begins with a dot, but got {name!r}.")
+
+
 def host_name() -> str:
     """This machine's, as it stands in the names of temporary files."""
     return socket.gethostname().replace("-", "_").replace("@", "_")

@@ -1,5 +1,7 @@
 """The YAML file of a benchmark: what it may hold, and what is said of mistakes."""
 
+import math
+
 import pytest
 
 from nnunet_rw.benchmark.specification import read_specification, specification_of, write_specification
@@ -51,6 +53,9 @@ def test_written_and_read_again(tmp_path):
         ({"trainers": ["RWTrainer_seed1"]}, "without length or seed"),
         ({"trainers": ["../evil"]}, "names of trainers"),
         ({"device": "tpu"}, "'device': expected 'cpu', 'cuda' or 'mps', but got 'tpu'"),
+        ({"evaluation": {"min_volume_mm3": math.inf}}, "'evaluation.min_volume_mm3': expected a finite number"),
+        ({"evaluation": {"tolerance_mm": math.nan}}, "'evaluation.tolerance_mm': expected a finite number"),
+        ({"plans": "../nnUNetPlans"}, "'plans': expected a name of plans, not a path"),
         ({"evaluation": {"connectivity": 8}}, "'evaluation.connectivity': expected 6, 18 or 26, but got 8"),
         ({"tasks": None}, "'tasks': expected a valid tuple, but got None"),
         ({"seeds_of": {"RWTrainer_RRW": 3}}, "'seeds_of': expected trainers of the benchmark, not 'RWTrainer_RRW'"),

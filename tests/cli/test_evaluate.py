@@ -247,9 +247,10 @@ def test_progress_comes_before_the_error_on_a_terminal(options, folders, capsys,
 
 
 def test_impossible_settings(fails, options):
-    assert fails("evaluate", *options, "--min-volume", -1) == (
-        "Case 'a': Expected min_volume_mm3 of at least 0, but got -1.0."
-    )
+    for volume, told in ((-1, "-1.0"), ("nan", "nan"), ("inf", "inf")):
+        assert fails("evaluate", *options, "--min-volume", volume) == (
+            f"Case 'a': Expected min_volume_mm3 of at least 0, but got {told}."
+        )
     assert (
         fails("evaluate", *options, "--tolerance", "nan")
         == "Case 'a': Expected a tolerance of at least 0 mm, but got nan."

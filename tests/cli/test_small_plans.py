@@ -50,6 +50,9 @@ def test_small_plans_refuse(dataset, fails):
     message = fails("small-plans", "-d", "900", "-p", "other")
     there, run = "There are: nnUNetPlans.", "nnUNetv2_plan_experiment -d 900 -overwrite_plans_name other"
     assert message == f"No plans {dataset.folder / 'other.json'}. {there} Run: {run}"
+    message = fails("small-plans", "-d", "900", "-o", "../../x")
+    assert message == "Expected a name for plans, not a path or one that begins with a dot, but got '../../x'."
+    assert not list(dataset.folder.parents[2].rglob("x.json"))
     before = (dataset.folder / "nnUNetPlans.json").read_text()
     message = fails("small-plans", "-d", "900", "-o", "nnUNetPlans")
     assert message == "'nnUNetPlans' are the stock plans. Choose another name for the small ones."

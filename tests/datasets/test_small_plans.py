@@ -1,5 +1,6 @@
 import copy
 import json
+import re
 
 import numpy as np
 import pytest
@@ -214,5 +215,12 @@ def test_writing_says_what_to_do(preprocessed, tmp_path):
         write_small_plans(folder)
     with pytest.raises(ValueError, match="Choose another name"):
         write_small_plans(preprocessed / "Dataset901_Cube", name="nnUNetPlans")
+    before = sorted(preprocessed.rglob("*"))
+    for name in ("../x", "a/b", "a\\b", "/tmp/x", "..", ".hidden", ""):
+        with pytest.raises(ValueError, match=f"Expected a name for plans, .* but got {re.escape(repr(name))}"):
+            write_small_plans(preprocessed / "Dataset901_Cube", name=name)
+        with pytest.raises(ValueError, match="Expected a name for plans, not a path"):
+            write_small_plans(preprocessed / "Dataset901_Cube", plans_name=name)
+    assert sorted(preprocessed.rglob("*")) == before
     with pytest.raises(TypeError, match="max_ptach"):
         write_small_plans(preprocessed / "Dataset901_Cube", max_ptach=32)

@@ -164,7 +164,7 @@ def match_lesions(
 
 
 def check_min_volume(min_volume_mm3: float) -> None:
-    if not min_volume_mm3 >= 0:
+    if not 0 <= min_volume_mm3 < np.inf:
         raise ValueError(f"Expected min_volume_mm3 of at least 0, but got {min_volume_mm3}.")
 
 

@@ -213,8 +213,9 @@ def test_wrong_input_is_refused():
         match_lesions(mask, mask, (1.0, 1.0))
     with pytest.raises(ValueError, match=r"one of \(6, 18, 26\), but got 8"):
         match_lesions(mask, mask, SPACING_MM, connectivity=8)
-    with pytest.raises(ValueError, match="min_volume_mm3 of at least 0, but got nan"):
-        match_lesions(mask, mask, SPACING_MM, min_volume_mm3=float("nan"))
+    for volume in ("nan", "inf", "-1.0"):
+        with pytest.raises(ValueError, match=f"min_volume_mm3 of at least 0, but got {volume}"):
+            match_lesions(mask, mask, SPACING_MM, min_volume_mm3=float(volume))
     with pytest.raises(ValueError, match=r"scores of the masks' shape, \(3, 3, 3\), but got \(2, 3, 3\)"):
         match_lesions(mask, mask, SPACING_MM, score=np.ones((2, 3, 3)))
     with pytest.raises(ValueError, match="score for every voxel of a lesion, but got NaN"):

@@ -123,8 +123,9 @@ def test_what_cannot_be_thresholded_is_refused():
         threshold_case(reference, np.zeros((2, 2)), SPACING_MM)
     with pytest.raises(ValueError, match=r"Expected probabilities of shape .* but got int64"):
         threshold_case(reference, np.zeros((2, 2, 2), np.int64), SPACING_MM)
-    with pytest.raises(ValueError, match="min_volume_mm3 of at least 0, but got nan"):
-        threshold_case(reference, np.zeros((2, 2, 2)), SPACING_MM, min_volume_mm3=float("nan"))
+    for volume in ("nan", "inf", "-1.0"):
+        with pytest.raises(ValueError, match=f"min_volume_mm3 of at least 0, but got {volume}"):
+            threshold_case(reference, np.zeros((2, 2, 2)), SPACING_MM, min_volume_mm3=float(volume))
     with pytest.raises(ValueError, match="NaN"):
         threshold_case(reference, np.full((2, 2, 2), np.nan), SPACING_MM)
     with pytest.raises(ValueError, match="at least one case"):
