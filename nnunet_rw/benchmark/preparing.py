@@ -172,7 +172,9 @@ def is_preprocessed(specification: Specification, task: Task) -> bool:
         data = open_preprocessed(task.dataset, specification.configuration, plans)
         # Copied last by nnU-Net, so its presence means that the preprocessing is complete.
         complete = (data.dataset_folder / "gt_segmentations").is_dir()
-        return complete and set(list_cases(data.data_folder, data.settings)) == set(cases)
+        return complete and set(list_cases(data.data_folder, data.settings)) == {
+            case for case in cases if not case.startswith(".")
+        }
     except (FileNotFoundError, ValueError):
         return False
 

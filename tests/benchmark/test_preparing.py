@@ -34,6 +34,12 @@ def test_prepared_means_splits_too(hippocampus):
     assert not is_preprocessed(specification(configuration="3d_lowres"), TASK)
 
 
+def test_hidden_files_are_no_cases(hippocampus):
+    images = hippocampus.root / "nnUNet_raw" / DATASET / "imagesTr"
+    (images / "._hippocampus_004_0000.nii.gz").write_bytes(b"Mac OS X")
+    assert is_preprocessed(specification(), TASK)
+
+
 def test_an_array_that_is_missing_is_noticed(hippocampus):
     folder = open_preprocessed(DATASET, "3d_fullres", "tiny").data_folder
     for path in list(folder.glob("hippocampus_004*")):
