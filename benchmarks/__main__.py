@@ -17,6 +17,7 @@ NAMES = (
     "per_lesion",
     "lesion_count",
     "gradient_shares",
+    "threshold_margin",
     "evaluation",
     "gpu",
 )

@@ -15,7 +15,7 @@ Learn the weights, and what is too small to keep, on validation cases (nnUNetv2_
   nnunet-rw ensemble --fit -d DATASET -c CONFIGURATION -tr TRAINER TRAINER [...] -o FOLDER
 """
 _THRESHOLD = """\
-Choose, on validation cases (nnUNetv2_train --npz), the lowest that keeps within so many false positives a case:
+Choose, on validation cases (nnUNetv2_train --npz), the one that finds most within some false positives per case:
   nnunet-rw threshold --fit -d DATASET -c CONFIGURATION -tr TRAINER --like nnUNetTrainer -o FOLDER
 Segment predictions with it (nnUNetv2_predict --save_probabilities):
   nnunet-rw threshold -i PREDICTIONS --chosen FOLDER/threshold.json -o SEGMENTATIONS
@@ -37,7 +37,7 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
     add_processes(command)
 
     command = add_command(
-        commands, "threshold", _threshold, "segment with so many false positives as another trainer has"
+        commands, "threshold", _threshold, "segment with no more false positives than another trainer has"
     )
     command.description = _THRESHOLD
     command.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -45,7 +45,13 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
     command.add_argument("--fit", action="store_true", help="choose; write threshold.json and thresholds.csv")
     add_trained_model(command)
     command.add_argument("--like", metavar="TRAINER", help="no more false positives than it has, in the same cases")
-    command.add_argument("--false-positives", metavar="N", type=float, help="a case; instead of another trainer's")
+    command.add_argument("--false-positives", metavar="N", type=float, help="per case; instead of another trainer's")
+    command.add_argument(
+        "--margin",
+        metavar="CONFIDENCE",
+        type=float,
+        help="such as 0.9: new cases keep within the false positives in so many of such choices; default: in half",
+    )
     add_lesions(command)
     command.add_argument("-i", dest="predictions", metavar="PREDICTIONS", type=Path, help="folder, with probabilities")
     command.add_argument("--chosen", metavar="FILE", type=Path, help="threshold.json of --fit")
@@ -83,10 +89,10 @@ def _threshold(options: argparse.Namespace) -> None:
     from nnunet_rw.postprocessing.threshold.fit import fit_threshold
     from nnunet_rw.postprocessing.threshold.report import Threshold, read_threshold, threshold_text, write_threshold
 
-    of_a_fit = (options.d, options.tr, options.like, options.false_positives)
+    of_a_fit = (options.d, options.tr, options.like, options.false_positives, options.margin)
     of_use = (options.predictions, options.at, options.chosen)
     is_fit = options.fit and options.d and options.tr and of_use == (None, None, None)
-    is_applied = options.predictions and not options.fit and of_a_fit == (None, None, None, None)
+    is_applied = options.predictions and not options.fit and not any(value is not None for value in of_a_fit)
     if is_fit and (options.like is None) != (options.false_positives is None):
         model, folds = (options.d, options.c), options.f
         source = cross_validation_source(*model, options.tr, options.plans, folds, probabilities=True)
@@ -99,6 +105,7 @@ def _threshold(options: argparse.Namespace) -> None:
             options.connectivity,
             options.min_volume,
             processes=options.np,
+            margin=options.margin,
         )
         written = write_threshold(fit, options.o)
         print(threshold_text(fit), "", *written, sep="\n")

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from segmentation_files import EMPTY, REFERENCE, write_dataset, write_model, write_probabilities
 
+from nnunet_rw.cli import main
+
 CASES = ("a", "b", "c", "d")
 
 
@@ -33,10 +35,22 @@ def test_as_many_false_positives_as_another_trainer(succeeds, model, tmp_path, p
     text = succeeds(*command)
     chosen = tmp_path / "fit" / "threshold.json"
     assert text.startswith("RWTrainer, label 1: 4 cases in 2 folds")
-    assert "Threshold 0.5 (0.5 to 0.5 without a fold): at most 0.00 false positives a case" in text
+    assert "Threshold 0.5 (0.5 to 0.5 without a fold): on these cases at most 0.00 false positives per case" in text
     assert text.endswith(f"\n\nApply it: nnunet-rw threshold -i PREDICTIONS --chosen {chosen} -o SEGMENTATIONS\n")
     assert json.loads(chosen.read_text())["left_out"]["recall"] == 1
     assert (tmp_path / "fit" / "thresholds.csv").read_text().startswith("label,threshold,false_positives_per_case")
+
+
+@pytest.mark.parametrize(
+    ("margin", "message"),
+    [(90, "Expected a margin above 0.5 and below 1, such as 0.9, but got 90.0."), (0.9, "No threshold keeps within")],
+)
+def test_a_margin(model, tmp_path, capsys, margin, message):
+    """Of none in four cases nobody knows that there are none in others."""
+    command = ("--false-positives", 0, "--margin", margin, "-o", tmp_path / "fit", "-np", 1)
+    main(["threshold", "--fit", "-d", "900", "-tr", "RWTrainer", *map(str, command)])
+    assert message in "".join(capsys.readouterr())
+    assert not (tmp_path / "fit" / "threshold.json").exists()
 
 
 def test_a_model_without_probabilities(fails, model, tmp_path):

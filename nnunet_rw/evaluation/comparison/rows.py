@@ -135,8 +135,9 @@ class MatchedRow:
     baseline_recall, baseline_dice : float
         As it was segmented.
     threshold : float
-        Of the challenger's own, the lowest that keeps within these false positives, see
-        `nnunet_rw.evaluation.metrics.thresholds.OperatingPoints.within`. NaN where none does, as all that follows.
+        Of the challenger's own, that finds most within these false positives, see
+        `nnunet_rw.evaluation.metrics.thresholds.OperatingPoints.within`, chosen on these same cases. NaN where none keeps
+        within, as all that follows.
     challenger_false_positives, challenger_recall, challenger_dice : float
         At this threshold.
     """

@@ -80,15 +80,37 @@ class OperatingPoints:
         return np.divide(2 * product, total, out=np.zeros(len(total)), where=total > 0)
 
     def within(self, false_positives: float) -> int | None:
-        """Position of the lowest threshold down to which there are at most so many false positives a case.
-
-        None where even the highest has more. Below one that has more none is taken: where false positives grow together
-        fewer of them mean no fewer mistakes.
-        """
+        """Position of the best threshold with at most so many false positives per case, see `best`."""
         # Tables hold ten digits.
-        too_many = np.flatnonzero(self.false_positives > false_positives * (1 + ROUNDING))
-        last = int(too_many[0]) - 1 if len(too_many) else len(self.thresholds) - 1
-        return last if last >= 0 else None
+        return self.best(self.false_positives <= false_positives * (1 + ROUNDING))
+
+    def best(self, allowed: np.ndarray) -> int | None:
+        """Position of the allowed threshold of highest recall; of equal ones that of the better Dice, then the lowest.
+
+        Below a threshold that is not allowed another is taken only where its Dice is better than that of the best one
+        above: where false positives grow together, fewer of them mean no fewer mistakes, and Dice tells. So none is
+        chosen that another allowed one beats in recall and in Dice.
+
+        Parameters
+        ----------
+        allowed : booleans (T,)
+            Such as those that keep within some false positives.
+
+        Returns
+        -------
+        int or None
+            None where there is none.
+        """
+        above = np.logical_and.accumulate(allowed)
+        dice = np.nan_to_num(self.dice, nan=1.0)  # nothing is there and nothing segmented
+        best = self._most_found(above) if above.any() else 0
+        chosen = above | (allowed & (dice > dice[best]))
+        return self._most_found(chosen) if chosen.any() else None
+
+    def _most_found(self, chosen: np.ndarray) -> int:
+        positions = np.flatnonzero(chosen)
+        keys = positions, np.nan_to_num(self.dice[positions], nan=1.0), np.nan_to_num(self.recall[positions])
+        return int(positions[np.lexsort(keys)[-1]])
 
 
 def threshold_case(

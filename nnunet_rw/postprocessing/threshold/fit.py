@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
+from scipy.stats import gamma
 
-from nnunet_rw.evaluation.comparison.intervals import RecallDifference, cluster_bootstrap
-from nnunet_rw.evaluation.metrics.lesions import match_lesions
+from nnunet_rw.evaluation.comparison.intervals import Interval, RecallDifference, bca_interval, cluster_bootstrap
+from nnunet_rw.evaluation.metrics.lesions import ROUNDING, match_lesions
 from nnunet_rw.evaluation.metrics.overlap import overlap
 from nnunet_rw.evaluation.metrics.thresholds import (
     THRESHOLDS,
@@ -117,16 +119,22 @@ class ThresholdFit:
     label : str
     cases : tuple of ComparedCase
     false_positives : float
-        A case, that the model may have.
+        Per case, that the model may have.
+    margin : float or None
+        Confidence with which new cases keep within them; None without a margin.
     threshold : float or None
-        Chosen on all cases; None where even the highest has more false positives.
+        Chosen on all cases; None where none keeps within the false positives.
     thresholds_without : dict of str to float
-        By the fold left out, and applied to it; the highest where even that has more. How they differ tells how sure
+        By the fold left out, and applied to it; the highest where none keeps within. How they differ tells how sure
         the threshold is.
     points : OperatingPoints
         Of all cases.
     left_out : tuple of Segmented
         Of each case, at the threshold chosen without its fold.
+    left_out_false_positives : Interval
+        95 % of their mean per case.
+    left_out_excess : Interval
+        95 % of the mean of what they have more than may be; with a baseline the difference to it, case by case.
     recall : RecallDifference or None
         Of `left_out` to the baseline, resampling cases.
     settings : dict
@@ -138,10 +146,13 @@ class ThresholdFit:
     label: str
     cases: tuple[ComparedCase, ...]
     false_positives: float
+    margin: float | None
     threshold: float | None
     thresholds_without: dict[str, float]
     points: OperatingPoints
     left_out: tuple[Segmented, ...]
+    left_out_false_positives: Interval
+    left_out_excess: Interval
     recall: RecallDifference | None
     settings: dict[str, float]
 
@@ -156,8 +167,9 @@ def fit_threshold(
     num_splits: int = 5,
     seed: int = 0,
     processes: int | None = None,
+    margin: float | None = None,
 ) -> ThresholdFit:
-    """Choose the lowest threshold that keeps within some false positives a case.
+    """Choose the threshold that finds most lesions within some false positives per case.
 
     Parameters
     ----------
@@ -175,43 +187,57 @@ def fit_threshold(
     num_splits : int
         Where a single fold is there its cases are split into so many.
     seed : int
-        Of that split and of the interval.
+        Of that split and of the intervals.
     processes : int, optional
         Default: nnU-Net's number, at most all processors.
+    margin : float, optional
+        Confidence, in (0.5, 1), with which new cases keep within the false positives, see `chosen_position`.
 
     Raises
     ------
     ValueError
-        Neither or both of a baseline and false positives, a label that is not there or not named among several; see
-        `nnunet_rw.postprocessing.predictions.paired_cases`; or a file cannot be evaluated.
+        Neither or both of a baseline and false positives, an impossible margin or too few cases for one, a label that
+        is not there or not named among several; see `nnunet_rw.postprocessing.predictions.paired_cases`; or a file cannot be
+        evaluated.
     """
     if (baseline is None) == (false_positives is None):
         got = "neither" if baseline is None else "both"
         raise ValueError(f"Expected a baseline or a number of false positives a case, but got {got}.")
     if false_positives is not None and not 0 <= false_positives < np.inf:
         raise ValueError(f"Expected false positives from 0 a case, but got {false_positives}.")
+    if margin is not None and not 0.5 < margin < 1:
+        raise ValueError(f"Expected a margin above 0.5 and below 1, such as 0.9, but got {margin}.")
     labels = source.labels
     chosen = named_label(labels, label)
     pairs = paired_cases([source] if baseline is None else [source, baseline], num_splits, seed)
     reader = source.reader
     tasks = [(pair, reader, labels, chosen, connectivity, min_volume_mm3) for pair in pairs]
     cases = list_in_processes(compare_case, tasks, "Thresholding", processes)
-    position = _position(cases, false_positives)
-    without = {
-        fold: _position([case for case in cases if case.fold != fold], false_positives) or 0
-        for fold in sorted({case.fold for case in cases})
-    }
+    folds = [case.fold for case in cases]
+    fewest = len(cases) - max(map(folds.count, folds))
+    if margin is not None and np.isnan(upper_bound(np.arange(fewest), margin)):
+        raise ValueError(
+            f"Expected more cases for a margin, but a fold is left with {fewest} of {len(cases)} to choose on. Leave "
+            "--margin out."
+        )
+    choose = partial(chosen_position, false_positives=false_positives, margin=margin, seed=seed)
+    position = choose(cases)
+    without = {fold: choose([case for case in cases if case.fold != fold]) or 0 for fold in sorted(set(folds))}
     left_out = tuple(case.at(without[case.fold]) for case in cases)
+    false = np.array([item.false_positives for item in left_out], dtype=float)
     return ThresholdFit(
         model=source.name,
         baseline=None if baseline is None else baseline.name,
         label=str(chosen),
         cases=tuple(cases),
-        false_positives=_allowed(cases, false_positives),
+        false_positives=float(_allowed(cases, false_positives).mean()),
+        margin=margin,
         threshold=None if position is None else THRESHOLDS[position],
         thresholds_without={fold: THRESHOLDS[position] for fold, position in without.items()},
         points=operating_points([case.curve for case in cases]),
         left_out=left_out,
+        left_out_false_positives=bca_interval(false, seed=seed),
+        left_out_excess=bca_interval(false - _allowed(cases, false_positives), seed=seed),
         recall=_recall(cases, left_out, seed),
         settings={
             "connectivity": connectivity,
@@ -220,6 +246,65 @@ def fit_threshold(
             "seed": seed,
         },
     )
+
+
+def chosen_position(
+    cases: Sequence[ComparedCase],
+    false_positives: float | None = None,
+    margin: float | None = None,
+    seed: int = 0,
+    resamples: int = 10_000,
+) -> int | None:
+    """Of the threshold among `THRESHOLDS`: the one place that decides what a choice may see.
+
+    Without a margin the mean of the cases' false positives keeps within what is allowed, with one its upper confidence
+    bound: of the false positives, or with a baseline of the difference to it, case by case. Thresholds are tried from
+    the highest down to the first that does not keep within, so that trying many costs no confidence.
+
+    Parameters
+    ----------
+    cases : sequence of ComparedCase
+    false_positives : float, optional
+        Per case; default: as many as the baseline has in each.
+    margin : float, optional
+        Confidence of the bound, in (0.5, 1).
+    seed, resamples : int
+        Of the bound.
+
+    Returns
+    -------
+    int or None
+        None where none keeps within.
+    """
+    points = operating_points([case.curve for case in cases])
+    allowed = _allowed(cases, false_positives)
+    if margin is None:
+        return points.within(float(allowed.mean()))
+    counts = np.array([case.curve.false_positives for case in cases])
+    bounds = np.array(
+        [
+            upper_bound(excess, margin, seed, resamples) if excess.sum() <= 0 else np.inf
+            for excess in (counts - allowed[:, None]).T
+        ]
+    )
+    if false_positives is not None:
+        # Where few are seen the bootstrap knows little of those that are not: Poisson's exact bound is the least.
+        bounds = np.maximum(bounds, gamma.ppf(margin, counts.sum(axis=0) + 1) / len(cases) - false_positives)
+    return points.best(bounds <= ROUNDING)
+
+
+def upper_bound(values: np.ndarray, confidence: float, seed: int = 0, resamples: int = 10_000) -> float:
+    """One-sided upper confidence bound of a mean over cases; NaN where there are too few of them for an interval.
+
+    Parameters
+    ----------
+    values : (N,) floats
+    confidence : float
+        In (0.5, 1).
+    seed, resamples : int
+        Of the bootstrap.
+    """
+    return bca_interval(values, resamples=resamples, confidence=2 * confidence - 1, seed=seed).high
 
 
 def named_label(labels: Labels, name: str | None) -> Label:
@@ -238,15 +323,11 @@ def named_label(labels: Labels, name: str | None) -> Label:
     return labels.foreground[0] if name is None else by_name[name]
 
 
-def _allowed(cases: Sequence[ComparedCase], false_positives: float | None) -> float:
+def _allowed(cases: Sequence[ComparedCase], false_positives: float | None) -> np.ndarray:
+    """(N,) floats: what each case may have."""
     if false_positives is not None:
-        return false_positives
-    return float(np.mean([case.baseline.false_positives for case in cases if case.baseline]))
-
-
-def _position(cases: Sequence[ComparedCase], false_positives: float | None) -> int | None:
-    """Of the threshold among `THRESHOLDS`: the one place that decides what a choice may see."""
-    return operating_points([case.curve for case in cases]).within(_allowed(cases, false_positives))
+        return np.full(len(cases), float(false_positives))
+    return np.array([case.baseline.false_positives for case in cases if case.baseline], dtype=float)
 
 
 def _recall(cases: Sequence[ComparedCase], left_out: Sequence[Segmented], seed: int) -> RecallDifference | None:

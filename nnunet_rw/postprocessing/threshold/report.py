@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from typing_extensions import TypedDict
 
+from nnunet_rw.benchmark.report.tables.cells import with_interval
+from nnunet_rw.evaluation.comparison.intervals import NO_INTERVAL, Interval
 from nnunet_rw.evaluation.folder import write_operating_points
 from nnunet_rw.evaluation.metrics.detection import DEFAULT_EDGES_MM3
 from nnunet_rw.evaluation.metrics.lesions import ROUNDING
@@ -43,7 +45,7 @@ def write_threshold(fit: ThresholdFit, folder: str | Path) -> list[Path]:
     """Write thresholds.csv, what is found at each, and threshold.json; return their paths.
 
     Where no threshold keeps within the false positives there is none to use: threshold.json is not written, and an
-    earlier one removed.
+    earlier one removed. Intervals are of 95 %, their ends; null with too few cases.
     """
     folder = Path(folder)
     paths = [folder / "thresholds.csv", folder / "threshold.json"]
@@ -83,6 +85,10 @@ def summary(segmented: Sequence[Segmented]) -> dict[str, float | None]:
     }
 
 
+def _ends(interval: Interval) -> list[float] | None:
+    return None if math.isnan(interval.low) else list(interval)
+
+
 def _as_json(fit: ThresholdFit) -> dict[str, Any]:
     baselines = [case.baseline for case in fit.cases if case.baseline]
     return {
@@ -91,11 +97,16 @@ def _as_json(fit: ThresholdFit) -> dict[str, Any]:
         "model": fit.model,
         "baseline": fit.baseline,
         "false_positives_per_case": fit.false_positives,
+        "margin": fit.margin,
         "num_cases": len(fit.cases),
         "num_lesions": sum(len(case.curve.highest) for case in fit.cases),
         "thresholds_without": fit.thresholds_without,
         "settings": fit.settings,
-        "left_out": summary(fit.left_out),
+        "left_out": {
+            **summary(fit.left_out),
+            "false_positives_interval": _ends(fit.left_out_false_positives),
+            "excess_interval": _ends(fit.left_out_excess),
+        },
         "baseline_summary": summary(baselines) if baselines else None,
     }
 
@@ -103,13 +114,14 @@ def _as_json(fit: ThresholdFit) -> dict[str, Any]:
 _LISTED = (0.999, 0.99, *(round(0.1 * tenth, 1) for tenth in range(9, 0, -1)))
 _LEGEND = """\
 Lesions found: of the reference's, by any overlap, all and by size. F1 is that of lesions, Dice a mean over cases.
-"Cases left out" are segmented at the threshold that was chosen without their fold: expect this of new cases."""
+"Cases left out" are segmented at the threshold that was chosen without their fold: expect this of new cases.
+Brackets: 95 % intervals, resampling cases."""
 
 
 def threshold_text(fit: ThresholdFit) -> str:
     """What is found at several thresholds, which one is chosen, and what it does in cases left out of the choice."""
     sizes = _sizes(fit)
-    header = ("threshold", "false positives a case", "found", *sizes, "F1", "Dice", "")
+    header = ("threshold", "false positives per case", "found", *sizes, "F1", "Dice", "")
     parts = [
         f"{fit.model}, label {fit.label}: {len(fit.cases)} cases in {len(fit.thresholds_without)} folds, "
         f"{sum(len(case.curve.highest) for case in fit.cases)} lesions",
@@ -118,7 +130,7 @@ def threshold_text(fit: ThresholdFit) -> str:
         _LEGEND,
     ]
     if fit.threshold is not None:
-        header = ("in cases left out", "false positives a case", "found", *sizes, "Dice")
+        header = ("in cases left out", "false positives per case", "found", *sizes, "Dice")
         parts.insert(2, text_table(header, _outcomes(fit, sizes)))
     return "\n\n".join(parts)
 
@@ -158,15 +170,17 @@ def _point_rows(fit: ThresholdFit, sizes: dict[str, np.ndarray]) -> list[list[st
 def _outcomes(fit: ThresholdFit, sizes: dict[str, np.ndarray]) -> list[list[str]]:
     baselines = [case.baseline for case in fit.cases if case.baseline]
     rows = [_outcome(fit.baseline or "", baselines, sizes)] if baselines else []
-    return [*rows, _outcome(fit.model, fit.left_out, sizes)]
+    return [*rows, _outcome(fit.model, fit.left_out, sizes, fit.left_out_false_positives)]
 
 
-def _outcome(name: str, segmented: Sequence[Segmented], sizes: dict[str, np.ndarray]) -> list[str]:
+def _outcome(
+    name: str, segmented: Sequence[Segmented], sizes: dict[str, np.ndarray], interval: Interval = NO_INTERVAL
+) -> list[str]:
     figures = summary(segmented)
     found = np.concatenate([item.found for item in segmented])
     return [
         name,
-        f"{figures['false_positives_per_case']:.2f}",
+        with_interval(figures["false_positives_per_case"] or 0.0, interval, 2),
         _number(figures["recall"]),
         *(_number(found[chosen].mean()) for chosen in sizes.values()),
         _number(figures["dice"]),
@@ -174,24 +188,38 @@ def _outcome(name: str, segmented: Sequence[Segmented], sizes: dict[str, np.ndar
 
 
 def _choice(fit: ThresholdFit) -> str:
-    allowed = f"{fit.false_positives:.2f} false positives a case"
+    allowed = f"{fit.false_positives:.2f} false positives per case"
     source = f", what {fit.baseline} has" if fit.baseline else ""
+    sure = f" with a margin of {fit.margin:g}" if fit.margin else ""
     if fit.threshold is None:
-        return (
-            f"No threshold: even at {THRESHOLDS[0]:g} there are more than {allowed}{source}. Nothing to apply was "
-            "written."
-        )
+        return f"No threshold keeps within {allowed}{source}{sure}. Nothing to apply was written."
     others = fit.thresholds_without.values()
+    false = float(np.mean([item.false_positives for item in fit.left_out]))
     lines = [
-        f"Threshold {fit.threshold:g} ({min(others):g} to {max(others):g} without a fold): at most {allowed}{source}."
+        f"Threshold {fit.threshold:g} ({min(others):g} to {max(others):g} without a fold): on these cases at most "
+        f"{allowed}{source}{sure}.",
+        f"In cases left out {false:.2f} false positives per case, {round(false - fit.false_positives, 2) + 0.0:+.2f} "
+        f"against that{_ends(fit.left_out_excess, 2)}.",
     ]
-    if fit.recall and not math.isnan(fit.recall.difference):
-        low, high = fit.recall.interval
+    if fit.margin:
+        lines.append(f"Of thresholds chosen like this about {100 * fit.margin:g} % keep within it in new cases.")
+    else:
         lines.append(
-            f"In cases left out {fit.recall.difference:+.3f} of the lesions found ({low:+.3f} to {high:+.3f}, 95 %, "
-            "resampling cases)."
+            "Of thresholds chosen like this about every second has more in new cases. With --margin 0.9 nine of ten "
+            "keep within."
+        )
+    if fit.recall and not math.isnan(fit.recall.difference):
+        lines.append(
+            f"In cases left out {fit.recall.difference:+.3f} of the lesions found{_ends(fit.recall.interval, 3)}."
         )
     return "\n".join(lines)
+
+
+def _ends(interval: Interval, decimals: int) -> str:
+    """`` (-0.1 to +0.3, 95 %, resampling cases)``, or nothing where there is no interval."""
+    if math.isnan(interval.low):
+        return ""
+    return f" ({interval.low:+.{decimals}f} to {interval.high:+.{decimals}f}, 95 %, resampling cases)"
 
 
 def _number(value: float | None) -> str:

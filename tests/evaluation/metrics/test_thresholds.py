@@ -57,11 +57,31 @@ def test_a_probability_of_the_threshold_is_background(kind):
         assert case.hits[position : position + 2].tolist() == [0, 1]
 
 
-def test_lowest_threshold_within_a_price(points):
-    assert points.thresholds[points.within(1)] == 0.3  # at 0.275 the second case has two
-    assert points.thresholds[points.within(0.5)] == 0.6  # at 0.575 the first has one as well
+def test_best_threshold_within_a_price(points):
+    # At 0.275 the second case has two. From 0.875 to 0.3 one lesion of three is found, and a Dice of 0.4 in the first
+    # case is a mean of 0.4 as long as nothing is segmented in the second, so from 0.8 on.
+    assert points.thresholds[points.within(1)] == 0.8
     assert points.thresholds[points.within(0)] == 0.8
-    assert points.within(100) == len(THRESHOLDS) - 1
+    assert points.within(100) == len(THRESHOLDS) - 1  # two found; below 0.2 one more of their voxels
+
+
+def curve(false_positives, recall, dice):
+    thresholds = np.linspace(0.9, 0.3, len(false_positives))
+    return OperatingPoints(thresholds, *np.array([false_positives, recall, np.zeros(len(recall)), dice], float))
+
+
+def test_a_threshold_that_another_beats_is_never_chosen():
+    # Between both 4.6 are exceeded: lesions of which high thresholds leave pieces.
+    assert curve([4.6, 5.4, 4.0], [0.82, 0.9, 0.95], [0.50, 0.52, 0.54]).within(4.6) == 2
+    assert curve([3.8, 3.4, 4.0], [0.67, 0.74, 0.9], [0.38, 0.46, 0.5]).within(3.5) == 1
+    # Fewer, but of all that is marked: Dice falls where false positives have grown together.
+    assert curve([4.6, 5.4, 4.0], [0.82, 0.9, 0.95], [0.50, 0.52, 0.10]).within(4.6) == 0
+
+
+def test_equal_recall_is_decided_by_dice():
+    assert curve([1, 2, 3, 4], [0.5, 0.5, 0.5, 0.6], [0.5, 0.6, 0.4, 0.3]).within(3) == 1
+    assert curve([1, 2, 3, 4], [0.5, 0.5, 0.5, 0.6], [0.5, 0.6, 0.4, 0.3]).within(4) == 3
+    assert curve([0, 0, 1, 1], [np.nan] * 4, [np.nan, np.nan, 0, 0]).within(1) == 1  # there is nothing to find
 
 
 def test_false_positives_of_a_table_are_not_above_themselves():

@@ -140,6 +140,7 @@ def test_a_full_disk_leaves_no_half_of_a_segmentation(folder, tmp_path, monkeypa
         (("-i", "one", "--at", "1"), "Expected a threshold from 0 to below 1, but got 1.0"),
         (("-i", "one", "--at", "0.5"), "No folder one"),
         (("-i", "one", "--at", "0.5", "--like", "nnUNetTrainer"), "Give either --fit"),
+        (("-i", "one", "--at", "0.5", "--margin", "0.9"), "Give either --fit"),
         (("-i", "one", "--chosen", "file", "--label", "1"), "a chosen one has its label"),
         (("--fit", "-d", "4", "-tr", "RWTrainer", "--like", "x", "--at", "0.5"), "Give either --fit"),
         (("-i", "one", "--chosen", "none.json"), "No none.json. Run: nnunet-rw threshold --fit"),
