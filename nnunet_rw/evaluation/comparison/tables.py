@@ -37,7 +37,7 @@ def comparison_tables(comparison: Comparison) -> list[Table]:
         "Lesions by size: recall by any overlap, and false positives (FP) per case": [
             _size_cells(row) for row in comparison.sizes
         ],
-        "Recall with no more false positives than the baseline, at a threshold of the trainer's own": [
+        "Recall with no more false positives than the baseline, at a threshold chosen on these same cases": [
             _matched_cells(row) for row in comparison.matched
         ],
         "Place by lesion-wise F1 (recall, FP per case), by rule, connectivity and minimum size": _ranking_cells(

@@ -137,11 +137,6 @@ def average_recall_up_to(curve: FrocCurve, most: float = 5.0) -> float:
     return float(np.sum(np.diff(bounds) * curve.recall) / most)
 
 
-def false_positives_at(curve: FrocCurve, threshold: float = 0.5) -> float:
-    """False positives a case of the predicted lesions with a score of at least ``threshold``."""
-    return float(curve.false_positives[np.searchsorted(-curve.thresholds, -threshold, side="right") - 1])
-
-
 def _count_from(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     """How many scores are at least each threshold."""
     return len(scores) - np.searchsorted(np.sort(scores), thresholds, side="left")

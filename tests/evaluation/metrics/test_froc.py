@@ -2,14 +2,7 @@ import numpy as np
 import pytest
 from lesion_references import components, line, match, random_boxes
 
-from nnunet_rw.evaluation.metrics.froc import (
-    average_recall,
-    average_recall_up_to,
-    candidates,
-    false_positives_at,
-    froc_curve,
-    recall_at,
-)
+from nnunet_rw.evaluation.metrics.froc import average_recall, average_recall_up_to, candidates, froc_curve, recall_at
 from nnunet_rw.evaluation.metrics.lesions import match_lesions
 
 SPACING_MM = (0.5, 2.0, 3.0)
@@ -47,12 +40,6 @@ def test_recall_is_a_staircase(curve):
     assert average_recall_up_to(curve) == pytest.approx((1 / 3 + 4 * 2 / 3) / 5)
     assert average_recall_up_to(curve, 0.5) == pytest.approx(1 / 3)
     assert average_recall_up_to(curve, 2) == pytest.approx((1 / 3 + 2 / 3) / 2)
-
-
-def test_false_positives_at_a_threshold(curve):
-    # At least 0.6: 0.8 and 0.6 of two cases.
-    assert [false_positives_at(curve, threshold) for threshold in (0.6, 0.61, 0.5, 0, 2)] == [1, 0.5, 1, 1.5, 0]
-    assert false_positives_at(curve) == 1
 
 
 def test_lesion_is_found_at_the_highest_score_that_touches_it():

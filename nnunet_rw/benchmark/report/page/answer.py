@@ -95,8 +95,8 @@ def _at_equal_price(row: MatchedRow) -> str:
     if math.isnan(row.threshold):
         return f"At no threshold {row.challenger} keeps within {price}."
     return (
-        f"With no more than {price}, at a threshold of {row.threshold:g}, {row.challenger} finds "
-        f"{_percent(row.challenger_recall)} instead of {_percent(row.baseline_recall)}."
+        f"With no more than {price}, at a threshold of {row.threshold:g} that was chosen on these same cases, "
+        f"{row.challenger} finds {_percent(row.challenger_recall)} instead of {_percent(row.baseline_recall)}."
     )
 
 

@@ -1,4 +1,4 @@
-"""FROC: recall against false positives a case, by the probability that a lesion must have."""
+"""FROC: recall against false positives per case, by the probability that a lesion must have."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ import plotly.graph_objects as go
 from nnunet_rw.benchmark.report.page.blocks import Block, Panel, numbers, table_of
 from nnunet_rw.benchmark.report.page.styles import Style, new_figure
 from nnunet_rw.benchmark.report.tables.cells import rounded
+from nnunet_rw.benchmark.report.tables.leaderboard import pooled_detection
 from nnunet_rw.benchmark.results import TaskResults
-from nnunet_rw.evaluation.metrics.froc import FALSE_POSITIVES, FrocCurve, average_recall, false_positives_at, recall_at
+from nnunet_rw.evaluation.metrics.detection import Detection
+from nnunet_rw.evaluation.metrics.froc import CANDIDATE_THRESHOLD, FALSE_POSITIVES, FrocCurve, average_recall, recall_at
 
 _FEWEST, _MOST, _POINTS = 1 / 16, 64.0, 161
 _CAPTION = (
-    "Recall at the probability threshold that leaves so many false positives a case; larger, open markers show the "
-    "threshold of 0.5, the left end stands for {fewest} and fewer. {bands}"
+    "Recall at the score that leaves so many false positives per case. What is scored are candidates: components of a "
+    "probability above {candidates:g}, by their highest. Large, open markers show what is segmented, counted as the "
+    "leaderboard does. They lie beside the curves, since lesions that are apart in a segmentation may be one "
+    "candidate. The left end stands for {fewest} and fewer. {bands}"
 )
 _SEEDS = (
     "Lines are means over seeds; bands reach from the worst to the best seed at the same false positives. They show "
@@ -44,7 +48,11 @@ def froc(task: TaskResults, label: str, styles: Mapping[str, Style]) -> Block | 
     curves = froc_curves(task, label)
     if not curves:
         return None
-    figure = new_figure("False positives a case", "Recall", 420)
+    segmented = {
+        trainer: [pooled_detection(evaluation, label) for evaluation in task.evaluations[trainer].values()]
+        for trainer in curves
+    }
+    figure = new_figure("False positives per case", "Recall", 420)
     last = max(8.0, *(min(curve.false_positives[-1], _MOST) for group in curves.values() for curve in group))
     ticks = [value for value in (_FEWEST, *FALSE_POSITIVES, 16.0, 32.0, _MOST) if value <= last]
     figure.update_xaxes(
@@ -55,11 +63,13 @@ def froc(task: TaskResults, label: str, styles: Mapping[str, Style]) -> Block | 
     )
     figure.update_yaxes(range=[-0.02, 1.02])
     for trainer, group in curves.items():
-        for trace in _traces(styles[trainer], group, last):
+        for trace in _traces(styles[trainer], group, segmented[trainer], last):
             figure.add_trace(trace)
     several = any(len(group) > 1 for group in curves.values())
-    caption = _CAPTION.format(fewest=Fraction(_FEWEST), bands=_SEEDS if several else _ONE_SEED)
-    table = table_of("Recall at false positives a case, mean over seeds", _table(curves))
+    caption = _CAPTION.format(
+        candidates=CANDIDATE_THRESHOLD, fewest=Fraction(_FEWEST), bands=_SEEDS if several else _ONE_SEED
+    )
+    table = table_of("Recall at false positives per case, mean over seeds", _table(curves))
     return Block("froc", "Recall at any price", caption, (Panel("FROC", figure),), (table,), tuple(curves))
 
 
@@ -70,7 +80,7 @@ def seeds_recall(curves: Sequence[FrocCurve], false_positives: np.ndarray) -> np
     return recall
 
 
-def _traces(style: Style, curves: Sequence[FrocCurve], last: float) -> list[go.Scatter]:
+def _traces(style: Style, curves: Sequence[FrocCurve], segmented: Sequence[Detection], last: float) -> list[go.Scatter]:
     x = np.unique(np.concatenate([np.geomspace(_FEWEST, last, _POINTS), FALSE_POSITIVES]))
     recall = seeds_recall(curves, x)
     drawn = np.isfinite(recall).all(0)
@@ -89,7 +99,7 @@ def _traces(style: Style, curves: Sequence[FrocCurve], last: float) -> list[go.S
             y=numbers(recall.mean(0)),
             mode="lines",
             line=style.line(2.2, shape="hv"),
-            hovertemplate=f"{style.text}<br>recall %{{y:.3f}} at %{{x:.3g}} FP a case<extra></extra>",
+            hovertemplate=f"{style.text}<br>recall %{{y:.3f}} at %{{x:.3g}} FP per case<extra></extra>",
             **common,
         )
     )
@@ -104,17 +114,15 @@ def _traces(style: Style, curves: Sequence[FrocCurve], last: float) -> list[go.S
             **common,
         )
     )
-    half = float(np.mean([false_positives_at(curve) for curve in curves]))
-    at_half = float(
-        np.mean([curve.recall[np.searchsorted(-curve.thresholds, -0.5, side="right") - 1] for curve in curves])
-    )
+    false_positives = float(np.mean([found.false_positives_per_case for found in segmented]))
+    found_recall = float(np.mean([found.recall for found in segmented]))
     traces.append(
         go.Scatter(
-            x=[min(max(half, _FEWEST), last)],
-            y=[at_half],
+            x=[min(max(false_positives, _FEWEST), last)],
+            y=[found_recall],
             mode="markers",
             marker=style.marker(15, symbol=f"{style.symbol}-open", line={"width": 2}),
-            text=[f"{style.text}<br>threshold 0.5: recall {at_half:.3f} at {half:.3g} FP a case"],
+            text=[f"{style.text}<br>as segmented: recall {found_recall:.3f} at {false_positives:.3g} FP per case"],
             hoverinfo="text",
             **common,
         )

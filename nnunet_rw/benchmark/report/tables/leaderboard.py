@@ -119,7 +119,7 @@ def lesion_recall(evaluation: Evaluation, label: str, below_mm3: float = math.in
 def _standing(task: TaskResults, trainer: str, seeds: dict[int, Evaluation], label: str) -> Standing:
     seed = min(seeds)
     evaluation = seeds[seed]
-    detection = _detection(evaluation, label)
+    detection = pooled_detection(evaluation, label)
     curve = evaluation.froc.get(label)
     return Standing(
         label=label,
@@ -137,11 +137,12 @@ def _standing(task: TaskResults, trainer: str, seeds: dict[int, Evaluation], lab
         froc_average=average_recall(curve) if curve else math.nan,
         verdicts=_verdicts(task, trainer, label) if seed == 0 else {},
         dice_of_seeds=tuple(aggregate(METRICS["dice"].values(seeds[k].columns[label])).mean for k in sorted(seeds)),
-        recall_of_seeds=tuple(_detection(seeds[k], label).recall for k in sorted(seeds)),
+        recall_of_seeds=tuple(pooled_detection(seeds[k], label).recall for k in sorted(seeds)),
     )
 
 
-def _detection(evaluation: Evaluation, label: str) -> Detection:
+def pooled_detection(evaluation: Evaluation, label: str) -> Detection:
+    """What the segmentations of all cases find, by any overlap."""
     columns = evaluation.columns[label]
     counts = [columns[name] for name in ("n_lesions", "n_hit", "n_predicted", "n_false_positive")]
     return Detection(len(evaluation.cases), *(int(np.nansum(count)) for count in counts))

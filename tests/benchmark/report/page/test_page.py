@@ -115,7 +115,10 @@ def test_answer(text):
 
 def test_answer_at_equal_false_positives(tmp_path):
     words = shown(html_report(benchmark_results(tmp_path, trainers=TRAINERS[:2])).replace(get_plotlyjs(), ""))
-    found = "With no more than the 0.08 false positives a case that nnUNetTrainer has, at a threshold of 0.4, RWTrainer"
+    found = (
+        "With no more than the 0.08 false positives a case that nnUNetTrainer has, at a threshold of 0.4 that was "
+        "chosen on these same cases, RWTrainer"
+    )
     assert f"{found} finds 75.0 % instead of 51.5 %." in words
 
 
