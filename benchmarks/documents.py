@@ -10,9 +10,10 @@ from benchmarks.child import CHECKOUT
 from benchmarks.evidence.tables import (
     OF_BOUNDARIES,
     OF_LESIONS,
-    answer_table,
     boundary_table,
+    equal_table,
     found_table,
+    half_table,
     prices_table,
     seeds_table,
     segmented_table,
@@ -33,7 +34,7 @@ DOCUMENTS = (
     CHECKOUT / "README.md",
     *(
         CHECKOUT / "docs" / f"{name}.md"
-        for name in ("evidence", "losses_compared", "performance", "region_wise", "scaling")
+        for name in ("evaluation", "evidence", "losses_compared", "performance", "region_wise", "scaling")
     ),
 )
 _PLACE = re.compile(r"(?P<begin><!-- table: (?P<name>\w+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
@@ -191,6 +192,28 @@ TABLES = {
         },
         {"measured": "classes", "stock": False},
     ),
+    "threshold_margin": Table(
+        "threshold_margin",
+        {
+            "cases of the choice": ("cases", ""),
+            "false positives allowed": ("allowed", ""),
+            "margin": ("margin", ""),
+            "choices that keep within": ("kept", _SHARE),
+            "true false positives, of those allowed": ("false_positives_of_allowed", _SHARE),
+        },
+    ),
+    "evidence_shared": Table(
+        "evidence_shared_lesions",
+        {
+            "tested in": ("tested_in", ""),
+            "lesions": ("lesions", ""),
+            "labelled in the training too": ("shared", ""),
+            "of all": ("shared_of_lesions", _SHARE),
+            "small lesions": ("small_lesions", ""),
+            "of these": ("small_shared", ""),
+            "of all small ones": ("shared_of_small_lesions", _SHARE),
+        },
+    ),
     "lesion_count": Table(
         "lesion_count",
         {
@@ -203,10 +226,12 @@ TABLES = {
 }
 _AT_PRICES = ("nnUNetTrainer", "RWTrainer_SmallLesions", "RWTrainer_IWDiceCE", "RWTrainer_CCDiceCE", "RWTrial_RRWMean")
 _LESIONS, _HIPPOCAMPUS = "evidence_ms_lesions", "evidence_hippocampus"
+_ANSWER = {"patients of the training": _LESIONS, "another patient": "evidence_ms_other"}
 COMPUTED: dict[str, Callable[[], str]] = {
     "targets": targets_table,
     "scaling": scaling_table,
-    "evidence_answer": partial(answer_table, _LESIONS, ("RWTrainer_SmallLesions",)),
+    "evidence_equal": partial(equal_table, _ANSWER, "RWTrainer_SmallLesions"),
+    "evidence_half": partial(half_table, _ANSWER, "RWTrainer_SmallLesions"),
     "evidence_found": partial(found_table, _LESIONS),
     "evidence_segmented": partial(segmented_table, _LESIONS),
     "evidence_seeds": partial(seeds_table, _LESIONS, OF_LESIONS),

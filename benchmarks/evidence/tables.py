@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from benchmarks.evidence.thresholds import PRICES
 from benchmarks.harness import read_rows
 from benchmarks.tables import Column, Row, difference, markdown_table, number, points, table_of
 
@@ -53,20 +52,47 @@ def segmented_table(result: str) -> str:
     return table_of(read_rows(result), columns)
 
 
-def answer_table(result: str, trainers: Sequence[str]) -> str:
-    """The baseline and some trainers, in few columns."""
-    baseline, *others = read_rows(result)
-    seconds = baseline["seconds_per_epoch"]
+def equal_table(results: Mapping[str, str], trainer: str) -> str:
+    """The baseline and a trainer at equal false positives, at thresholds that other cases chose.
+
+    Parameters
+    ----------
+    results : dict of str to str
+        What a test is to its training, and its result.
+    trainer : str
+    """
     columns = (
-        _TRAINER,
-        ("small lesions found, at equal false positives", lambda row: f"{100 * row['matched_small_recall']:.0f} %"),
-        (f"at {PRICES[0]:g} a case", lambda row: f"{100 * row['found_at_prices'][0]['small_recall']:.0f} %"),
+        *_TESTED,
+        ("false positives per case", lambda row: f"{row['left_out_false_positives']:.0f}"),
+        ("small lesions found", lambda row: f"{100 * row['left_out_small_recall']:.0f} %"),
+    )
+    return table_of(_tested(results, trainer), columns)
+
+
+def half_table(results: Mapping[str, str], trainer: str) -> str:
+    """The baseline and a trainer as they segment, at a probability of 0.5; parameters as for `equal_table`."""
+    columns = (
+        *_TESTED,
+        ("false positives per case", lambda row: f"{row['false_positives']:.0f}{row['more']}"),
+        ("small lesions found", lambda row: f"{100 * row['small_recall']:.0f} %"),
         ("lesion F1", lambda row: points(row["lesion_f1"])),
         ("Dice", lambda row: points(row["dice"])),
-        ("false positives a case", lambda row: f"{row['false_positives']:.0f}"),
-        ("time", lambda row: f"{row['seconds_per_epoch'] / seconds:.2f}"),
+        ("time", lambda row: f"{row['time']:.2f}"),
     )
-    return table_of((baseline, *(row for name in trainers for row in others if row["trainer"] == name)), columns)
+    return table_of(_tested(results, trainer), columns)
+
+
+def _tested(results: Mapping[str, str], trainer: str) -> list[Row]:
+    """Rows of the baseline and a trainer, in each test."""
+    rows: list[Row] = []
+    for tested, result in results.items():
+        baseline, *others = read_rows(result)
+        (found,) = [row for row in others if row["trainer"] == trainer]
+        for row in (baseline, found):
+            more = row["false_positives"] / baseline["false_positives"] - 1
+            time = row["seconds_per_epoch"] / baseline["seconds_per_epoch"]
+            rows.append({**row, "tested": tested, "time": time, "more": "" if row is baseline else f" ({more:+.0%})"})
+    return rows
 
 
 def prices_table(result: str, trainers: Sequence[str] | None = None) -> str:
@@ -145,6 +171,7 @@ def _with_gain(header: str, figure: str, scale: float = 100, decimals: int = 1) 
 
 
 _TRAINER: Column = ("trainer", lambda row: f"`{row['trainer']}`")
+_TESTED: tuple[Column, ...] = (("tested in", lambda row: row["tested"]), _TRAINER)
 _SEEDS: Column = ("seeds", lambda row: str(row["seeds"]))
 _HD95 = _with_gain("HD95, mm", "hd95_mm", 1, 2)
 _SECONDS: Column = ("s per epoch", lambda row: f"{row['seconds_per_epoch']:.0f}")

@@ -8,8 +8,9 @@ import pytest
 import SimpleITK as sitk
 from evaluation_folders import write_evaluation
 
-from benchmarks.evidence import collect, figure, tables, thresholds
+from benchmarks.evidence import collect, figure, shared_lesions, tables, thresholds
 from benchmarks.evidence.thresholds import OperatingPoint
+from benchmarks.harness import read_rows
 from nnunet_rw.benchmark.results import TaskResults
 from nnunet_rw.benchmark.specification import read_specification
 from nnunet_rw.evaluation.folder import read_evaluation
@@ -166,11 +167,19 @@ class TestTables:
     def test_segmented(self, rows):
         assert tables.segmented_table("some").splitlines()[2].endswith("| 10 |")
 
-    def test_answer(self, rows):
-        rows[1]["found_at_prices"][0]["small_recall"] = 0.5
-        lines = tables.answer_table("some", ["RWTrainer_X"]).splitlines()
-        assert lines[2].startswith("| `nnUNetTrainer` | 0 % | 25 % |")
-        assert lines[3] == "| `RWTrainer_X` | 100 % | 50 % | 66.7 | 65.0 | 1 | 1.20 |"
+    def test_one_operating_point_per_table(self, rows):
+        # At equal false positives, thresholds chosen by other cases: 0 and 0.5 of the seeds of the baseline.
+        tested = {"patients of the training": "some", "another patient": "other"}
+        lines = tables.equal_table(tested, "RWTrainer_X").splitlines()[2:]
+        assert lines[:2] == [
+            "| patients of the training | `nnUNetTrainer` | 1 | 25 % |",
+            "| patients of the training | `RWTrainer_X` | 2 | 100 % |",
+        ]
+        assert [line.split(" | ")[0] for line in lines[2:]] == ["| another patient"] * 2
+        # At 0.5: 1.25 false positives per case, and 1, a fifth fewer.
+        lines = tables.half_table(tested, "RWTrainer_X").splitlines()[2:]
+        assert lines[0].startswith("| patients of the training | `nnUNetTrainer` | 1 | 0 % |")
+        assert lines[1] == "| patients of the training | `RWTrainer_X` | 1 (-20%) | 100 % | 66.7 | 65.0 | 1.20 |"
 
     def test_prices(self, rows):
         header, _, *lines = tables.prices_table("some").splitlines()
@@ -249,6 +258,19 @@ class TestOperatingPoint:
         assert point.found.all()
 
 
+def test_prose_has_the_numbers_of_the_results():
+    readme, evidence = ((CHECKOUT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/evidence.md"))
+    seen, unseen = read_rows("evidence_shared_lesions")
+    share = f"{100 * seen['shared_of_lesions']:.0f} %"
+    assert f"{share} stand labelled" in readme
+    assert f"{seen['shared']} of its 1 021 lesions, {share}, stand labelled" in evidence
+    assert (seen["lesions"], unseen["shared"]) == (1021, 0)
+    baseline, *others = read_rows("evidence_ms_lesions")
+    (trainer,) = [row for row in others if row["trainer"] == "RWTrainer_SmallLesions"]
+    more = trainer["false_positives"] / baseline["false_positives"] - 1
+    assert f"`RWTrainer_SmallLesions` has {100 * more:.0f} % more false positives" in evidence
+
+
 @pytest.mark.parametrize("path", sorted(EVIDENCE.glob("*.yaml")), ids=lambda path: path.name)
 def test_specifications_name_trainers_and_splits_that_are_there(path, monkeypatch):
     from nnunet_rw.benchmark.trainers import find_trainers
@@ -273,3 +295,47 @@ def test_trials_build_their_losses():
         assert trial.__doc__
         formulas = [build(term.loss, **term.options).formula() for term in trial.loss_terms if term.loss != STOCK_TERM]
         assert all(formulas)
+
+
+class TestSharedLesions:
+    """Crops of 16 x 12 x 10 voxels of one noisy brain with lesions of 2 x 2 x 2."""
+
+    @pytest.fixture
+    def crop(self):
+        rng = np.random.default_rng(0)
+        brains = [rng.normal(size=(40, 30, 20)) for _ in range(2)]
+        lesions = np.zeros((40, 30, 20), bool)
+        for x, y, z in ((10, 8, 6), (15, 8, 6), (20, 12, 8)):
+            lesions[x : x + 2, y : y + 2, z : z + 2] = True
+
+        def cut(x, y, z, brain=0, without=()):
+            box = np.s_[x : x + 16, y : y + 12, z : z + 10]
+            labels = lesions.copy()
+            for place in without:
+                labels[place] = False
+            return shared_lesions.Crop(brains[brain][box], labels[box])
+
+        return cut
+
+    def test_where_a_crop_begins_in_another(self, crop):
+        assert shared_lesions.offset(crop(8, 5, 4), crop(11, 3, 5)) == (3, -2, 1)
+        assert shared_lesions.offset(crop(8, 5, 4), crop(8, 5, 4)) == (0, 0, 0)
+        assert shared_lesions.offset(crop(8, 5, 4), crop(11, 3, 5, brain=1)) is None
+        # Of one brain, but no voxel of the one is in the other.
+        assert shared_lesions.offset(crop(0, 5, 4), crop(20, 5, 4)) is None
+
+    def test_lesions_of_both(self, crop):
+        test = crop(8, 5, 4)  # x from 8 to 23: all three lesions
+        assert test.voxels[1:].tolist() == [8, 8, 8]
+        # The other begins at x = 11, in the middle of the first lesion: an IoU of 4 / 8.
+        assert shared_lesions.shared_lesions(test, [crop(11, 5, 4)]).tolist() == [False, True, True]
+        # Without a voxel of the second: 7 / 8, and without two 6 / 8.
+        other = crop(9, 5, 4, without=[(15, 8, 6), np.s_[20, 12, 8:10]])
+        assert shared_lesions.shared_lesions(test, [other]).tolist() == [True, True, False]
+        assert shared_lesions.shared_lesions(test, [crop(8, 5, 4, brain=1)]).tolist() == [False] * 3
+
+    def test_of_a_fold(self, crop):
+        crops = {"a": crop(8, 5, 4), "b": crop(11, 5, 4), "c": crop(8, 5, 4, brain=1)}
+        row = shared_lesions.shared_row(crops, {"train": ["b"], "val": ["a", "c"]})
+        assert (row["lesions"], row["shared"], row["shared_of_lesions"]) == (6, 2, pytest.approx(1 / 3))
+        assert (row["small_lesions"], row["small_shared"]) == (6, 2)
