@@ -197,8 +197,8 @@ def fit_threshold(
     ------
     ValueError
         Neither or both of a baseline and false positives, an impossible margin or too few cases for one, a label that
-        is not there or not named among several; see `nnunet_rw.postprocessing.predictions.paired_cases`; or a file cannot be
-        evaluated.
+        is not there or not named among several; see `nnunet_rw.postprocessing.predictions.paired_cases`; or a file
+        cannot be evaluated.
     """
     if (baseline is None) == (false_positives is None):
         got = "neither" if baseline is None else "both"

@@ -199,7 +199,7 @@ def _choice(fit: ThresholdFit) -> str:
         f"Threshold {fit.threshold:g} ({min(others):g} to {max(others):g} without a fold): on these cases at most "
         f"{allowed}{source}{sure}.",
         f"In cases left out {false:.2f} false positives per case, {round(false - fit.false_positives, 2) + 0.0:+.2f} "
-        f"against that{_ends(fit.left_out_excess, 2)}.",
+        f"against that{_in_brackets(fit.left_out_excess, 2)}.",
     ]
     if fit.margin:
         lines.append(f"Of thresholds chosen like this about {100 * fit.margin:g} % keep within it in new cases.")
@@ -210,12 +210,12 @@ def _choice(fit: ThresholdFit) -> str:
         )
     if fit.recall and not math.isnan(fit.recall.difference):
         lines.append(
-            f"In cases left out {fit.recall.difference:+.3f} of the lesions found{_ends(fit.recall.interval, 3)}."
+            f"In cases left out {fit.recall.difference:+.3f} of the lesions found{_in_brackets(fit.recall.interval, 3)}."
         )
     return "\n".join(lines)
 
 
-def _ends(interval: Interval, decimals: int) -> str:
+def _in_brackets(interval: Interval, decimals: int) -> str:
     """`` (-0.1 to +0.3, 95 %, resampling cases)``, or nothing where there is no interval."""
     if math.isnan(interval.low):
         return ""
