@@ -210,7 +210,8 @@ def _choice(fit: ThresholdFit) -> str:
         )
     if fit.recall and not math.isnan(fit.recall.difference):
         lines.append(
-            f"In cases left out {fit.recall.difference:+.3f} of the lesions found{_in_brackets(fit.recall.interval, 3)}."
+            f"In cases left out {fit.recall.difference:+.3f} of the lesions found"
+            f"{_in_brackets(fit.recall.interval, 3)}."
         )
     return "\n".join(lines)
 
