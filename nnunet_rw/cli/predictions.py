@@ -19,6 +19,9 @@ Choose, on validation cases (nnUNetv2_train --npz), the one that finds most with
   nnunet-rw threshold --fit -d DATASET -c CONFIGURATION -tr TRAINER --like nnUNetTrainer -o FOLDER
 Segment predictions with it (nnUNetv2_predict --save_probabilities):
   nnunet-rw threshold -i PREDICTIONS --chosen FOLDER/threshold.json -o SEGMENTATIONS
+Try hysteresis and smallest volumes beside a single threshold, each tested on cases left out of its choice:
+  nnunet-rw threshold --fit --rules -d DATASET -c CONFIGURATION -tr TRAINER --like nnUNetTrainer -o FOLDER
+  nnunet-rw threshold -i PREDICTIONS --chosen FOLDER/rules.json -o SEGMENTATIONS
 """
 
 
@@ -52,9 +55,18 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
         type=float,
         help="such as 0.9: new cases keep within the false positives in so many of such choices; default: in half",
     )
+    command.add_argument(
+        "--rules",
+        action="store_true",
+        help="fit hysteresis and smallest volumes too; write rules.json and rules.csv",
+    )
+    command.add_argument("--aim", choices=("recall", "f1", "dice"), default="recall", help="of rules; default: recall")
+    command.add_argument(
+        "--matching", choices=("one_to_one", "any_overlap"), default="one_to_one", help="of rules; default: one_to_one"
+    )
     add_lesions(command)
     command.add_argument("-i", dest="predictions", metavar="PREDICTIONS", type=Path, help="folder, with probabilities")
-    command.add_argument("--chosen", metavar="FILE", type=Path, help="threshold.json of --fit")
+    command.add_argument("--chosen", metavar="FILE", type=Path, help="threshold.json or rules.json of --fit")
     command.add_argument("--at", metavar="P", type=float, help="a threshold of your own instead")
     command.add_argument("--label", help="of several; default: the only one")
     add_processes(command)
@@ -85,15 +97,19 @@ def _ensemble(options: argparse.Namespace) -> None:
 
 def _threshold(options: argparse.Namespace) -> None:
     from nnunet_rw.evaluation.sources import cross_validation_source
-    from nnunet_rw.postprocessing.threshold.apply import apply_threshold
+    from nnunet_rw.postprocessing.threshold.apply import apply_rules, apply_threshold
     from nnunet_rw.postprocessing.threshold.fit import fit_threshold
     from nnunet_rw.postprocessing.threshold.report import Threshold, read_threshold, threshold_text, write_threshold
+    from nnunet_rw.postprocessing.threshold.rule_report import holds_rules, read_rules
 
     of_a_fit = (options.d, options.tr, options.like, options.false_positives, options.margin)
     of_use = (options.predictions, options.at, options.chosen)
     is_fit = options.fit and options.d and options.tr and of_use == (None, None, None)
     is_applied = options.predictions and not options.fit and not any(value is not None for value in of_a_fit)
-    if is_fit and (options.like is None) != (options.false_positives is None):
+    prices = [price for price in (options.like, options.false_positives) if price is not None]
+    if is_fit and options.rules and options.margin is None and len(prices) < 2:
+        _fit_rules(options)
+    elif is_fit and not options.rules and len(prices) == 1:
         model, folds = (options.d, options.c), options.f
         source = cross_validation_source(*model, options.tr, options.plans, folds, probabilities=True)
         like = cross_validation_source(*model, options.like, options.plans, folds) if options.like else None
@@ -113,11 +129,47 @@ def _threshold(options: argparse.Namespace) -> None:
             use = advice.command("threshold", predictions="PREDICTIONS", chosen=written[-1], output="SEGMENTATIONS")
             print(f"\nApply it: {use}")
     elif is_applied and (options.at is None) != (options.chosen is None) and not (options.chosen and options.label):
-        chosen = read_threshold(options.chosen) if options.chosen else Threshold(options.label, options.at)
-        segmented = apply_threshold(options.predictions, options.o, chosen.threshold, chosen.label, options.np)
+        if options.chosen and holds_rules(options.chosen):
+            segmented = apply_rules(options.predictions, options.o, read_rules(options.chosen), options.np)
+        else:
+            chosen = read_threshold(options.chosen) if options.chosen else Threshold(options.label, options.at)
+            segmented = apply_threshold(options.predictions, options.o, chosen.threshold, chosen.label, options.np)
         print(f"{len(segmented)} cases in {options.o}")
     else:
         raise ValueError(
             "Give either --fit with -d DATASET, -tr TRAINER and one of --like and --false-positives, or -i PREDICTIONS "
-            "with one of --chosen and --at; a chosen one has its label."
+            "with one of --chosen and --at; a chosen one has its label. With --rules, --like and --false-positives may "
+            "both be left out, and there is no --margin."
         )
+
+
+def _fit_rules(options: argparse.Namespace) -> None:
+    from nnunet_rw.datasets.folders import dataset_folder
+    from nnunet_rw.evaluation.sources import cross_validation_source
+    from nnunet_rw.postprocessing.threshold.rule_fit import fit_rules
+    from nnunet_rw.postprocessing.threshold.rule_report import rules_text, write_rules
+
+    model, folds = (options.d, options.c), options.f
+    source = cross_validation_source(*model, options.tr, options.plans, folds, probabilities=True)
+    like = cross_validation_source(*model, options.like, options.plans, folds) if options.like else None
+    labels = [options.label] if options.label else [str(label) for label in source.labels.foreground]
+    fits = [
+        fit_rules(
+            source,
+            like,
+            options.false_positives,
+            label,
+            options.aim,
+            options.matching,
+            options.connectivity,
+            options.min_volume,
+            processes=options.np,
+        )
+        for label in labels
+    ]
+    written = write_rules(fits, dataset_folder(options.d).name, options.o)
+    print(*(rules_text(fit) for fit in fits), "", sep="\n\n", end="")
+    print(*written, sep="\n")
+    if len(written) > 1:
+        use = advice.command("threshold", predictions="PREDICTIONS", chosen=written[-1], output="SEGMENTATIONS")
+        print(f"\nApply it: {use}")

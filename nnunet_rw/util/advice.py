@@ -30,6 +30,7 @@ COMMANDS: dict[str, dict[str, str]] = {
     "small-plans": {"dataset": "-d"},
     "threshold": {
         "fit": "--fit",
+        "rules": "--rules",
         "dataset": "-d",
         "configuration": "-c",
         "trainer": "-tr",

@@ -7,6 +7,7 @@ import pytest
 from segmentation_files import EMPTY, REFERENCE, write_dataset, write_model, write_probabilities
 
 from nnunet_rw.cli import main
+from nnunet_rw.postprocessing.threshold.rule_fit import FAMILIES
 
 CASES = ("a", "b", "c", "d")
 
@@ -57,4 +58,35 @@ def test_a_model_without_probabilities(fails, model, tmp_path):
     (model / "fold_0" / "validation" / "a.npz").unlink()
     line = fails("threshold", "--fit", "-d", 900, "-tr", "RWTrainer", "--false-positives", 1, "-o", tmp_path / "fit")
     assert "--npz" in line
+    assert not (tmp_path / "fit").exists()
+
+
+@pytest.mark.parametrize("price", [(), ("--like", "nnUNetTrainer"), ("--false-positives", 0)])
+def test_rules_are_fitted_and_applied(succeeds, model, tmp_path, price):
+    command = "threshold", "--fit", "--rules", "-d", 900, "-tr", "RWTrainer", *price, "-o", tmp_path / "fit", "-np", 1
+    text = succeeds(*command)
+    chosen = tmp_path / "fit" / "rules.json"
+    assert text.startswith("RWTrainer, label 1: 4 cases in 2 folds")
+    for family in ("threshold + minimum volume", "hysteresis + minimum volume"):
+        assert family in text
+    assert text.endswith(f"\n\nApply it: nnunet-rw threshold -i PREDICTIONS --chosen {chosen} -o SEGMENTATIONS\n")
+    content = json.loads(chosen.read_text())
+    assert content["dataset"] == "Dataset900_Tiny"
+    # The false positive has 0.5 and the lesions 0.6: no more is needed than one threshold between.
+    rule = content["rules"]["1"]
+    assert 0.5 <= rule["low"] == rule["high"] < 0.6
+    assert rule["min_volume_mm3"] == 0
+    assert content["left_out"]["1"] == {"false_positives_per_case": 0, "recall": 1, "f1": 1, "dice": 1}
+    rows = (tmp_path / "fit" / "rules.csv").read_text().splitlines()
+    assert [row.split(",")[1] for row in rows] == [
+        "segmentation",
+        "nnUNetTrainer" if "--like" in price else "RWTrainer above 0.5",
+        *FAMILIES,
+    ]
+
+
+@pytest.mark.parametrize("more", [("--margin", 0.9), ("--like", "nnUNetTrainer", "--false-positives", 1)])
+def test_rules_have_one_price_and_no_margin(fails, model, tmp_path, more):
+    line = fails("threshold", "--fit", "--rules", "-d", 900, "-tr", "RWTrainer", *more, "-o", tmp_path / "fit")
+    assert "With --rules, --like and --false-positives may both be left out" in line
     assert not (tmp_path / "fit").exists()

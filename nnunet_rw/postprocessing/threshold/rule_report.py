@@ -14,7 +14,9 @@ from typing import Any
 from nnunet_rw.evaluation.comparison.intervals import Interval
 from nnunet_rw.postprocessing.threshold.rule_fit import FamilyFit, RuleFit, summary
 from nnunet_rw.postprocessing.threshold.rules import DecisionRule
+from nnunet_rw.util.advice import command
 from nnunet_rw.util.files import write_atomically
+from nnunet_rw.util.readers import read_json, told
 from nnunet_rw.util.tables import text_table
 
 _FIGURES = ("false_positives_per_case", "recall", "f1", "dice")
@@ -76,6 +78,14 @@ def write_rules(fits: Sequence[RuleFit], dataset: str, folder: str | Path) -> li
     return paths
 
 
+def holds_rules(path: str | Path) -> bool:
+    """Whether a file of ``nnunet-rw threshold --fit`` is one of rules, and not of a single threshold."""
+    try:
+        return "rules" in json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return False
+
+
 def read_rules(path: str | Path) -> ChosenRules:
     """From the file that ``nnunet-rw threshold --fit --rules`` wrote.
 
@@ -83,18 +93,14 @@ def read_rules(path: str | Path) -> ChosenRules:
     ------
     FileNotFoundError
         There is no such file.
-    ValueError
+    DamagedFile
         It holds no rules.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"No {path}. Run: nnunet-rw threshold --fit --rules")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+    path, what_to_do = Path(path), f"Run: {command('threshold', fit=True, rules=True)}"
+    content = read_json(path, what_to_do, fault="holds no rules")
+    with told(path, what_to_do, "holds no rules"):
         rules = {str(label): DecisionRule(**_numbers(rule)) for label, rule in content["rules"].items()}
         return ChosenRules(str(content["dataset"]), int(content["settings"]["connectivity"]), rules)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} holds no rules. Run: nnunet-rw threshold --fit --rules") from error
 
 
 def rules_text(fit: RuleFit) -> str:

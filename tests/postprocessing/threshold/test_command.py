@@ -51,6 +51,52 @@ def test_the_chosen_one(folder, tmp_path):
     assert read_labels(tmp_path / "out" / "a.nii.gz").tolist() == [[[1, 2, 0, 1]]]
 
 
+def write_rules(path, rules, dataset="Dataset900_Tiny", connectivity=26):
+    rules = {label: dict(zip(("low", "high", "min_volume_mm3"), rule, strict=True)) for label, rule in rules.items()}
+    content = {"dataset": dataset, "settings": {"connectivity": connectivity}, "rules": rules}
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_chosen_rules_segment_each_label_by_its_own(folder, tmp_path):
+    # Label 1 above 0.25 with a peak above 0.45, label 2 above 0.35: both claim two voxels, the likelier has them.
+    chosen = write_rules(tmp_path / "rules.json", {"1": (0.25, 0.45, 0), "2": (0.35, 0.35, 0)})
+    assert run("-i", folder, "-o", tmp_path / "out", "--chosen", chosen, "-np", 1) == 0
+    assert read_labels(tmp_path / "out" / "a.nii.gz").tolist() == [[[1, 2, 0, 1]]]
+    record = json.loads((tmp_path / "out" / "applied_rules.json").read_text())
+    assert record["rules"]["1"] == {"low": 0.25, "high": 0.45, "min_volume_mm3": 0}
+    # A voxel has 6 mm3: label 1 is a component of two voxels and one of one.
+    chosen = write_rules(tmp_path / "rules.json", {"1": (0.25, 0.25, 12.0)})
+    assert run("-i", folder, "-o", tmp_path / "large", "--chosen", chosen, "-np", 1) == 0
+    assert read_labels(tmp_path / "large" / "a.nii.gz").tolist() == [[[1, 1, 0, 0]]]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"rules": {"1": {"low": 0.5, "high": 0.3, "min_volume_mm3": 0}}}, "holds no rules"),
+        ({"rules": {"1": {"low": 0.5}}}, "holds no rules"),
+        ({"rules": ["1"]}, "holds no rules"),
+        ({"rules": {"7": {"low": 0.3, "high": 0.3, "min_volume_mm3": 0}}}, "Expected a label out of 1, 2, but got 7."),
+    ],
+)
+def test_rules_that_cannot_be_applied(folder, tmp_path, capsys, content, message):
+    path = tmp_path / "rules.json"
+    path.write_text(json.dumps({"dataset": "Dataset900_Tiny", "settings": {"connectivity": 26}, **content}))
+    assert run("-i", folder, "-o", tmp_path / "out", "--chosen", path, "-np", 1) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert message in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_rules_of_another_dataset(predictions, tmp_path, capsys):
+    folder = predictions("one", {"a": PROBABILITIES}, plans={**PLANS, "dataset_name": "Dataset900_Tiny"})
+    chosen = write_rules(tmp_path / "rules.json", {"1": (0.3, 0.3, 0)}, dataset="Dataset004_Hippocampus")
+    assert run("-i", folder, "-o", tmp_path / "out", "--chosen", chosen, "-np", 1) == 2
+    assert "Expected predictions of Dataset004_Hippocampus" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_region_is_above_its_own_threshold(predictions, region_json, tmp_path):
     probabilities = np.array([[[[0.9, 0.6, 0.4]]], [[[0.4, 0.2, 0.6]]]], np.float32)
     folder = predictions("regions", {"a": probabilities}, region_json)
@@ -101,7 +147,8 @@ def test_probabilities_are_left_as_they_are():
     before = PROBABILITIES.copy()
     decided = threshold_channel(PROBABILITIES, 2, 0.35)
     np.testing.assert_array_equal(PROBABILITIES, before)
-    assert decided[2].ravel().tolist() == [2, 2, -1, -1]
+    # Above what any other class can have.
+    assert decided[2].ravel().tolist() == pytest.approx([2.4, 2.4, -1, -1])
     np.testing.assert_array_equal(decided[:2], before[:2])
 
 
@@ -166,7 +213,7 @@ class Crafted:
     [
         (pickle.dumps({"spacing": Crafted()}), f" names {os.mkdir.__module__}.mkdir, which reading it would call"),
         (b"junk", " is damaged ("),
-        (pickle.dumps([1, 2]), "Expected nnU-Net's properties of an image in "),
+        (pickle.dumps([1, 2]), "holds no properties of nnU-Net"),
     ],
 )
 @pytest.mark.parametrize("command", [("threshold", "--at", 0.4, "--label", 2, "-i"), ("ensemble", "-i")])
