@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 from benchmarks.child import CHECKOUT
+from benchmarks.costs import costs_table, scaling_table
 from benchmarks.evidence.tables import (
     OF_BOUNDARIES,
     OF_LESIONS,
@@ -26,7 +27,6 @@ from benchmarks.region_wise.tables import (
     stability_table,
     weight_table,
 )
-from benchmarks.scaling import scaling_table
 from benchmarks.tables import Table
 from benchmarks.targets import targets_table
 
@@ -34,8 +34,9 @@ DOCUMENTS = (
     CHECKOUT / "README.md",
     *(
         CHECKOUT / "docs" / f"{name}.md"
-        for name in ("evaluation", "evidence", "losses_compared", "performance", "region_wise", "scaling")
+        for name in ("evaluation", "evidence", "losses_compared", "performance", "region_wise")
     ),
+    CHECKOUT / "benchmarks" / "measurements.md",
 )
 _PLACE = re.compile(r"(?P<begin><!-- table: (?P<name>\w+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
 _SECONDS, _RATIO, _TIMES, _SHARE = ".3f", ".2f", ".0f", ".0%"
@@ -71,7 +72,7 @@ TABLES = {
         "dataset_maps",
         {
             "dataset": ("dataset", ""),
-            "voxels a case": ("shape", ""),
+            "voxels per case": ("shape", ""),
             "cases": ("cases", ""),
             "processes": ("processes", ""),
             "s": ("seconds", ".1f"),
@@ -229,6 +230,7 @@ _LESIONS, _HIPPOCAMPUS = "evidence_ms_lesions", "evidence_hippocampus"
 _ANSWER = {"patients of the training": _LESIONS, "another patient": "evidence_ms_other"}
 COMPUTED: dict[str, Callable[[], str]] = {
     "targets": targets_table,
+    "costs": costs_table,
     "scaling": scaling_table,
     "evidence_equal": partial(equal_table, _ANSWER, "RWTrainer_SmallLesions"),
     "evidence_half": partial(half_table, _ANSWER, "RWTrainer_SmallLesions"),

@@ -27,7 +27,7 @@ _STYLES = {
     "RRW maps": ("#D55E00", "s"),
     "lesion ids": ("#009E73", "^"),
     "both stored, in memory": ("#CC79A7", "D"),
-    "signed distance": ("#666666", "v"),
+    "boundary distance": ("#666666", "v"),
 }
 _MOST_COPIES = "RRW maps"
 

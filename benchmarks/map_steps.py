@@ -21,8 +21,8 @@ from nnunet_rw.maps.kinds import (
 from nnunet_rw.store.compression import compressed_distances, compressed_lesions
 
 COMPUTATIONS = ("interior distance", "RRW maps", "lesion ids", "both stored, in memory")
-# Signed distances of all heads of the largest volume would take longer than all else.
-OF_CLASSES = (*COMPUTATIONS, "signed distance")
+# Boundary distances of all heads of the largest volume would take longer than all else.
+OF_CLASSES = (*COMPUTATIONS, "boundary distance")
 
 
 def computation(name: str, labels: np.ndarray, num_classes: int) -> Callable[[], Any]:
@@ -30,7 +30,7 @@ def computation(name: str, labels: np.ndarray, num_classes: int) -> Callable[[],
     scheme = LabelScheme.classes(num_classes + 1)
     if name == "interior distance":
         return partial(compute_distances, INTERIOR_DISTANCE, labels, scheme, SPACING_MM)
-    if name == "signed distance":
+    if name == "boundary distance":
         return partial(compute_distances, BOUNDARY_DISTANCE, labels, scheme, SPACING_MM)
     if name == "RRW maps":
         return partial(rectified_region_wise_maps, labels, num_classes + 1, SPACING_MM)
@@ -50,7 +50,7 @@ def result_bytes(name: str, voxels: int, num_classes: int) -> int:
     per_voxel = {
         "interior distance": 4,
         "RRW maps": 4 * (num_classes + 1),
-        "signed distance": 4 * (num_classes + 1),
+        "boundary distance": 4 * (num_classes + 1),
         "lesion ids": 2 * num_classes,
         "both stored, in memory": 2 + 2 * num_classes,
     }

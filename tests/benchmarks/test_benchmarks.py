@@ -5,10 +5,12 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import documents, harness, maps, tables
+from benchmarks import costs, documents, harness, losses, maps, tables
+from benchmarks.dataset_maps import CT, MS
 from benchmarks.harness import read_rows
 from benchmarks.inputs import MS_SPACING_MM, ms_labels
 from benchmarks.memory import peak_rss_mib
+from benchmarks.store import BOTH
 from benchmarks.targets import TARGETS, Target, targets_table
 
 
@@ -64,6 +66,38 @@ class TestTables:
         )
         assert documents.updated(text) == expected
         assert documents.updated(expected) == expected
+
+
+def test_costs(tmp_path, monkeypatch):
+    monkeypatch.setattr(harness, "RESULTS", tmp_path)
+    throughput = {"measured": "throughput", "processes": 1}
+    harness.write_result(
+        "dataset_maps",
+        [throughput | {"dataset": MS, "cases_per_second": 2.0}, throughput | {"dataset": CT, "cases_per_second": 0.2}],
+    )
+    stored = [(False, 0.3), (False, 0.4), (True, 0.2)]
+    harness.write_result("store", [{"stored": BOTH, "compact": yes, "of_preprocessed": share} for yes, share in stored])
+    harness.write_result("loader", [{"maps": "none", "of_stock": 1.0}, {"maps": "distance, stored", "of_stock": 1.5}])
+    names = (losses.WITH_RRW, losses.IW_DICE_CE)
+    harness.write_result("losses", [{"loss": name, "seconds_of_stock": 1.75, "peak_of_stock": 1.25} for name in names])
+    harness.write_result("evaluation", [{"our_seconds": 0.25}, {"our_seconds": 0.75}])
+    lines = [line.strip("| ").split(" | ") for line in costs.costs_table().splitlines()[2:]]
+    assert [cost for _, cost in lines] == [
+        "0.5 s per case",
+        "5.0 s per case",
+        "30 to 40 % of nnU-Net's arrays",
+        "20 to 20 % of nnU-Net's arrays",
+        "1.50 x nnU-Net's loader",
+        *["1.75 x nnU-Net's loss, memory 1.25 x"] * 2,
+        "1.0 s",
+    ]
+
+
+def test_what_a_dataset_would_take():
+    # 2 Mvoxels/s, 1 s per Mvoxel and class beyond two: (10 / 2 + 10) s per case; 3 cases on 16 cores take 2.8 s.
+    rates = costs.Rates(2, 1, map_bytes=1, array_bytes=3, memory_bytes=7, check_seconds=40)
+    cells = costs.scaling_cells(costs.Dataset("some", cases=3, mvoxels=10, classes=3), rates)
+    assert list(cells.values()) == ["some", "3", "10", "3", "0.00078", "0.03", "0.09", "0.07", "2 min"]
 
 
 @pytest.mark.parametrize("what", [maps.REGION_WISE, maps.LESION_VOLUMES, maps.WEIGHTS])

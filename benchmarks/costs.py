@@ -1,17 +1,46 @@
-"""What maps cost for datasets of other sizes, worked out from what one machine measured: throughput, memory, disk."""
+"""What a user pays for maps and losses beside nnU-Net alone, and what datasets of other sizes would take.
+
+The second is worked out from what one machine measured, not run at that size.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from benchmarks.dataset_maps import CT
+from benchmarks.dataset_maps import CT, MS
 from benchmarks.harness import read_rows
 from benchmarks.inputs import CT_SHAPE
+from benchmarks.losses import IW_DICE_CE, WITH_RRW
 from benchmarks.store import BOTH, PREPROCESSED
 from benchmarks.synthetic_dataset import DATASET
 from benchmarks.tables import markdown_table
 
-PROCESSES, NODES = 16, 10
+PROCESSES = 16
+
+
+def costs_table() -> str:
+    """What is paid for, and what it costs beside nnU-Net alone."""
+    lines = [(f"writing maps once: {dataset}", f"{_seconds_per_case(dataset):.1f} s per case") for dataset in (MS, CT)]
+    for compact, option in ((False, ""), (True, ", `--compact`")):
+        shares = [row["of_preprocessed"] for row in read_rows("store", {"stored": BOTH, "compact": compact})]
+        size = f"{100 * min(shares):.0f} to {100 * max(shares):.0f} % of nnU-Net's arrays"
+        lines.append((f"maps on disk{option}", size))
+    lines += [
+        (f"loading a patch: {row['maps']}", f"{row['of_stock']:.2f} x nnU-Net's loader")
+        for row in read_rows("loader")
+        if row["maps"] != "none"
+    ]
+    for trainer, loss in (("RWTrainer", WITH_RRW), ("RWTrainer_SmallLesions", IW_DICE_CE)):
+        (row,) = read_rows("losses", {"loss": loss})
+        cost = f"{row['seconds_of_stock']:.2f} x nnU-Net's loss, memory {row['peak_of_stock']:.2f} x"
+        lines.append((f"loss and gradient: `{trainer}`", cost))
+    lines.append(("evaluating a case", f"{sum(row['our_seconds'] for row in read_rows('evaluation')):.1f} s"))
+    return markdown_table(["what", "cost"], lines)
+
+
+def _seconds_per_case(dataset: str) -> float:
+    (row,) = read_rows("dataset_maps", {"measured": "throughput", "dataset": dataset, "processes": 1})
+    return 1 / row["cases_per_second"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +61,7 @@ class Dataset:
     classes: int
 
 
-# Voxels of a case: where each number comes from stands in docs/scaling.md.
+# Voxels of a case: where each number comes from stands in benchmarks/measurements.md.
 DATASETS = (
     Dataset("MSD Task03 Liver", 131, 126, 2),
     Dataset("TotalSegmentator", 1228, 20, 104),
@@ -51,8 +80,8 @@ class Rates:
         Of ``nnunet-rw maps``, one process, CTs.
     class_seconds_per_mvoxel : float
         What a foreground class more adds: its mask is looked for in the whole volume.
-    map_bytes, compact_bytes, array_bytes : float
-        Stored per voxel: distance + lesion ids, the same compact, nnU-Net's arrays.
+    map_bytes, array_bytes : float
+        Stored per voxel: distance + lesion ids, and nnU-Net's arrays.
     memory_bytes : float
         At most resident per voxel.
     check_seconds : float
@@ -62,7 +91,6 @@ class Rates:
     mvoxels_per_second: float
     class_seconds_per_mvoxel: float
     map_bytes: float
-    compact_bytes: float
     array_bytes: float
     memory_bytes: float
     check_seconds: float
@@ -75,14 +103,13 @@ class Rates:
         )
         (fewest, cheap), (most, dear) = classes[0], classes[-1]
         (throughput,) = read_rows("dataset_maps", {"measured": "throughput", "dataset": CT, "processes": 1})
-        plain, compact = read_rows("store", {"dataset": DATASET, "stored": BOTH})
+        plain, _ = read_rows("store", {"dataset": DATASET, "stored": BOTH})
         arrays, _ = read_rows("store", {"dataset": DATASET, "stored": PREPROCESSED})
         memory = read_rows("dataset_maps", {"measured": "memory", "shape": "x".join(map(str, CT_SHAPE))})
         return cls(
             throughput["mvoxels_per_second"],
             (dear - cheap) / (most - fewest) / 1e3,
             plain["bytes_per_voxel"],
-            compact["bytes_per_voxel"],
             arrays["bytes_per_voxel"],
             max(row["bytes_per_voxel"] for row in memory),
             plain["milliseconds_to_check_a_case"] / 1e3,
@@ -90,26 +117,21 @@ class Rates:
 
 
 def scaling_cells(dataset: Dataset, rates: Rates) -> dict[str, str]:
-    """Time, disk and memory of a dataset, by heading."""
+    """Time, disk and memory of a dataset, by heading; the measured throughput has two classes."""
     per_case = dataset.mvoxels / rates.mvoxels_per_second
-    # The measured throughput has two classes.
     per_case += max(0, dataset.classes - 2) * rates.class_seconds_per_mvoxel * dataset.mvoxels
     hours = dataset.cases * per_case / 3600
     gigabytes = dataset.cases * dataset.mvoxels * 1e6 / 1e9
     return {
         "dataset": dataset.name,
         "cases": str(dataset.cases),
-        "Mvoxel a case": f"{dataset.mvoxels:g}",
+        "Mvoxels per case": f"{dataset.mvoxels:g}",
         "classes": str(dataset.classes),
-        "s a case": f"{per_case:.1f}",
-        "1 core, h": f"{hours:.2g}",
-        f"{PROCESSES} cores, h": f"{hours / PROCESSES:.2g}",
-        f"{NODES} nodes of them, h": f"{hours / PROCESSES / NODES:.2g}",
-        "maps, GB": f"{gigabytes * rates.map_bytes:.3g}",
-        "compact, GB": f"{gigabytes * rates.compact_bytes:.3g}",
-        "nnU-Net's arrays, GB": f"{gigabytes * rates.array_bytes:.3g}",
-        "memory a process, GB": f"{dataset.mvoxels * rates.memory_bytes / 1e3:.2g}",
-        "check at a start": _duration(dataset.cases * rates.check_seconds),
+        f"hours, {PROCESSES} cores": _two_digits(hours / PROCESSES),
+        "maps, GB": _two_digits(gigabytes * rates.map_bytes),
+        "nnU-Net's arrays, GB": _two_digits(gigabytes * rates.array_bytes),
+        "memory per process, GB": _two_digits(dataset.mvoxels * rates.memory_bytes / 1e3),
+        "check at a training's start": _duration(dataset.cases * rates.check_seconds),
     }
 
 
@@ -118,6 +140,11 @@ def scaling_table() -> str:
     rates = Rates.measured()
     rows = [scaling_cells(dataset, rates) for dataset in DATASETS]
     return markdown_table(list(rows[0]), [list(row.values()) for row in rows])
+
+
+def _two_digits(value: float) -> str:
+    """Such as 0.024, 1.4 and 19000."""
+    return f"{float(f'{value:.2g}'):g}"
 
 
 def _duration(seconds: float) -> str:
