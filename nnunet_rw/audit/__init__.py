@@ -1,1 +1,1 @@
-"""What a dataset's lesions are like, and which of them a loss would hear, before anyone trains."""
+"""What a dataset's lesions are like, and which of them dominate a loss's gradient, before anyone trains."""

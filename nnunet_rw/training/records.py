@@ -122,7 +122,7 @@ class Session:
 
 @dataclass(frozen=True)
 class Epoch:
-    """One epoch. Numbers that were no finite ones are NaN.
+    """One epoch. Non-finite numbers are NaN.
 
     Attributes
     ----------
