@@ -9,12 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 HIPPOCAMPUS = Path(__file__).parent / "data" / "Task04_Hippocampus"
-# Run where they cost least: the wheel is installed by test_install.py.
+# Run where they cost least.
 ELSEWHERE = {
-    "pip install .": "test_install.py",
     "nnunet-rw compare -d 4 -c 3d_fullres -tr nnUNetTrainer RWTrainer": "cli/test_evaluate.py",
 }
 
@@ -51,12 +51,52 @@ def commands():
     return [line for block in bash_blocks() for line in block.strip().splitlines() if line not in ELSEWHERE]
 
 
+def first_screen():
+    text, _, _ = (CHECKOUT / "README.md").read_text().partition("## Which trainer?")
+    assert len(text.splitlines()) < 30
+    return text
+
+
 def test_make_targets_of_the_first_screen_exist():
-    first_screen = "\n".join((CHECKOUT / "README.md").read_text().splitlines()[:30])
     makefile = (CHECKOUT / "Makefile").read_text()
     for target in ("demo", "test"):
-        assert f"    make {target} " in first_screen
+        assert f"    make {target} " in first_screen()
         assert re.search(rf"^{target}:", makefile, re.MULTILINE)
+
+
+def test_commands_of_the_first_screen_are_run():
+    lines = re.findall(r"^    (.*?)(?:  +#.*)?$", first_screen(), re.MULTILINE)
+    # The wheel is installed by test_install.py.
+    assert [line for line in lines if not line.startswith(("make ", "pip install ")) and line not in commands()] == []
+
+
+def test_every_page_of_the_documentation_is_listed():
+    text = (CHECKOUT / "README.md").read_text()
+    pages = sorted((CHECKOUT / "docs").glob("*.md"))
+    assert [page.name for page in pages if f"| [{page.stem}](docs/{page.name}) |" not in text] == []
+
+
+def test_relative_links_lead_somewhere():
+    pages = [CHECKOUT / "README.md", *(CHECKOUT / "docs").glob("*.md"), *(CHECKOUT / "benchmarks").glob("*.md")]
+    for page in pages:
+        targets = re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text())
+        assert [to for to in targets if "://" not in to and not (page.parent / to).exists()] == [], page.name
+
+
+def test_citations_are_those_of_the_report():
+    from nnunet_rw import __version__
+
+    (block,) = re.findall(r"```bibtex\n(.*?)```", (CHECKOUT / "README.md").read_text(), re.DOTALL)
+    references = CHECKOUT / "nnunet_rw" / "benchmark" / "report" / "tables" / "references.bib"
+    known = references.read_text().replace("@VERSION@", __version__)
+    entries = block.strip().split("\n\n")
+    assert len(entries) == 4
+    assert [entry for entry in entries if entry not in known] == []
+
+    citation = yaml.safe_load((CHECKOUT / "CITATION.cff").read_text())
+    assert str(citation["version"]) == __version__
+    for reference in citation["references"]:
+        assert f"doi = {{{reference['doi']}}}" in block
 
 
 def test_commands_run_elsewhere_are():
