@@ -90,7 +90,7 @@ def resume_download(
     pause_seconds: float = 1.0,
     log: Callable[[str], None] = print,
 ) -> None:
-    """Download a file, going on behind what has come before.
+    """Download a file, resuming what came before.
 
     What has come stays through lost connections, a full disk and a killed process; the next call asks for the rest
     (HTTP ``Range``). A server that does not know that sends all again.

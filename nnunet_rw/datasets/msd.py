@@ -212,7 +212,7 @@ def download_task(
 ) -> Path:
     """Download and unpack a task, unless it is there.
 
-    The folder appears when it is complete. Interrupted at any moment, the next call goes on where this one stopped;
+    The folder appears when it is complete. Interrupted at any moment, the next call resumes where this one stopped;
     of several calls at once one does the work and the others wait.
 
     Parameters
@@ -305,7 +305,7 @@ def _ensure_archive(url: str, archive: Path, md5: str, log: Callable[[str], None
             raise ValueError(f"{archive} has not the checksum of the published one. Remove it, and run this again.")
         return
     part = archive.with_name(f"{archive.name}.part")
-    log(f"{'Going on with' if part.exists() else 'Downloading'} {url}")
+    log(f"{'Resuming' if part.exists() else 'Downloading'} {url}")
     try:
         # Room for the archive and for what is in it.
         resume_download(url, part, copies=2, pause_seconds=pause_seconds, log=log)

@@ -16,7 +16,7 @@ JOB = "train/Task04_Hippocampus/RWTrainer/seed0/fold0"
 _WORK = """
 import os, sys, time
 from pathlib import Path
-from nnunet_rw.benchmark.job_state import working_on
+from nnunet_rw.benchmark.jobs import working_on
 from nnunet_rw.benchmark.workspace import Workspace
 with working_on(Workspace(Path(sys.argv[1])), sys.argv[2]):
     child = os.fork()

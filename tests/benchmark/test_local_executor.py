@@ -18,7 +18,7 @@ TASK = Task("Task04_Hippocampus", "Dataset004_Hippocampus")
 _HOLD = """
 import sys, time
 from pathlib import Path
-from nnunet_rw.benchmark.job_state import working_on
+from nnunet_rw.benchmark.jobs import working_on
 from nnunet_rw.benchmark.workspace import Workspace
 with working_on(Workspace(Path(sys.argv[1])), sys.argv[2]):
     print("holds", flush=True)

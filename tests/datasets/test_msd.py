@@ -255,7 +255,7 @@ class TestBrokenConnection:
         assert files_in(download()) == FILES
         assert server.requests[5:] == [(f"/{NAME}.tar", f"bytes={3 * CHUNK_BYTES}-")]
         assert server.sent_bytes == len(TAR)
-        assert f"Going on with {server.url}/{NAME}.tar" in download.messages
+        assert f"Resuming {server.url}/{NAME}.tar" in download.messages
 
     def test_server_without_ranges_sends_all_again(self, server, download):
         server.ranges, server.drop_after = False, [3 * CHUNK_BYTES, CHUNK_BYTES]
@@ -308,15 +308,15 @@ class TestBrokenConnection:
         lines = [
             "import time",
             "from pathlib import Path",
-            "from nnunet_rw import downloading",
+            "from nnunet_rw.datasets import download",
             "from nnunet_rw.datasets.download import resume_download",
-            "class Bar(downloading.tqdm):",
+            "class Bar(download.tqdm):",
             "    def update(self, n):",
             "        self.seen = getattr(self, 'seen', 0) + n",
             f"        if self.seen == 3 * {CHUNK_BYTES}:",
             "            print('in the middle', flush=True)",
             "            time.sleep(60)",
-            "downloading.tqdm = Bar",
+            "download.tqdm = Bar",
             call,
         ]
         killed = subprocess.Popen([sys.executable, "-c", "\n".join(lines)], stdout=subprocess.PIPE, text=True)
