@@ -134,7 +134,7 @@ def _difference(loss: nn.Module, batch: Batch, maps: dict[str, torch.Tensor] | N
 
 
 def _largest(expected: tuple[torch.Tensor | None, ...], computed: tuple[torch.Tensor | None, ...]) -> float:
-    """Largest difference of any tensor, as a share of that tensor's largest value; NaN where one is no number."""
+    """Largest difference of any tensor, as a share of that tensor's largest value; NaN where one is NaN."""
     shares = []
     for wanted, got in zip(expected, computed, strict=True):
         assert wanted is not None

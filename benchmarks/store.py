@@ -55,7 +55,7 @@ def run(
 
 
 def store_rows(dataset: str, patch_size: int, rounds: int = 21) -> list[dict[str, Any]]:
-    """A row per map and kind of compression, in a process that knows nnU-Net's folders; the maps are written there."""
+    """A row per map and compression, in a process that knows nnU-Net's folders; the maps are written there."""
     from nnunet_rw.datasets.folders import open_preprocessed
     from nnunet_rw.store.files import map_path, missing_maps
     from nnunet_rw.store.write import ensure_maps, list_cases

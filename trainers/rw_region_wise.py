@@ -1,4 +1,4 @@
-"""Losses that see where a voxel lies: region-wise maps, signed distances, active contours."""
+"""Losses that see where a voxel lies: region-wise maps, boundary distances, active contours."""
 
 from nnunet_rw.losses import Term
 from nnunet_rw.training.trainer import MapTrainer

@@ -25,7 +25,7 @@ from nnunet_rw.audit.recommendation import SMALL_MM3, Figures, Recommendation, r
 from nnunet_rw.audit.sources import LabelSource
 from nnunet_rw.util.parallel import list_in_processes
 
-# Pairs of patches whose gradient is taken: one a case where there are so many cases, several where there are fewer.
+# Pairs of patches whose gradient is taken: one per case where there are as many cases, several where there are fewer.
 PATCH_PAIRS = 100
 
 

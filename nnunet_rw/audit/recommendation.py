@@ -14,7 +14,7 @@ from nnunet_rw.evaluation.metrics.detection import DEFAULT_EDGES_MM3
 
 # "Small" below: the first two size classes of evaluations.
 SMALL_MM3 = DEFAULT_EDGES_MM3[2]
-# At least one a case on average, or there is nothing to be found; and a third of all lesions, or they may be specks
+# At least one per case on average, or there is nothing to be found; and a third of all lesions, or they may be specks
 # of the annotation beside structures that matter more.
 MIN_SMALL_PER_CASE = 1.0
 MIN_SMALL_SHARE = 1 / 3
@@ -71,16 +71,16 @@ RULES = (
             and found.small_share >= MIN_SMALL_SHARE
             and found.small_stock_gradient <= MAX_GRADIENT_OF_SHARE * found.small_share
         ),
-        "{small_share:.0%} of the lesions are below {small_mm3:g} mm3 ({small_per_case:.3g} a case), but hold "
+        "{small_share:.0%} of the lesions are below {small_mm3:g} mm3 ({small_per_case:.3g} per case), but hold "
         "{small_voxel_share:.1%} of the foreground and get {small_stock_gradient:.1%} of the lesions' gradient under "
-        "nnUNetTrainer, {small_weighted_gradient:.1%} under RWTrainer_SmallLesions. It found more small lesions at "
+        "nnUNetTrainer, {small_weighted_gradient:.1%} under RWTrainer_SmallLesions. It detected more small lesions at "
         "equal false positives (docs/evidence.md); at nnU-Net's threshold it marks more of both: train both and "
         "compare.",
     ),
     Rule(
         "nnUNetTrainer",
         lambda found: True,
-        "{small_share:.0%} of the lesions are below {small_mm3:g} mm3 ({small_per_case:.3g} a case) and get "
+        "{small_share:.0%} of the lesions are below {small_mm3:g} mm3 ({small_per_case:.3g} per case) and get "
         "{small_stock_gradient:.1%} of the lesions' gradient, the largest holds {largest_lesion_share:.0%} of a case's "
         "voxels of its label, and {border_share:.0%} of the foreground's voxels lie on the boundary: not many small "
         "lesions that large ones drown, so nothing speaks for another loss. Where it is the boundary that matters, "

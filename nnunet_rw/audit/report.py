@@ -29,8 +29,9 @@ COLUMNS = ("case", "label", "lesion", "voxels", "volume_mm3", "border_voxels", "
 def write_audit(audit: Audit, folder: Path) -> list[Path]:
     """Write both files.
 
-    audit.json holds what the terminal shows, null for what is undefined or without bound; lesions.csv a row a lesion,
-    with the labels of evaluations and the lower bound of its size class. Lesions are numbered within case and label.
+    audit.json holds what the terminal shows, null for what is undefined or without bound; lesions.csv one row per
+    lesion, with the labels of evaluations and the lower bound of its size class. Lesions are numbered within case and
+    label.
     """
     content = {
         "dataset": audit.dataset,
@@ -79,7 +80,7 @@ _LABEL_HEADER = (
     "label",
     "cases with it",
     "lesions",
-    "a case",
+    "per case",
     "median mm3",
     "Gini",
     "voxels in largest tenth",
@@ -245,7 +246,7 @@ def _draw_cases(axis: Axes, audit: Audit) -> None:
     axis.set(xlim=(0.5, len(counts) + 0.5), xlabel="cases, by number of lesions", ylabel="lesions")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.yaxis.set_major_locator(MaxNLocator(integer=True))
-    _title(axis, "How many in a case")
+    _title(axis, "How many per case")
     _without_frame(axis)
 
 

@@ -116,7 +116,7 @@ def open_labels(
         Of preprocessed data; default, once one of them is given or nothing raw is there: the first configuration
         that is preprocessed, and nnUNetPlans.
     max_cases : int, optional
-        Take so many, spread evenly over the sorted cases.
+        Take at most this many, spread evenly over the sorted cases.
 
     Raises
     ------

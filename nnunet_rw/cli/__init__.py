@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0; 1 where `doctor` found a problem; 2 after an error of the user's, told in one line.
+        0; 1 where `doctor` found a problem; 2 after a user's error, told in one line.
     """
     # What torch and nnU-Net mean for each other.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.")
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Imports within: they take seconds, in which a user may think better of it.
         return _run(arguments)
     except KeyboardInterrupt:
-        print("nnunet-rw: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        print("nnunet-rw: interrupted; the same command resumes where it stopped", file=sys.stderr)
         return 130
     except Exception as error:
         if os.environ.get(TRACEBACK_VARIABLE):

@@ -8,7 +8,7 @@ from pathlib import Path
 from nnunet_rw.cli.arguments import add_command, positive
 
 _DESCRIPTION = """\
-Count and measure the lesions of a dataset, tell which of them a loss would hear, and which trainer to try first.
+Count and measure the lesions of a dataset, tell which of them dominate a loss's gradient, and which trainer to try.
 
 Raw labels are taken where there are any; preprocessed ones otherwise, or if -c or -p is given.
 """
@@ -25,7 +25,7 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
     command.add_argument(
         "-o", "--output", metavar="PATH", type=Path, help="a folder, or a .png alone; default: audit_<dataset> here"
     )
-    command.add_argument("--max-cases", type=positive, metavar="N", help="look at so many, evenly chosen")
+    command.add_argument("--max-cases", type=positive, metavar="N", help="look at N cases, evenly chosen")
     command.add_argument("-np", metavar="N", type=positive, help="processes; default: nnU-Net's, at most all cores")
 
 

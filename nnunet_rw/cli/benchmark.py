@@ -18,7 +18,7 @@ Train, validate, evaluate and compare trainers over tasks, folds and seeds; the 
 
   nnunet-rw benchmark --tasks Task04_Hippocampus --trainers nnUNetTrainer RWTrainer -o my_benchmark
   nnunet-rw benchmark my_benchmark.yaml -o my_benchmark
-  nnunet-rw benchmark -o my_benchmark            goes on with what is missing
+  nnunet-rw benchmark -o my_benchmark            resumes: does what is missing
   nnunet-rw benchmark status -o my_benchmark     how far it is
 
 Tasks, trainers and all other settings are kept in FOLDER/benchmark.yaml. The first trainer is the baseline.
@@ -36,7 +36,7 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
         "--trainers", nargs="+", default=["nnUNetTrainer", "RWTrainer_SmallLesions"], metavar="TRAINER"
     )
     command.add_argument("--epochs", type=positive, default=6, help="default: %(default)s")
-    command.add_argument("--iterations", type=positive, default=50, help="an epoch; default: %(default)s")
+    command.add_argument("--iterations", type=positive, default=50, help="per epoch; default: %(default)s")
     command.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
 
     command = add_command(commands, "benchmark", _benchmark, "trainers x tasks x folds x seeds, to a report")
@@ -50,7 +50,7 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
     command.add_argument("-f", dest="folds", nargs="+", type=int, metavar="FOLD", help="default: 0 1 2 3 4")
     command.add_argument("--seeds", type=positive, metavar="N", help="trainings of each fold; default: 1")
     command.add_argument("--epochs", type=positive, metavar="N", help="default: the trainer's")
-    command.add_argument("--iterations", type=positive, metavar="N", help="an epoch; default: the trainer's")
+    command.add_argument("--iterations", type=positive, metavar="N", help="per epoch; default: the trainer's")
     command.add_argument("--plans", metavar="PLANS", help="or small, for a CPU; default: nnUNetPlans")
     command.add_argument("--device", choices=("cpu", "cuda", "mps"), help="default: cuda")
     command.add_argument("-num_gpus", type=positive, metavar="N", help="of one training; default: 1")
@@ -130,7 +130,7 @@ def _run(benchmark: Benchmark) -> int:
 
 
 def _specification(options: argparse.Namespace) -> Specification | None:
-    """Of the file or of the options; None where neither is given, so that the kept one is gone on with."""
+    """Of the file or of the options; None where neither is given, so that the kept one is resumed."""
     from nnunet_rw.benchmark.specification import read_specification, specification_of
 
     given = {key: getattr(options, key) for key in _KEYS if getattr(options, key) is not None}

@@ -40,7 +40,7 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
     command.add_argument("-o", metavar="FOLDER", type=Path, help="default: evaluation/ beside the predictions")
 
     command = add_command(
-        commands, "overlay", _overlay, "show found, missed and false lesions, for a viewer and as PNG"
+        commands, "overlay", _overlay, "show detected, missed and false lesions, for a viewer and as PNG"
     )
     _add_source(command)
     _add_settings(command)
@@ -105,7 +105,7 @@ def _add_source(command: argparse.ArgumentParser) -> None:
     add_trained_model(command)
     command.add_argument("--probabilities", action="store_true", help="read the .npz files: scores, FROC, thresholds")
     command.add_argument("--images", metavar="FOLDER", type=Path, help="for volume x mean intensity")
-    command.add_argument("--allow-missing", action="store_true", help="go on where cases have no prediction")
+    command.add_argument("--allow-missing", action="store_true", help="leave out cases without a prediction")
 
 
 def _add_settings(command: argparse.ArgumentParser) -> None:

@@ -30,7 +30,7 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
     command = add_command(commands, "ensemble", _ensemble, "average several trained models; learn their weights")
     command.description = _ENSEMBLE
     command.formatter_class = argparse.RawDescriptionHelpFormatter
-    command.add_argument("-i", metavar="PREDICTIONS", nargs="+", type=Path, default=[], help="folders, one a model")
+    command.add_argument("-i", metavar="PREDICTIONS", nargs="+", type=Path, default=[], help="folders, one per model")
     command.add_argument("-o", metavar="FOLDER", type=Path, required=True)
     command.add_argument("--weights", metavar="FILE", type=Path, help="weights.json of --fit; default: equal")
     command.add_argument("--min-component", metavar="MM3", type=float, help="remove less; default: by the weights")

@@ -146,7 +146,7 @@ class CompoundLoss(SegmentationLoss):
         self.set_epoch(0, 1)
 
     def set_epoch(self, epoch: int, num_epochs: int) -> None:
-        """Move the schedules to an epoch, counted from 0, of a training of so many."""
+        """Move the schedules to an epoch, counted from 0, of a training of ``num_epochs``."""
         self.current_weights = {
             name: weight_at(weight, epoch, num_epochs) for name, weight in self.term_weights.items()
         }

@@ -17,7 +17,7 @@ from nnunet_rw.maps.components import as_connectivity
 from nnunet_rw.maps.distance import interior_distance, signed_distance
 from nnunet_rw.maps.lesions import LesionsInBox, expand_in_box, find_lesions, with_locations
 
-# Of each lesion so many voxels are kept in its table, for patches to be drawn around.
+# Of each lesion this many voxels are kept in its table, for patches to be drawn around.
 MAX_LOCATIONS = 64
 
 
@@ -84,7 +84,7 @@ class MapKind:
     name : str
         Also of its folder.
     sampling : "linear" or "nearest"
-        How values are interpolated. Linear ones are distances in mm: they are divided by the zoom, and go on growing
+        How values are interpolated. Linear ones are distances in mm: they are divided by the zoom, and keep growing
         beyond the image. The others are lesion ids, which beyond the image are those of its border.
     groups : function
         From a `LabelScheme` to the labels that each channel is about: its map says where they begin. The number of
@@ -283,7 +283,7 @@ def lesion_ids_of_masks(masks: Sequence[np.ndarray], num_voxels: int) -> tuple[n
 def lesion_channels(masks: Iterable[np.ndarray], max_locations: int = 0) -> Iterator[LesionsInBox]:
     """The channels of `lesion_ids_of_masks` one after the other, each in its own lesions' box; 0 outside of it.
 
-    With ``max_locations`` each comes with so many voxels of every lesion, see `LesionTable`.
+    With ``max_locations`` each comes with that many voxels of every lesion, see `LesionTable`.
     """
     offset = 0
     for mask in masks:

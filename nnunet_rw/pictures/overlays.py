@@ -150,7 +150,7 @@ def write_overlays(
 ) -> list[Path]:
     """Write ``<case>_<class>.nii.gz`` for every case and class, and ``labels.txt`` with the colours of the codes.
 
-    One file a class, not one for all: regions overlap, and a voxel of one class that is predicted as another is missed
+    One file per class, because regions overlap, and a voxel of one class that is predicted as another is missed
     in the one and false in the other. The codes are those of `nnunet_rw.pictures.overlays.Code` in every file, so
     one ``labels.txt`` fits all; in ITK-SNAP load it under Segmentation, Import Label Descriptions.
 

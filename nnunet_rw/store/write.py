@@ -46,7 +46,7 @@ def ensure_maps(
     """Write the maps that are absent, damaged or out of date.
 
     Safe to be called by several trainings at once: the first writes, the others wait and find all done. Killed at
-    any moment it leaves whole files only, and the next call goes on where it stopped. Different parts write at the
+    any moment it leaves whole files only, and the next call resumes where it stopped. Different parts write at the
     same time, also on different machines, and a call for the whole shares the work with parts that run.
 
     Parameters

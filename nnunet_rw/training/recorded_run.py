@@ -127,7 +127,7 @@ class RecordedRun(SeededRun):
         # From epoch 0 on, the training is another one than the folder's.
         earlier = self._earlier_record() if first and self.current_epoch > 0 else None
         super().on_train_start()
-        # nnU-Net's 50 would leave a short training nothing to go on from but its best epoch.
+        # nnU-Net's 50 would leave a short training nothing to resume from but its best epoch.
         self.save_every = max(1, min(self.save_every, self.num_epochs // 10))
         self.dataloader_train = TimedBatches(self.dataloader_train)
         if first:

@@ -35,8 +35,7 @@ check_nnunet_version()
 MAP_SOURCES = ("stored", "patch")
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
-# Mixed precision overflows now and then and nnU-Net then skips the step; a run of losses that are no numbers does
-# not recover.
+# Mixed precision overflows now and then and nnU-Net then skips the step; a row of non-finite losses does not recover.
 _MAX_BAD_STEPS_WITH_SCALER = 20
 
 

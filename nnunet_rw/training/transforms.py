@@ -37,7 +37,7 @@ class MapSpatialTransform(SpatialTransform):
     their nearest boundary outside of the patch take the carried distance where that is shorter: sampled linearly,
     ignored voxels taking no part, and divided by the zoom (an object shown s times smaller has s times smaller
     distances; with unequal zooms, as in dummy-2D augmentation, by their geometric mean over the three axes). Beyond the
-    loaded patch nnU-Net sees background, so distances go on growing there.
+    loaded patch nnU-Net sees background, so distances keep growing there.
 
     Lesion ids are sampled by nearest neighbour.
     """
@@ -118,7 +118,7 @@ class MapSpatialTransform(SpatialTransform):
         continued = transformed.clone()
         continued[:, outside] = self._border_labels(params["grid"][outside], labels).to(continued.dtype)
         if not torch.equal(continued.clamp_min(0), transformed.clamp_min(0)):
-            # What the image cuts goes on beyond it: its border is no boundary. No voxel of the image comes nearer to
+            # What the image cuts continues beyond it: its border is no boundary. No voxel of the image comes nearer to
             # another label by that: the voxel of the border that a place beyond it continues is nearer than the place.
             beyond = outside & (transformed <= 0)
             computed = torch.where(beyond, computed, self._computed(continued, params))

@@ -21,7 +21,7 @@ COMPACT = replace(MANY_SMALL, small_per_case=0.005, small_share=0.002, largest_l
 def test_many_small_lesions():
     found = recommend(MANY_SMALL)
     assert found.trainer == "RWTrainer_SmallLesions"
-    for figure in ("91%", "below 100 mm3", "33 a case", "9.8%", "10.3%", "42.6%", "false positives"):
+    for figure in ("91%", "below 100 mm3", "33 per case", "9.8%", "10.3%", "42.6%", "false positives"):
         assert figure in found.reason
 
 

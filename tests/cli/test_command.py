@@ -100,4 +100,4 @@ def test_interruption_says_that_nothing_is_lost(monkeypatch, capsys):
 
     monkeypatch.setattr(catalogue, "export_line", interrupt)
     assert main(["env"]) == 130
-    assert capsys.readouterr().err == "nnunet-rw: interrupted; the same command goes on where it stopped\n"
+    assert capsys.readouterr().err == "nnunet-rw: interrupted; the same command resumes where it stopped\n"

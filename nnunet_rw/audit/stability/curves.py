@@ -40,7 +40,7 @@ class Curves:
     overlap: np.ndarray
 
     def is_finished(self, iterations: int) -> bool:
-        """Whether all iterations were run, or a loss that is no number ended them earlier."""
+        """Whether all iterations were run, or a non-finite loss ended them earlier."""
         return len(self.loss) == iterations or (len(self.loss) > 0 and not math.isfinite(self.loss[-1]))
 
 
@@ -123,7 +123,7 @@ class RunMeasures:
     ----------
     iterations : int
     diverged : bool
-        The last loss is no number, or the mean of the last losses is above that of the first by more than two
+        The last loss is non-finite, or the mean of the last losses is above that of the first by more than two
         standard errors of their difference (batches differ, so that even a network that learns nothing has a loss that
         goes up and down).
     start, end : float

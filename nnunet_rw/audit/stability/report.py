@@ -28,7 +28,7 @@ _HEADER = (
 )
 _LEGEND = """\
 Diverged and all background count runs; the others are the median (lowest to highest) over the seeds.
-diverged: the loss ended above its start by more than two standard errors, or as no number
+diverged: the loss ended above its start by more than two standard errors, or non-finite
 all background: predicted less than 1 % of the foreground in the last tenth of the iterations
 rise of the loss: largest, of its moving mean above the lowest so far, relative to the moving mean's range
 gradient spikes: norms above ten times the median of the 25 before; steps clipped: at nnU-Net's norm of 12
@@ -78,7 +78,7 @@ def draw_stability(curves: Mapping[str, Sequence[Curves]], path: str | Path, tit
 
     Losses have axes of their own, since their units differ; gradient norms (logarithmic, with nnU-Net's clip) and Dice
     have one for all. Loss and Dice are those of a moving tenth of the iterations, drawn at its end; the loss of every
-    iteration is pale behind it. A cross marks where a loss that became no number ended a run.
+    iteration is pale behind it. A cross marks where a non-finite loss ended a run.
 
     Parameters
     ----------

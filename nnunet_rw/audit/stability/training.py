@@ -119,7 +119,7 @@ def record_training(
     Returns
     -------
     Curves
-        Shorter than ``iterations`` where the loss became no number.
+        Shorter than ``iterations`` where the loss became non-finite.
     """
     trainer_class = type("StabilityTrainer", (RecordingTrainer,), attributes)
     plans = {**copy.deepcopy(data.plans.plans), "continue_training": False}
