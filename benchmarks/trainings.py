@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_rw.benchmark.results import Run
-from nnunet_rw.evaluation.comparison.intervals import Interval, bca_interval
+from nnunet_rw.evaluation.comparison.intervals import Interval, mean_interval
 from nnunet_rw.evaluation.comparison.metrics import METRICS
 from nnunet_rw.evaluation.folder import Evaluation
 
@@ -21,7 +21,7 @@ def case_values(evaluation: Evaluation, label: str, metric: str) -> np.ndarray:
 
 
 def paired_difference(before: Sequence[np.ndarray], after: Sequence[np.ndarray]) -> tuple[float, Interval]:
-    """Mean over cases of the difference between two means over seeds, with the 95 % BCa interval over the cases.
+    """Mean over cases of the difference between two means over seeds, with its 95 % interval over the cases.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def paired_difference(before: Sequence[np.ndarray], after: Sequence[np.ndarray])
     """
     difference = np.mean(after, axis=0) - np.mean(before, axis=0)
     difference = difference[~np.isnan(difference)]
-    return float(difference.mean()), bca_interval(difference)
+    return float(difference.mean()), mean_interval(difference)
 
 
 def spread(values: Iterable[float]) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from nnunet_rw.benchmark.tasks import Task, find_task
 from nnunet_rw.benchmark.training import fold_folder, is_evaluated, is_trained, output_folder
 from nnunet_rw.benchmark.workspace import Workspace
 from nnunet_rw.evaluation.comparison.compare import compare_evaluations
+from nnunet_rw.evaluation.comparison.groups import read_groups
 from nnunet_rw.evaluation.comparison.rows import Comparison
 from nnunet_rw.evaluation.folder import Evaluation, read_evaluation
 from nnunet_rw.training.records import RunRecord, other_than_recorded, read_run_record
@@ -56,8 +57,10 @@ class TaskResults:
         In the order of the specification, the baseline first; over the validation cases of all folds. Trainers and
         seeds whose folds are not all done are absent.
     comparison : Comparison, optional
-        Of seed 0 of every trainer with the baseline's, other seeds of the baseline being its noise; None where the
-        baseline or all others are not evaluated. Its trainers are named as in `evaluations`.
+        Of every trainer with the baseline, over all seeds that are done, the baseline's being its noise; None where
+        seed 0 of the baseline or of all others is not evaluated. Its trainers are named as in `evaluations`.
+    groups : mapping of case to patient, optional
+        None where each case stands for itself.
     """
 
     task: str
@@ -66,6 +69,7 @@ class TaskResults:
     runs: tuple[Run, ...]
     evaluations: dict[str, dict[int, Evaluation]]
     comparison: Comparison | None
+    groups: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -105,18 +109,26 @@ class BenchmarkResults:
         return sorted(job.name for job in found)
 
 
-def read_results(folder: str | Path) -> BenchmarkResults:
+def read_results(folder: str | Path, groups: str | Path | None = None) -> BenchmarkResults:
     """Read all that is done of a benchmark.
+
+    Parameters
+    ----------
+    groups : path, optional
+        Of a file for `nnunet_rw.evaluation.comparison.groups.read_groups` that holds the cases of all tasks. Default:
+        that of the specification, if any.
 
     Raises
     ------
     FileNotFoundError
         There is no benchmark in the folder.
     ValueError
-        A file of it is damaged.
+        A file of it is damaged, or a case without a patient.
     """
     workspace = Workspace(Path(folder).resolve())
     specification = workspace.specification()
+    path = groups or specification.groups
+    patients = read_groups(path) if path else None
     workspace.activate()
     tasks = [find_task(text, workspace.downloads) for text in specification.tasks]
     unfinished, evaluated = [], set()
@@ -134,13 +146,17 @@ def read_results(folder: str | Path) -> BenchmarkResults:
     return BenchmarkResults(
         workspace.folder,
         specification,
-        tuple(_task_results(workspace, specification, task, evaluated) for task in tasks),
+        tuple(_task_results(workspace, specification, task, evaluated, patients) for task in tasks),
         tuple(unfinished),
     )
 
 
 def _task_results(
-    workspace: Workspace, specification: Specification, task: Task, evaluated: Collection[Job]
+    workspace: Workspace,
+    specification: Specification,
+    task: Task,
+    evaluated: Collection[Job],
+    groups: Mapping[str, str] | None,
 ) -> TaskResults:
     jobs = jobs_of(specification, [task])
     runs = []
@@ -163,7 +179,8 @@ def _task_results(
         _description(task),
         tuple(runs),
         evaluations,
-        _comparison(specification, folders),
+        _comparison(specification, folders, groups),
+        groups,
     )
 
 
@@ -188,13 +205,16 @@ def check_same_settings(runs: Sequence[Run]) -> None:
             )
 
 
-def _comparison(specification: Specification, folders: dict[tuple[str, int], Path]) -> Comparison | None:
-    first = [folders[trainer, 0] for trainer in specification.trainers if (trainer, 0) in folders]
-    baseline = specification.trainers[0]
-    if len(first) < 2 or (baseline, 0) not in folders:
+def _comparison(
+    specification: Specification, folders: dict[tuple[str, int], Path], groups: Mapping[str, str] | None
+) -> Comparison | None:
+    first = {trainer: folders[trainer, 0] for trainer in specification.trainers if (trainer, 0) in folders}
+    if len(first) < 2 or specification.trainers[0] not in first:
         return None
-    noise = [path for (trainer, seed), path in folders.items() if trainer == baseline and seed > 0]
-    return compare_evaluations(first, noise)
+    noise, *others = (
+        [path for (name, seed), path in folders.items() if name == trainer and seed > 0] for trainer in first
+    )
+    return compare_evaluations(list(first.values()), noise, challenger_seeds=others, groups=groups)
 
 
 def _description(task: Task) -> str:

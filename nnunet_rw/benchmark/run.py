@@ -233,4 +233,5 @@ def _with_whole_paths(specification: Specification) -> Specification:
     """Jobs, and later commands, may run elsewhere."""
     tasks = tuple(str(Path(task).resolve()) if Path(task).is_dir() else task for task in specification.tasks)
     splits = {task: str(Path(path).resolve()) for task, path in specification.splits.items()}
-    return specification.model_copy(update={"tasks": tasks, "splits": splits})
+    groups = specification.groups and str(Path(specification.groups).resolve())
+    return specification.model_copy(update={"tasks": tasks, "splits": splits, "groups": groups})

@@ -109,6 +109,9 @@ class Specification(_Strict):
         Trainings of each trainer and fold, seeded 0, 1, ...
     seeds_of : dict of str to int
         Of trainers with another number of them: more of the baseline, whose spread is the noise, or of finalists.
+    groups : str, optional
+        A CSV file with the patient of every case of all tasks (columns case and patient): intervals and tests are then
+        over patients.
     epochs, iterations : int, optional
         Default: the trainer's own.
     plans : str
@@ -127,6 +130,7 @@ class Specification(_Strict):
     folds: tuple[int, ...] = Field(default=(0, 1, 2, 3, 4), min_length=1)
     seeds: int = Field(default=1, ge=1)
     seeds_of: dict[str, int] = Field(default_factory=dict)
+    groups: str | None = None
     epochs: int | None = Field(default=None, ge=1)
     iterations: int | None = Field(default=None, ge=1)
     plans: str = "nnUNetPlans"

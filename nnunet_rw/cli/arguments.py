@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from pathlib import Path
 
 from nnunet_rw.maps.kinds import INTERIOR_DISTANCE, KINDS, LESION_IDS
 
@@ -37,6 +38,15 @@ def add_lesions(command: argparse.ArgumentParser) -> None:
     command.add_argument("--connectivity", type=int, choices=(6, 18, 26), default=26, help="default: %(default)s")
     command.add_argument(
         "--min-volume", metavar="MM3", type=float, default=0.0, help="of reference lesions; default: 0"
+    )
+
+
+def add_groups(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--groups",
+        metavar="FILE",
+        type=Path,
+        help="CSV with the columns case and patient: intervals and tests are over patients",
     )
 
 

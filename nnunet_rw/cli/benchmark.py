@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nnunet_rw.cli.arguments import add_command, positive
+from nnunet_rw.cli.arguments import add_command, add_groups, positive
 
 if TYPE_CHECKING:
     from nnunet_rw.benchmark.run import Benchmark
@@ -58,6 +58,7 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
     command.add_argument(
         "--no-tta", action="store_true", help="validate without mirroring: an eighth of the time, and a little worse"
     )
+    add_groups(command)
     command.add_argument("--executor", choices=("local", "slurm"), help="default: local")
     command.add_argument("--jobs", type=positive, metavar="N", help="at a time on this machine; default: 1")
     slurm = command.add_argument_group("with --executor slurm")
@@ -80,6 +81,7 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
     command.add_argument(
         "--allow-fewer", action="store_true", help="replace a report even if it has results that are not there now"
     )
+    add_groups(command)
 
 
 def _benchmark(options: argparse.Namespace) -> int:
@@ -143,6 +145,8 @@ def _specification(options: argparse.Namespace) -> Specification | None:
         execution["slurm"] = slurm
     if execution:
         given["execution"] = execution
+    if options.groups:
+        given["groups"] = str(options.groups)
     evaluation = {key: False for key in ("froc", "tta") if getattr(options, f"no_{key}")}
     if evaluation:
         given["evaluation"] = evaluation
@@ -184,6 +188,6 @@ def _report(options: argparse.Namespace) -> None:
     from nnunet_rw.benchmark.report.report import write_reports
 
     written = write_reports(
-        options.folder, options.format, options.o, options.show_case_ids, allow_fewer=options.allow_fewer
+        options.folder, options.format, options.o, options.show_case_ids, options.allow_fewer, options.groups
     )
     print(*written, sep="\n")

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnunet_rw.cli.arguments import add_command, add_lesions, add_processes, add_trained_model, positive
+from nnunet_rw.cli.arguments import add_command, add_groups, add_lesions, add_processes, add_trained_model, positive
 from nnunet_rw.evaluation.comparison.metrics import DEFAULT_METRICS, METRICS
 from nnunet_rw.evaluation.metrics.detection import DEFAULT_EDGES_MM3
 
@@ -37,6 +37,7 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
     command.formatter_class = argparse.RawDescriptionHelpFormatter
     _add_source(command)
     _add_settings(command)
+    add_groups(command)
     command.add_argument("-o", metavar="FOLDER", type=Path, help="default: evaluation/ beside the predictions")
 
     command = add_command(
@@ -74,8 +75,18 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
         nargs="+",
         type=Path,
         default=[],
-        help="of the baseline trained with other seeds: gains inside their spread are marked",
+        help="of the baseline trained with other seeds: gains inside their spread are marked, every case is their mean",
     )
+    command.add_argument(
+        "--challenger-seeds",
+        metavar="EVALUATION",
+        nargs="+",
+        type=Path,
+        action="append",
+        default=[],
+        help="of a challenger trained with other seeds; once for each challenger, in their order",
+    )
+    add_groups(command)
     command.add_argument(
         "--metrics", metavar="METRIC", nargs="+", default=DEFAULT_METRICS, help=f"out of: {', '.join(METRICS)}"
     )
@@ -121,6 +132,12 @@ def _settings(options: argparse.Namespace) -> EvaluationSettings:
     return EvaluationSettings(options.connectivity, options.min_volume, options.tolerance, options.fast)
 
 
+def _groups(options: argparse.Namespace) -> dict[str, str] | None:
+    from nnunet_rw.evaluation.comparison.groups import read_groups
+
+    return read_groups(options.groups) if options.groups else None
+
+
 def _source(options: argparse.Namespace) -> Source:
     from nnunet_rw.datasets.folders import dataset_folder
     from nnunet_rw.evaluation.sources import cross_validation_source, folders_source
@@ -156,7 +173,8 @@ def _evaluate(options: argparse.Namespace) -> None:
 
     source = _source(options)
     folder = options.o or source.folder
-    print(evaluation_text(write_evaluation(source, _settings(options), folder, options.np)))
+    groups = _groups(options)
+    print(evaluation_text(write_evaluation(source, _settings(options), folder, options.np, groups)))
     print(f"\n{folder}")
 
 
@@ -213,9 +231,17 @@ def _compare(options: argparse.Namespace) -> None:
     from nnunet_rw.evaluation.comparison.compare import compare_evaluations
     from nnunet_rw.evaluation.comparison.tables import terminal_text, write_comparison
 
+    groups = _groups(options)
     folders, others = _evaluated(options)
     comparison = compare_evaluations(
-        folders, options.baseline_seeds, options.metrics, options.edges, options.seed, otherwise_connected=others
+        folders,
+        options.baseline_seeds,
+        options.metrics,
+        options.edges,
+        options.seed,
+        otherwise_connected=others,
+        challenger_seeds=options.challenger_seeds,
+        groups=groups,
     )
     print(terminal_text(comparison))
     if options.o:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from nnunet_rw.evaluation.case import CaseEvaluation, EvaluationSettings, evaluate_case
+from nnunet_rw.evaluation.comparison.groups import units_of
+from nnunet_rw.evaluation.comparison.intervals import MIN_UNITS
 from nnunet_rw.evaluation.comparison.metrics import enough_decimals
 from nnunet_rw.evaluation.folder import OF_PROBABILITIES, changed_file, read_summary, write_tables
 from nnunet_rw.evaluation.metrics.froc import froc_curve
@@ -50,6 +52,10 @@ def evaluation_text(summary: dict[str, Any]) -> str:
     header = ("label", "lesions found", "precision", "false positives a case", "PQ", "PQ at 0.1", "FROC average")
     parts.append(text_table(header, detections))
     parts.append(text_table(("label", "lesion size", "found", "recall (95 % interval)"), sizes))
+    unit = "patients" if "num_patients" in summary else "cases"
+    parts.append(
+        f"Intervals are over {unit}, with all lesions of one together; none with fewer than {MIN_UNITS} {unit}."
+    )
     return "\n\n".join(parts)
 
 
@@ -70,6 +76,8 @@ def _range(size: dict[str, Any]) -> str:
 def _recall(size: dict[str, Any]) -> str:
     if size["recall"] is None:
         return "-"
+    if size["recall_low"] is None:
+        return f"{size['recall']:.2f} (too few)"
     return f"{size['recall']:.2f} ({size['recall_low']:.2f} to {size['recall_high']:.2f})"
 
 
@@ -98,7 +106,11 @@ def evaluate(source: Source, settings: EvaluationSettings, processes: int | None
 
 
 def write_evaluation(
-    source: Source, settings: EvaluationSettings, folder: str | Path, processes: int | None = None
+    source: Source,
+    settings: EvaluationSettings,
+    folder: str | Path,
+    processes: int | None = None,
+    groups: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Evaluate and write cases.csv, lesions.csv, predicted_lesions.csv and summary.json.
 
@@ -110,13 +122,16 @@ def write_evaluation(
         As for `evaluate`.
     folder : path
         An earlier evaluation in it is replaced.
+    groups : mapping of case to patient, optional
+        Intervals of recall are then over patients.
 
     Returns
     -------
     dict
         The content of summary.json, which is written last.
     """
-    return write_evaluated(source, settings, evaluate(source, settings, processes), folder)
+    units_of((files.case for files in source.cases), groups)  # a case without a patient is told before the work
+    return write_evaluated(source, settings, evaluate(source, settings, processes), folder, groups=groups)
 
 
 def write_evaluated(
@@ -125,6 +140,7 @@ def write_evaluated(
     cases: Sequence[CaseEvaluation],
     folder: str | Path,
     pictures: Sequence[Path] = (),
+    groups: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """`write_evaluation` of cases that `evaluate` returned; pictures in the folder belong to the evaluation."""
     folder = Path(folder)
@@ -135,7 +151,7 @@ def write_evaluated(
         thresholded = [item.thresholded for item in of_cases if item.thresholded is not None]
         if len(candidates) == len(thresholded) == len(cases):
             curves[found.label], points[found.label] = froc_curve(candidates), operating_points(thresholded)
-    summary = summarise(source, settings, cases, curves)
+    summary = summarise(source, settings, cases, curves, groups)
     # No summary stands beside tables of another evaluation, even if this one is interrupted.
     for name in ("summary.json", *OF_PROBABILITIES):
         (folder / name).unlink(missing_ok=True)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from nnunet_rw.evaluation.case import CaseEvaluation, ClassEvaluation, EvaluationSettings
+from nnunet_rw.evaluation.comparison.groups import units_of
 from nnunet_rw.evaluation.metrics.detection import count_detections, recall_by_size
 from nnunet_rw.evaluation.metrics.froc import (
     FALSE_POSITIVES,
@@ -119,31 +120,40 @@ _PANOPTIC_THRESHOLDS = (0.5, 0.1)
 
 
 def summarise(
-    source: Source, settings: EvaluationSettings, cases: Sequence[CaseEvaluation], curves: dict[str, FrocCurve]
+    source: Source,
+    settings: EvaluationSettings,
+    cases: Sequence[CaseEvaluation],
+    curves: dict[str, FrocCurve],
+    groups: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Everything that summary.json holds: nnU-Net's keys with its values, and per class ("classes") the rest.
 
-    Means leave out undefined values and tell how many; a distance to nothing counts as the image's diagonal. "inputs"
-    and "labels" say what was evaluated: fingerprints of every case's files, and the dataset.json's entries.
+    Means leave out undefined values and tell how many; a distance to nothing counts as the image's diagonal. Intervals
+    of recall are over patients where ``groups`` tells them; Bland-Altman's are over cases in either case. "inputs" and
+    "labels" say what was evaluated: fingerprints of every case's files, and the dataset.json's entries.
     """
+    units = units_of([case.files.case for case in cases], groups)
     labels = [found.label for found in cases[0].classes]
     return {
         **_as_nnunet(cases, labels),
         "name": source.name,
         "settings": {**asdict(settings), "image_diagonal_mm": {case.files.case: case.diagonal_mm for case in cases}},
         "num_cases": len(cases),
+        **({"num_patients": len(set(units))} if groups else {}),
         "num_missing": len(source.missing),
         "missing_cases": source.missing,
         "inputs": {case.files.case: case.fingerprints for case in cases},
         "labels": source.label_entries,
         "classes": {
-            label: _finite(_summarise_class(cases, position, curves.get(label)))
+            label: _finite(_summarise_class(cases, position, curves.get(label), units))
             for position, label in enumerate(labels)
         },
     }
 
 
-def _summarise_class(cases: Sequence[CaseEvaluation], position: int, curve: FrocCurve | None) -> dict[str, Any]:
+def _summarise_class(
+    cases: Sequence[CaseEvaluation], position: int, curve: FrocCurve | None, units: Sequence[str]
+) -> dict[str, Any]:
     found = [case.classes[position] for case in cases]
     matches = [item.matches for item in found]
     diagonals_mm = [case.diagonal_mm for case in cases]
@@ -160,7 +170,7 @@ def _summarise_class(cases: Sequence[CaseEvaluation], position: int, curve: Froc
         "metrics": metrics,
         "detection": {rule: _detection(matches, rule) for rule in ("any_overlap", "one_to_one")},
         "panoptic": {str(threshold): _panoptic(matches, threshold) for threshold in _PANOPTIC_THRESHOLDS},
-        "recall_by_size": [asdict(size) for size in recall_by_size(matches)],
+        "recall_by_size": [asdict(size) for size in recall_by_size(matches, units=units)],
         "bland_altman_mm3": asdict(
             bland_altman([item.reference_mm3 for item in volumes], [item.prediction_mm3 for item in volumes])
         ),

@@ -5,7 +5,7 @@ import json
 import pytest
 from evaluation_folders import write_evaluation
 
-NAMES = [f"case_{number}" for number in range(7)]
+NAMES = [f"case_{number}" for number in range(8)]
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def evaluations(tmp_path):
         write_evaluation(
             tmp_path / name,
             {case: {"dice": dice, "nsd": 0.5, "n_lesions": 1, "n_hit": hit} for case in NAMES},
-            [(case, volume, hit, hit) for case, volume in zip(NAMES, range(4, 18, 2), strict=True)],
+            [(case, volume, hit, hit) for case, volume in zip(NAMES, range(4, 20, 2), strict=True)],
             [(case, 8.0, 1, 1) for case in NAMES],
             name=name,
         )
@@ -25,9 +25,9 @@ def evaluations(tmp_path):
 
 def test_compare_prints_tables(succeeds, evaluations):
     text = succeeds("compare", *evaluations[:2])
-    assert text.startswith("Against base, 7 cases\n")
+    assert text.startswith("Against base, 8 cases\n")
     dice = next(line for line in text.splitlines() if line.startswith("dice"))
-    assert " ".join(dice.split()) == "dice RW_new 7 0 0.500 0.750 0.250 [0.250, 0.250] 0.047 7/0/0 better"
+    assert " ".join(dice.split()) == "dice RW_new 8 0 0.500 0.750 0.250 [0.250, 0.250] 0.023 8/0/0 better"
     assert "7 metrics x 1 challenger x 1 label = 7 tests, of which 3 could be made" in text
     assert "26-connected" in text
 
@@ -53,7 +53,7 @@ def test_compare_takes_metrics_edges_seeds_and_a_folder(succeeds, evaluations, t
     ]
     assert content["metrics"][1]["noise"] == pytest.approx(0.02)
     # 4 and 6 mm3 are below the inner edge; then all.
-    assert [row["lesions"] for row in content["sizes"]] == [2, 5, 7]
+    assert [row["lesions"] for row in content["sizes"]] == [2, 6, 8]
     assert "8 and more" in (out / "comparison.md").read_text()
 
 

@@ -56,10 +56,11 @@ def test_text_by_hand(text_of):
         "label lesions found precision false positives a case PQ PQ at 0.1 FROC average",
         "1 0.25 (1 of 4) 0.25 0.75 0.00 0.08 -",
         "label lesion size found recall (95 % interval)",
-        "1 0 to 10 mm3 1 of 4 0.25 (0.05 to 0.70)",
+        "1 0 to 10 mm3 1 of 4 0.25 (too few)",
         "1 10 to 100 mm3 0 of 0 -",
         "1 100 to 1000 mm3 0 of 0 -",
         "1 from 1000 mm3 0 of 0 -",
+        "Intervals are over cases, with all lesions of one together; none with fewer than 8 cases.",
     ]
 
 

@@ -67,10 +67,16 @@ def benchmark_results(folder, trainers=TRAINERS, seeds=2, froc=True, compared=Tr
             evaluations.setdefault(trainer, {})[seed] = replace(read_evaluation(path), name=trainer)
         comparison = None
         if compared and evaluated and len(trainers) > 1:
+            noise, *others = (
+                [path for (trainer, seed), path in folders.items() if trainer == name and seed > 0]
+                for name in trainers
+                if (name, 0) in folders
+            )
             comparison = compare_evaluations(
                 [path for (_, seed), path in folders.items() if seed == 0],
-                [path for (trainer, seed), path in folders.items() if trainer == trainers[0] and seed > 0],
+                noise,
                 resamples=200,
+                challenger_seeds=others,
             )
         tasks.append(TaskResults(task, dataset, DESCRIPTIONS[task], runs, evaluations, comparison))
     line = f"train/{LESIONS}/{trainers[-1]}/seed{seeds - 1}/fold1: 2 of {EPOCHS} epochs"

@@ -32,6 +32,7 @@ def write_reports(
     output: Path | None = None,
     show_case_ids: bool = False,
     allow_fewer: bool = False,
+    groups: Path | None = None,
 ) -> list[Path]:
     """Write what a benchmark found so far.
 
@@ -47,6 +48,8 @@ def write_reports(
         Name cases, which may identify patients.
     allow_fewer : bool
         Replace a report even if it has results that are not there now.
+    groups : path, optional
+        Of a CSV file with the patient of every case. Default: that of the benchmark, if any.
 
     Returns
     -------
@@ -59,7 +62,7 @@ def write_reports(
     FewerResults
         A report has results, of jobs that the benchmark still has, that are not there now. Nothing was written.
     """
-    results = read_results(folder)
+    results = read_results(folder, groups)
     tables = output or results.folder / "report"
     page = output if output and list(formats) == ["html"] else (output or results.folder) / "report.html"
     if not allow_fewer:

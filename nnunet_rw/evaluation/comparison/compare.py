@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations, pairwise
 from pathlib import Path
 
 import numpy as np
 
+from nnunet_rw.evaluation.comparison.groups import units_of
+from nnunet_rw.evaluation.comparison.intervals import Interval
 from nnunet_rw.evaluation.comparison.lesions import compare_at_equal_false_positives, compare_by_size, rank_by_rule
 from nnunet_rw.evaluation.comparison.metrics import DEFAULT_METRICS, METRICS, check_comparable, paired_values
-from nnunet_rw.evaluation.comparison.rows import BETTER, NOT_SHOWN, WITHIN_NOISE, WORSE, Comparison, Family, MetricRow
-from nnunet_rw.evaluation.comparison.statistics import holm, paired_comparison
+from nnunet_rw.evaluation.comparison.rows import (
+    BETTER,
+    NOT_SHOWN,
+    NOT_TESTED,
+    WITHIN_NOISE,
+    WORSE,
+    Comparison,
+    Family,
+    MetricRow,
+)
+from nnunet_rw.evaluation.comparison.statistics import ALPHA, holm, paired_comparison, shown_difference
 from nnunet_rw.evaluation.folder import Evaluation, read_evaluation
 from nnunet_rw.evaluation.metrics.detection import DEFAULT_EDGES_MM3
-
-ALPHA = 0.05
 
 
 def compare_evaluations(
@@ -28,8 +37,13 @@ def compare_evaluations(
     seed: int = 0,
     resamples: int = 10_000,
     otherwise_connected: Sequence[Sequence[str | Path]] = (),
+    challenger_seeds: Sequence[Sequence[str | Path]] = (),
+    groups: Mapping[str, str] | None = None,
 ) -> Comparison:
     """Compare evaluation folders with the first of them, the baseline.
+
+    Where a trainer has several seeds every case is the mean over them: the spread between seeds is then within the
+    values that are tested, and no seed is chosen.
 
     Parameters
     ----------
@@ -42,44 +56,55 @@ def compare_evaluations(
     seed, resamples : of the bootstrap
     otherwise_connected : sequences of evaluation folders
         Of the same trainers, in the same order, with lesions of another connectivity: they are ranked as well.
+    challenger_seeds : sequences of evaluation folders
+        Of each challenger trained again with other seeds, in the order of the challengers; none of them by default.
+    groups : mapping of case to patient, optional
+        Intervals resample patients and tests take their means. Default: each case stands for itself.
 
     Raises
     ------
     FileNotFoundError, ValueError
         A folder is no evaluation, or not of the same cases, labels, settings and references; fewer than two folders,
-        one given twice, an unknown metric, or edges that do not ascend.
+        one given twice, seeds of more or fewer challengers than there are, an unknown metric, edges that do not ascend,
+        or a case without a patient.
     """
-    _check_arguments(folders, baseline_seeds, metrics, edges_mm3)
-    evaluations = [read_evaluation(folder) for folder in (*folders, *baseline_seeds)]
-    check_comparable(evaluations)
+    of_trainers = (baseline_seeds, *(challenger_seeds or [()] * (len(folders) - 1)))
+    _check_arguments(folders, of_trainers, metrics, edges_mm3)
+    evaluations = [read_evaluation(folder) for folder in folders]
+    others_of = [[read_evaluation(folder) for folder in seeds] for seeds in of_trainers]
+    check_comparable([*evaluations, *(seed for seeds in others_of for seed in seeds)])
     others = [[read_evaluation(folder) for folder in group] for group in otherwise_connected]
     for group in others:
         check_comparable(group)
         if len(group) != len(folders) or group[0].cases != evaluations[0].cases:
             raise ValueError("Expected evaluations of another connectivity of the same trainers and cases.")
-    baseline, *challengers = _with_distinct_names(evaluations[: len(folders)])
-    seeds = evaluations[len(folders) :]
+    baseline, *challengers = (
+        (first, *seeds) for first, seeds in zip(_with_distinct_names(evaluations), others_of, strict=True)
+    )
+    first = [trainings[0] for trainings in (baseline, *challengers)]
+    units = units_of(first[0].cases, groups)
     rows = [
-        _compare(baseline, challenger, [baseline, *seeds], metric, label, seed, resamples)
-        for label in baseline.labels
+        _compare(baseline, challenger, metric, label, units, seed, resamples)
+        for label in first[0].labels
         for challenger in challengers
         for metric in metrics
     ]
     adjusted = holm([row.p for row in rows])
     rows = [_with_verdict(row, float(p_holm)) for row, p_holm in zip(rows, adjusted, strict=True)]
-    names = tuple(challenger.name for challenger in challengers)
+    names = tuple(challenger.name for challenger in first[1:])
     return Comparison(
-        baseline=baseline.name,
+        baseline=first[0].name,
         challengers=names,
-        seeds=tuple(str(evaluation.folder) for evaluation in seeds),
-        cases=len(baseline.cases),
-        settings={name: value for name, value in baseline.settings.items() if name != "image_diagonal_mm"},
-        family=Family(tuple(metrics), names, baseline.labels, int(np.isfinite(adjusted).sum())),
+        seeds=tuple(str(evaluation.folder) for evaluation in baseline[1:]),
+        cases=len(first[0].cases),
+        settings={name: value for name, value in first[0].settings.items() if name != "image_diagonal_mm"},
+        family=Family(tuple(metrics), names, first[0].labels, int(np.isfinite(adjusted).sum())),
         metrics=tuple(rows),
-        sizes=compare_by_size(baseline, challengers, edges_mm3, seed, resamples),
-        rankings=rank_by_rule([baseline, *challengers], edges_mm3[:-1], others),
-        notes=_notes(baseline, rows, seeds, bool(others)),
-        matched=compare_at_equal_false_positives(baseline, challengers),
+        sizes=compare_by_size(baseline, challengers, edges_mm3, seed, resamples, groups),
+        rankings=rank_by_rule(first, edges_mm3[:-1], others),
+        notes=_notes([baseline, *challengers], rows, len(set(units)), bool(others)),
+        matched=compare_at_equal_false_positives(first[0], first[1:]),
+        patients=len(set(units)) if groups else 0,
     )
 
 
@@ -88,28 +113,34 @@ def noise_floor(seeds: Sequence[Evaluation], metric: str, label: str) -> float:
 
     NaN for a single one, or where no two have a case in common that defines the metric.
     """
-    pairs = (paired_values(first, second, metric, label) for first, second in combinations(seeds, 2))
+    pairs = (paired_values([first], [second], metric, label) for first, second in combinations(seeds, 2))
     return max((abs(float((pair.second - pair.first).mean())) for pair in pairs if len(pair.first)), default=math.nan)
 
 
 def _compare(
-    baseline: Evaluation,
-    challenger: Evaluation,
-    seeds: Sequence[Evaluation],
+    baseline: Sequence[Evaluation],
+    challenger: Sequence[Evaluation],
     metric: str,
     label: str,
+    units: Sequence[str],
     seed: int,
     resamples: int,
 ) -> MetricRow:
     pairs = paired_values(baseline, challenger, metric, label)
     found = paired_comparison(
-        pairs.first, pairs.second, METRICS[metric].higher_is_better, resamples, 1 - ALPHA, seed=seed
+        pairs.first,
+        pairs.second,
+        METRICS[metric].higher_is_better,
+        resamples,
+        1 - ALPHA,
+        seed,
+        np.array(units)[pairs.defined],
     )
     return MetricRow(
         label=label,
         metric=metric,
-        baseline=baseline.name,
-        challenger=challenger.name,
+        baseline=baseline[0].name,
+        challenger=challenger[0].name,
         n=found.n,
         undefined_in_both=pairs.undefined_in_both,
         undefined_in_one=pairs.undefined_in_one,
@@ -126,7 +157,7 @@ def _compare(
         wins=found.wins,
         ties=found.ties,
         losses=found.losses,
-        noise=noise_floor(seeds, metric, label),
+        noise=noise_floor(baseline, metric, label),
         verdict="",
     )
 
@@ -135,36 +166,46 @@ def _with_verdict(row: MetricRow, p_holm: float) -> MetricRow:
     verdict = NOT_SHOWN
     if abs(row.difference) <= row.noise:
         verdict = WITHIN_NOISE
-    elif p_holm < ALPHA and (row.low > 0 or row.high < 0):
+    elif math.isnan(p_holm):
+        verdict = NOT_TESTED
+    elif shown_difference(p_holm, Interval(row.low, row.high)):
         verdict = BETTER if (row.low > 0) == METRICS[row.metric].higher_is_better else WORSE
     return replace(row, p_holm=p_holm, verdict=verdict)
 
 
 def _notes(
-    baseline: Evaluation, rows: Sequence[MetricRow], seeds: Sequence[Evaluation], several_connectivities: bool
+    trainers: Sequence[Sequence[Evaluation]], rows: Sequence[MetricRow], units: int, several_connectivities: bool
 ) -> tuple[str, ...]:
-    notes = []
+    notes, baseline = [], trainers[0]
     if not several_connectivities:
         notes.append(
-            f"Lesions are {baseline.settings.get('connectivity', '?')}-connected in all evaluations; for another "
+            f"Lesions are {baseline[0].settings.get('connectivity', '?')}-connected in all evaluations; for another "
             "connectivity evaluate all again with it and compare those folders."
         )
     made = sum(not math.isnan(row.p) for row in rows)
-    most = max(row.n for row in rows)
+    if units < len(baseline[0].cases):
+        notes.append(f"Cases are of {units} patients: intervals resample these, and tests are of their means.")
     # The smallest p is that of n equal signs.
-    if made and made * 2 / 2**most >= ALPHA:
+    if made and made * 2 / 2**units >= ALPHA:
+        noun = "cases" if units == len(baseline[0].cases) else "patients"
         notes.append(
-            f"Too few cases for so many tests: {most} cases cannot give an adjusted p below {ALPHA} in a family of "
-            f"{made}. Compare by fewer metrics, or take more cases."
+            f"Too few {noun} for so many tests: {units} {noun} cannot give an adjusted p below {ALPHA} in a family of "
+            f"{made}. Compare by fewer metrics, or take more {noun}."
         )
     if any(row.undefined_in_one for row in rows):
         notes.append(
             "Some metrics are undefined for one trainer alone, as Dice of a lesion-free case that it leaves empty and "
             "the other does not. Such pairs are left out; false_positives tells their cost."
         )
-    if seeds:
+    if any(len(seeds) > 1 for seeds in trainers):
+        numbers = ", ".join(f"{seeds[0].name} {len(seeds)}" for seeds in trainers)
         notes.append(
-            f"Noise: the largest difference between the means of {len(seeds) + 1} trainings of {baseline.name} with "
+            f"Every case is the mean over a trainer's seeds ({numbers}); places and equal false positives are of the "
+            "first seed."
+        )
+    if len(baseline) > 1:
+        notes.append(
+            f"Noise: the largest difference between the means of {len(baseline)} trainings of {baseline[0].name} with "
             "other seeds."
         )
     return tuple(notes)
@@ -181,13 +222,15 @@ def _with_distinct_names(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
 
 def _check_arguments(
     folders: Sequence[str | Path],
-    baseline_seeds: Sequence[str | Path],
+    seeds: Sequence[Sequence[str | Path]],
     metrics: Sequence[str],
     edges_mm3: Sequence[float],
 ) -> None:
     if len(folders) < 2:
         raise ValueError(f"Expected at least two evaluations to compare, the baseline first, but got {len(folders)}.")
-    paths = [Path(folder).resolve() for folder in (*folders, *baseline_seeds)]
+    if len(seeds) != len(folders):
+        raise ValueError(f"Expected seeds of {len(folders) - 1} challengers, but got those of {len(seeds) - 1}.")
+    paths = [Path(folder).resolve() for folder in (*folders, *(folder for of_one in seeds for folder in of_one))]
     twice = [path for path in paths if paths.count(path) > 1]
     if twice:
         raise ValueError(f"Expected every evaluation once, but got {twice[0]} twice.")

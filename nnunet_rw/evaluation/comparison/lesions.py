@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 from scipy.stats import rankdata
 
+from nnunet_rw.evaluation.comparison.groups import units_of
+from nnunet_rw.evaluation.comparison.intervals import cluster_bootstrap, mean_interval, recall_interval
 from nnunet_rw.evaluation.comparison.rows import MatchedRow, RankingRow, SizeRow
-from nnunet_rw.evaluation.comparison.statistics import bca_interval, cluster_bootstrap, wilson_interval
+from nnunet_rw.evaluation.comparison.statistics import ALPHA
 from nnunet_rw.evaluation.folder import Evaluation, LesionRows
 from nnunet_rw.evaluation.metrics.lesions import ROUNDING
 
@@ -19,19 +21,30 @@ RULES = ("hit", "matched")
 
 
 def compare_by_size(
-    baseline: Evaluation,
-    challengers: Sequence[Evaluation],
+    baseline: Sequence[Evaluation],
+    challengers: Sequence[Sequence[Evaluation]],
     edges_mm3: Sequence[float],
     seed: int = 0,
     resamples: int = 10_000,
+    groups: Mapping[str, str] | None = None,
 ) -> tuple[SizeRow, ...]:
-    """A row per label, challenger and size class, and one of all sizes (0 to inf) where the classes are several."""
+    """A row per label, challenger and size class, and one of all sizes (0 to inf) where the classes are several.
+
+    Parameters
+    ----------
+    baseline, challengers : evaluations of a trainer's seeds
+    edges_mm3, seed, resamples, groups
+        As for `nnunet_rw.evaluation.comparison.compare.compare_evaluations`.
+    """
     classes = list(pairwise(edges_mm3))
     if (0, math.inf) not in classes:
         classes.append((0, math.inf))
+    labels = baseline[0].labels
+    # Of Bonferroni, for the headline: one statement about the best of all challengers and labels.
+    simultaneous = 1 - ALPHA / (len(labels) * max(1, len(challengers)))
     return tuple(
-        _compare_size(baseline, challenger, label, low, high, seed, resamples)
-        for label in baseline.labels
+        _compare_size(baseline, challenger, label, (low, high), simultaneous, seed, resamples, groups)
+        for label in labels
         for challenger in challengers
         for low, high in classes
     )
@@ -78,29 +91,42 @@ def rank_by_rule(
 
 
 def _compare_size(
-    baseline: Evaluation, challenger: Evaluation, label: str, low: float, high: float, seed: int, resamples: int
+    baseline: Sequence[Evaluation],
+    challenger: Sequence[Evaluation],
+    label: str,
+    size_mm3: tuple[float, float],
+    simultaneous: float,
+    seed: int,
+    resamples: int,
+    groups: Mapping[str, str] | None,
 ) -> SizeRow:
-    chosen = _counted(baseline.lesions, "hit", label, low, high)
+    reference = baseline[0].lesions
+    chosen = _counted(reference, "hit", label, *size_mm3)
     # The same lesions in the same order: `check_comparable` has made sure.
-    hits = [evaluation.lesions.hit[chosen] > 0 for evaluation in (baseline, challenger)]
-    recall = cluster_bootstrap(baseline.lesions.case[chosen], hits[0], hits[1], resamples, seed=seed)
-    wilson = [wilson_interval(int(hit.sum()), len(hit)) for hit in hits]
-    false = [_false_positives(evaluation, label, low, high) for evaluation in (baseline, challenger)]
-    cost = bca_interval(false[1] - false[0], resamples=resamples, seed=seed)
+    hits = [np.mean([found.lesions.hit[chosen] > 0 for found in seeds], axis=0) for seeds in (baseline, challenger)]
+    units = units_of(reference.case[chosen].tolist(), groups)
+    recall = cluster_bootstrap(units, hits[0], hits[1], resamples, 1 - ALPHA, seed)
+    of_all = cluster_bootstrap(units, hits[0], hits[1], resamples, simultaneous, seed).interval
+    of_either = [recall_interval(units, hit) for hit in hits]
+    false = [
+        np.mean([_false_positives(found, label, *size_mm3) for found in seeds], axis=0)
+        for seeds in (baseline, challenger)
+    ]
+    cost = mean_interval(false[1] - false[0], units_of(baseline[0].cases, groups), resamples, 1 - ALPHA, seed)
     return SizeRow(
         label=label,
-        baseline=baseline.name,
-        challenger=challenger.name,
-        size_from_mm3=float(low),
-        size_to_mm3=float(high),
+        baseline=baseline[0].name,
+        challenger=challenger[0].name,
+        size_from_mm3=float(size_mm3[0]),
+        size_to_mm3=float(size_mm3[1]),
         lesions=recall.lesions,
-        cases=recall.cases,
+        cases=len(np.unique(reference.case[chosen])),
         baseline_recall=recall.baseline,
-        baseline_low=wilson[0].low,
-        baseline_high=wilson[0].high,
+        baseline_low=of_either[0].low,
+        baseline_high=of_either[0].high,
         challenger_recall=recall.challenger,
-        challenger_low=wilson[1].low,
-        challenger_high=wilson[1].high,
+        challenger_low=of_either[1].low,
+        challenger_high=of_either[1].high,
         difference=recall.difference,
         low=recall.interval.low,
         high=recall.interval.high,
@@ -109,6 +135,8 @@ def _compare_size(
         false_positives_difference=float((false[1] - false[0]).mean()),
         false_positives_low=cost.low,
         false_positives_high=cost.high,
+        simultaneous_low=of_all.low,
+        simultaneous_high=of_all.high,
     )
 
 

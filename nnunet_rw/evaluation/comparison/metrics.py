@@ -96,6 +96,8 @@ class Pairs:
     Attributes
     ----------
     first, second : (n,) floats, finite
+    defined : (N,) booleans
+        Which of the cases these are.
     undefined_in_both, undefined_in_one : int
         Cases left out. Empty masks of one trainer alone, as a rule.
     infinite : int
@@ -104,40 +106,54 @@ class Pairs:
 
     first: np.ndarray
     second: np.ndarray
+    defined: np.ndarray
     undefined_in_both: int
     undefined_in_one: int
     infinite: int
 
 
-def paired_values(first: Evaluation, second: Evaluation, metric: str, label: str) -> Pairs:
-    """Values of two evaluations of the same cases.
+def case_values(seeds: Sequence[Evaluation], metric: str, label: str) -> tuple[np.ndarray, np.ndarray]:
+    """A metric of every case: the mean over trainings that differ in their seed.
+
+    Returns
+    -------
+    values : (N,) float
+        NaN where any training leaves it undefined.
+    endless : (N,) bool
+        Where any training's distance has no end, and counts as the image's diagonal.
 
     Raises
     ------
     ValueError
         A distance has no end and no diagonal is known to stand for it.
     """
-    values = [METRICS[metric].values(evaluation.columns[label]) for evaluation in (first, second)]
-    infinite = np.zeros(len(first.cases), dtype=bool)
-    for position, evaluation in enumerate((first, second)):
-        endless = np.isinf(values[position])
-        diagonals_mm = evaluation.diagonals_mm()
-        if np.isnan(diagonals_mm[endless]).any():
-            case = evaluation.cases[np.flatnonzero(endless & np.isnan(diagonals_mm))[0]]
+    values, endless = [], []
+    for evaluation in seeds:
+        found = METRICS[metric].values(evaluation.columns[label])
+        infinite, diagonals_mm = np.isinf(found), evaluation.diagonals_mm()
+        if np.isnan(diagonals_mm[infinite]).any():
+            case = evaluation.cases[np.flatnonzero(infinite & np.isnan(diagonals_mm))[0]]
             raise ValueError(
                 f"{metric} of case '{case}' in {evaluation.folder} has no end, and summary.json tells no "
                 "image_diagonal_mm to stand for it. Evaluate again."
             )
-        values[position] = np.where(endless, diagonals_mm, values[position])
-        infinite |= endless
-    undefined = np.isnan(values).sum(0)
+        values.append(np.where(infinite, diagonals_mm, found))
+        endless.append(infinite)
+    return np.mean(values, axis=0), np.any(endless, axis=0)
+
+
+def paired_values(first: Sequence[Evaluation], second: Sequence[Evaluation], metric: str, label: str) -> Pairs:
+    """Values of two trainers on the same cases, each the mean over its seeds, see `case_values`."""
+    (one, endless_one), (two, endless_two) = (case_values(seeds, metric, label) for seeds in (first, second))
+    undefined = np.isnan(one).astype(int) + np.isnan(two)
     defined = undefined == 0
     return Pairs(
-        first=values[0][defined],
-        second=values[1][defined],
+        first=one[defined],
+        second=two[defined],
+        defined=defined,
         undefined_in_both=int((undefined == 2).sum()),
         undefined_in_one=int((undefined == 1).sum()),
-        infinite=int((infinite & defined).sum()),
+        infinite=int(((endless_one | endless_two) & defined).sum()),
     )
 
 

@@ -7,19 +7,22 @@ from dataclasses import dataclass
 from typing import Any
 
 BETTER, WORSE, NOT_SHOWN, WITHIN_NOISE = "better", "worse", "no difference shown", "within noise"
+NOT_TESTED = "too few cases"
 
 
 @dataclass(frozen=True)
 class MetricRow:
     """A metric of a challenger against the baseline, over the cases for which both have it.
 
+    A case's value is the mean over a trainer's seeds.
+
     Attributes
     ----------
     n, undefined_in_both, undefined_in_one, infinite
         See `Pairs`; n is the number of pairs.
     baseline_mean, challenger_mean, difference, low, high, median
-        The difference is the challenger's mean minus the baseline's, with its 95 % BCa interval; the median is of the
-        differences.
+        The difference is the challenger's mean minus the baseline's, with its 95 % interval over cases or patients; the
+        median is of the differences.
     p, p_holm, no_p
         Wilcoxon's, unadjusted and adjusted over the family; NaN for the reason in `no_p`.
     wins, ties, losses : int
@@ -27,8 +30,8 @@ class MetricRow:
     noise : float
         The largest difference between means of the baseline's seeds; NaN without seeds.
     verdict : str
-        "within noise" where the difference is no larger than that; "better" or "worse" where `p_holm` is below 0.05 and
-        the interval without zero; else "no difference shown".
+        "within noise" where the difference is no larger than that; "too few cases" where there is no p; "better" or
+        "worse" where `p_holm` is below 0.05 and the interval without zero; else "no difference shown".
     """
 
     label: str
@@ -59,9 +62,10 @@ class MetricRow:
 class SizeRow:
     """Lesions of one size class: recall, any overlap, and the false positives of that size.
 
-    Intervals are of 95 %: Wilson's for either recall, which takes lesions for independent; for the differences BCa by
-    resampling cases. Sizes are from, inclusive, to, exclusive; reference lesions by their own volume, false positives
-    by the predicted one. False positives are per case, lesion-free cases included.
+    Recall and false positives are means over a trainer's seeds. Intervals are of 95 %, over cases or patients with all
+    their lesions; NaN where these are too few. The simultaneous one of the difference in recall holds for all
+    challengers and labels at once (Bonferroni). Sizes are from, inclusive, to, exclusive; reference lesions by their
+    own volume, false positives by the predicted one. False positives are per case, lesion-free cases included.
     """
 
     label: str
@@ -85,11 +89,13 @@ class SizeRow:
     false_positives_difference: float
     false_positives_low: float
     false_positives_high: float
+    simultaneous_low: float = math.nan
+    simultaneous_high: float = math.nan
 
 
 @dataclass(frozen=True)
 class RankingRow:
-    """A trainer's place by lesion-wise F1 under one rule and minimum size.
+    """A trainer's place by lesion-wise F1 under one rule and minimum size, of its first seed.
 
     Attributes
     ----------
@@ -127,6 +133,8 @@ class RankingRow:
 @dataclass(frozen=True)
 class MatchedRow:
     """What a challenger with probabilities finds, any overlap, with no more false positives than the baseline has.
+
+    Of the first seed of both.
 
     Attributes
     ----------
@@ -171,7 +179,15 @@ class Family:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that `compare_evaluations` found."""
+    """All that `compare_evaluations` found.
+
+    Attributes
+    ----------
+    seeds : tuple of str
+        Folders of the baseline's other seeds.
+    patients : int
+        That the cases are of; 0 where each case stands for itself.
+    """
 
     baseline: str
     challengers: tuple[str, ...]
@@ -184,3 +200,4 @@ class Comparison:
     rankings: tuple[RankingRow, ...]
     notes: tuple[str, ...]
     matched: tuple[MatchedRow, ...] = ()
+    patients: int = 0

@@ -1,41 +1,21 @@
 """Statistics of paired comparisons: tests, and the intervals of `intervals`.
 
-The unit is the case. Cases of all folds are pooled; means of folds, which share their training cases, are never tested.
-A difference is always the challenger's value minus the baseline's.
+The unit is the case, or the patient where cases share one. Cases of all folds are pooled; means of folds, which share
+their training cases, are never tested. A difference is always the challenger's value minus the baseline's.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import norm, rankdata
 
-from nnunet_rw.evaluation.comparison.intervals import (
-    Interval,
-    RecallDifference,
-    bca_interval,
-    cluster_bootstrap,
-    finite_vector,
-    wilson_interval,
-)
+from nnunet_rw.evaluation.comparison.intervals import MIN_UNITS, Interval, finite_vector, mean_interval, sums_by_unit
 
-__all__ = [
-    "Interval",
-    "PairedComparison",
-    "RecallDifference",
-    "bca_interval",
-    "cluster_bootstrap",
-    "holm",
-    "paired_comparison",
-    "signed_rank_p",
-    "wilson_interval",
-]
-
-# With five pairs the smallest two-sided p that signs can give is 2 / 2^5 = 0.0625.
-MIN_PAIRS = 6
+ALPHA = 0.05
 # Above so many differences that are not zero, the normal approximation of the signed-rank sum.
 MAX_EXACT = 50
 # Tables hold ten digits: what is equal but for these is a tie.
@@ -52,9 +32,9 @@ class PairedComparison:
     mean, median : float
         Of the differences; NaN for no pair.
     interval : Interval
-        BCa, of the mean.
+        Of the mean, by `nnunet_rw.evaluation.comparison.intervals.ratio_interval`.
     p : float
-        Wilcoxon's signed-rank test, two-sided; NaN with the reason in `no_p`.
+        Wilcoxon's signed-rank test of the units' means, two-sided; NaN with the reason in `no_p`.
     no_p : str
         Why there is no p; else empty.
     wins, ties, losses : int
@@ -106,35 +86,50 @@ def paired_comparison(
     resamples: int = 10_000,
     confidence: float = 0.95,
     seed: int = 0,
+    units: Sequence[Hashable] | np.ndarray | None = None,
 ) -> PairedComparison:
     """Compare two trainers on the same cases.
 
     Parameters
     ----------
     baseline, challenger : (n,) floats without NaN, of the same cases in the same order
+    units : (n,) names, optional
+        The patient of each case. Default: each case is its own.
 
     Returns
     -------
     PairedComparison
-        Without p below 6 pairs, which cannot give a p below 0.05.
+        With neither p nor interval below `MIN_UNITS` units.
     """
     first, second = finite_vector(baseline), finite_vector(challenger)
     if first.shape != second.shape:
         raise ValueError(f"Expected as many values of both, but got {len(first)} and {len(second)}.")
     differences = np.round(second - first, _DECIMALS)
     n = len(differences)
+    units = np.arange(n) if units is None else np.asarray(units)
+    sums, counts = sums_by_unit(units, differences)
+    enough = len(counts) >= MIN_UNITS
+    noun = "pairs" if len(counts) == n else "patients"
     better = differences if higher_is_better else -differences
     return PairedComparison(
         n=n,
         mean=float(differences.mean()) if n else math.nan,
         median=float(np.median(differences)) if n else math.nan,
-        interval=bca_interval(differences, np.mean, resamples, confidence, seed),
-        p=signed_rank_p(differences) if n >= MIN_PAIRS else math.nan,
-        no_p="" if n >= MIN_PAIRS else f"{n} pairs; with fewer than {MIN_PAIRS} no p below 0.05 is possible",
+        interval=mean_interval(differences, units, resamples, confidence, seed),
+        p=signed_rank_p(sums / counts) if enough else math.nan,
+        no_p="" if enough else f"{len(counts)} {noun}; with fewer than {MIN_UNITS} nothing is tested",
         wins=int((better > 0).sum()),
         ties=int((better == 0).sum()),
         losses=int((better < 0).sum()),
     )
+
+
+def shown_difference(p: float, interval: Interval) -> bool:
+    """Whether a difference is shown: its p, adjusted where there are several, is below 0.05 and its interval without 0.
+
+    The test alone takes a skewed distribution for a shift, the interval alone would be one look among several.
+    """
+    return p < ALPHA and (interval.low > 0 or interval.high < 0)
 
 
 def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:

@@ -11,12 +11,15 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from nnunet_rw.evaluation.comparison.intervals import MIN_UNITS
 from nnunet_rw.evaluation.comparison.metrics import METRICS
 from nnunet_rw.evaluation.comparison.rows import Comparison, MatchedRow, MetricRow, RankingRow, SizeRow
 from nnunet_rw.util.files import write_atomically
 from nnunet_rw.util.tables import text_table
 
 _NOTHING = "-"
+# Instead of an interval.
+_TOO_FEW = "[too few]"
 
 
 class Table(NamedTuple):
@@ -61,15 +64,25 @@ def legend(comparison: Comparison) -> list[str]:
     """What the tables mean, a sentence or two each."""
     reasons = sorted({row.no_p for row in comparison.metrics if row.no_p})
     endless = any(row.infinite for row in comparison.metrics)
+    unit = "patients" if comparison.patients else "cases"
     return [
         "Differences are the trainer's mean minus the baseline's over the n cases for which both have a value, with "
-        "95 % BCa bootstrap intervals; those of recall draw cases, all lesions of a case together.",
-        f"p: Wilcoxon's signed-rank test over cases, Holm-adjusted over {comparison.family}.",
+        f"{intervals_text(comparison.patients)}",
+        f"p: Wilcoxon's signed-rank test over {unit}, Holm-adjusted over {comparison.family}.",
         *(f"No p for {reason}." for reason in reasons),
         *(["Distances to or from an empty mask count as the image's diagonal."] if endless else []),
         "Places: * where it differs from the first row's, which is as evaluated.",
         *comparison.notes,
     ]
+
+
+def intervals_text(patients: int | bool = False) -> str:
+    """How intervals are made, the end of a sentence and what follows it; over patients or over cases."""
+    unit = "patients" if patients else "cases"
+    return (
+        f"95 % studentised bootstrap intervals over {unit}, all lesions of one together; "
+        f"{_TOO_FEW} stands for none, where there are fewer than {MIN_UNITS} {unit}."
+    )
 
 
 def terminal_text(comparison: Comparison) -> str:
@@ -160,7 +173,7 @@ def _rounded(value: float, decimals: int) -> str:
 
 def _with_interval(value: float, low: float, high: float, decimals: int) -> str:
     if math.isnan(low):
-        return _rounded(value, decimals)
+        return f"{_rounded(value, decimals)} {_TOO_FEW}" if math.isfinite(value) else _NOTHING
     return f"{_rounded(value, decimals)} [{_rounded(low, decimals)}, {_rounded(high, decimals)}]"
 
 

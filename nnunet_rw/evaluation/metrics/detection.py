@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from nnunet_rw.evaluation.comparison.intervals import wilson_interval
+from nnunet_rw.evaluation.comparison.intervals import recall_interval
 from nnunet_rw.evaluation.metrics.lesions import ROUNDING
 from nnunet_rw.evaluation.metrics.matches import LesionMatches, Lesions
 
@@ -110,7 +110,8 @@ class SizeRecall:
     recall : float
         NaN without a lesion.
     recall_low, recall_high : float
-        Wilson interval; NaN without a lesion.
+        Of its interval, see `nnunet_rw.evaluation.comparison.intervals.recall_interval`; NaN where lesions are of too
+        few units.
     """
 
     low: float
@@ -128,12 +129,12 @@ def recall_by_size(
     unit: Unit = "mm3",
     rule: Rule = "any_overlap",
     confidence: float = 0.95,
+    units: Sequence[str] | None = None,
 ) -> list[SizeRecall]:
     """Recall of small and large lesions, over the reference lesions of all cases together.
 
     Classes are fixed beforehand, not taken from the lesions, so that trainers and datasets compare: by default below
-    10, 10 to 100, 100 to 1000 and from 1000 mm3 on (a sphere of 2.7, 5.8 and 12.4 mm across). Lesions of one patient
-    are alike, which Wilson's interval does not know: it is that of independent lesions.
+    10, 10 to 100, 100 to 1000 and from 1000 mm3 on (a sphere of 2.7, 5.8 and 12.4 mm across).
 
     Parameters
     ----------
@@ -147,6 +148,8 @@ def recall_by_size(
         By which a lesion is found: "any_overlap" or "one_to_one".
     confidence : float
         Of the interval, in (0, 1).
+    units : sequence of str, optional
+        The patient of each case. Default: each case stands for itself.
 
     Returns
     -------
@@ -162,18 +165,20 @@ def recall_by_size(
         raise ValueError(f"Expected the unit to be one of {get_args(Unit)}, but got {unit!r}.")
     if len(edges) < 2 or not all(low < high for low, high in pairwise(edges)):
         raise ValueError(f"Expected two or more rising edges, but got {edges}.")
-    sizes, found = [np.zeros(0)], [np.zeros(0, bool)]
-    for case in cases:
+    sizes, found, owners = [np.zeros(0)], [np.zeros(0, bool)], [np.zeros(0, int)]
+    unit_of_case = np.arange(len(cases)) if units is None else np.unique(units, return_inverse=True)[1]
+    for case, owner in zip(cases, unit_of_case, strict=True):
         lesions = case.reference
         sizes.append((lesions.volume_mm3 if unit == "mm3" else lesions.voxels)[lesions.counted])
         found.append(found_lesions(lesions, rule))
+        owners.append(np.full(len(found[-1]), owner))
     # Upwards, so that a lesion on an edge is not below it by rounding.
-    size, hit = np.concatenate(sizes) * (1 + ROUNDING), np.concatenate(found)
+    size, hit, unit_of_lesion = np.concatenate(sizes) * (1 + ROUNDING), np.concatenate(found), np.concatenate(owners)
     classes = []
     for low, high in pairwise(edges):
         inside = (size >= low) & (size < high)
         num_lesions, num_found = int(inside.sum()), int(hit[inside].sum())
         recall = num_found / num_lesions if num_lesions else math.nan
-        interval = wilson_interval(num_found, num_lesions, confidence)
+        interval = recall_interval(unit_of_lesion[inside], hit[inside], confidence)
         classes.append(SizeRecall(low, high, num_lesions, num_found, recall, *interval))
     return classes

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from nnunet_rw.evaluation.comparison.intervals import MIN_UNITS
 from nnunet_rw.evaluation.comparison.statistics import PairedComparison, paired_comparison
 from nnunet_rw.postprocessing.ensemble.small_components import Scores
 from nnunet_rw.postprocessing.ensemble.weights import EnsembleWeights
@@ -210,11 +211,12 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-_LEGEND = """\
+_LEGEND = f"""\
 Scores of fitted weights and of removal are those of cases left out of the fit. Weights and minimum volumes are
 those of the fit on all cases, with the lowest and highest of the fits without a fold.
 Dice over the n cases where it is defined; F1 of lesions is 1 where neither side has any, found by any overlap.
-Gains: mean difference in Dice per case with its 95 % BCa interval; p of Wilcoxon's signed-rank test, not corrected.
+Gains: mean difference in Dice per case with its 95 % studentised bootstrap interval; p of Wilcoxon's signed-rank
+test, not corrected. Neither with fewer than {MIN_UNITS} cases.
 The best single model is the best on these very cases, which favours it."""
 
 
@@ -254,7 +256,8 @@ def _score_rows(report: FitReport) -> list[tuple[str, ...]]:
 
 def _gain_row(gain: Gain) -> tuple[str, ...]:
     found = gain.comparison
-    interval = f"{_signed(found.interval.low)} to {_signed(found.interval.high)}"
+    low, high = found.interval
+    interval = "too few" if math.isnan(low) else f"{_signed(low)} to {_signed(high)}"
     return (
         gain.label,
         gain.method,

@@ -10,7 +10,7 @@ import numpy as np
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from scipy.stats import gamma
 
-from nnunet_rw.evaluation.comparison.intervals import Interval, RecallDifference, bca_interval, cluster_bootstrap
+from nnunet_rw.evaluation.comparison.intervals import Interval, RecallDifference, cluster_bootstrap, mean_interval
 from nnunet_rw.evaluation.metrics.lesions import ROUNDING, match_lesions
 from nnunet_rw.evaluation.metrics.overlap import overlap
 from nnunet_rw.evaluation.metrics.thresholds import (
@@ -236,8 +236,8 @@ def fit_threshold(
         thresholds_without={fold: THRESHOLDS[position] for fold, position in without.items()},
         points=operating_points([case.curve for case in cases]),
         left_out=left_out,
-        left_out_false_positives=bca_interval(false, seed=seed),
-        left_out_excess=bca_interval(false - _allowed(cases, false_positives), seed=seed),
+        left_out_false_positives=mean_interval(false, seed=seed),
+        left_out_excess=mean_interval(false - _allowed(cases, false_positives), seed=seed),
         recall=_recall(cases, left_out, seed),
         settings={
             "connectivity": connectivity,
@@ -304,7 +304,7 @@ def upper_bound(values: np.ndarray, confidence: float, seed: int = 0, resamples:
     seed, resamples : int
         Of the bootstrap.
     """
-    return bca_interval(values, resamples=resamples, confidence=2 * confidence - 1, seed=seed).high
+    return mean_interval(values, resamples=resamples, confidence=2 * confidence - 1, seed=seed).high
 
 
 def named_label(labels: Labels, name: str | None) -> Label:

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import numpy as np
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
-from nnunet_rw.evaluation.comparison.intervals import Interval, RecallDifference, bca_interval, cluster_bootstrap
+from nnunet_rw.evaluation.comparison.intervals import Interval, RecallDifference, cluster_bootstrap, mean_interval
 from nnunet_rw.evaluation.metrics.detection import Rule as Matching
 from nnunet_rw.evaluation.metrics.detection import found_lesions
 from nnunet_rw.evaluation.metrics.lesions import ROUNDING, match_lesions
@@ -326,8 +326,8 @@ def _fit_family(
         rules_without={fold: choice.grid.rule(*chosen) for fold, chosen in without.items()},
         left_out=left_out,
         recall=cluster_bootstrap(np.array(units), hits[0], hits[1], seed=seed),
-        false_positives=bca_interval(differences["false_positives"], seed=seed),
-        dice=bca_interval(differences["dice"][~np.isnan(differences["dice"])], seed=seed),
+        false_positives=mean_interval(differences["false_positives"], seed=seed),
+        dice=mean_interval(differences["dice"][~np.isnan(differences["dice"])], seed=seed),
     )
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from evaluation_folders import write_evaluation
 
+from nnunet_rw.evaluation.comparison.intervals import cluster_bootstrap, recall_interval
 from nnunet_rw.evaluation.comparison.lesions import compare_by_size, rank_by_rule
 from nnunet_rw.evaluation.folder import read_evaluation
 
@@ -33,7 +34,7 @@ def trainers(evaluation):
 
 
 def test_sizes_by_hand(trainers):
-    small, medium, large, every = compare_by_size(trainers[0], trainers[1:], EDGES)
+    small, medium, large, every = compare_by_size(trainers[:1], [trainers[1:]], EDGES)
     assert [(row.size_from_mm3, row.size_to_mm3) for row in (small, medium, large, every)] == [
         (0, 10),
         (10, 100),
@@ -43,16 +44,12 @@ def test_sizes_by_hand(trainers):
     assert (small.label, small.baseline, small.challenger) == ("1", "base", "new")
     # 4, 8 and 6 mm3: none found, then the first and the last. 10 mm3 is in the second class.
     assert (small.lesions, small.cases, small.baseline_recall, small.challenger_recall) == (3, 2, 0, 2 / 3)
-    # Gains of 1 of 2 and 1 of 1: drawing both cases again and again gives 1/2, 2/3 or 1.
     assert small.difference == pytest.approx(2 / 3)
-    assert (small.low, small.high) == pytest.approx((0.5, 1))
-    # Wilson's for 0 of 3: up to z^2 / (3 + z^2).
-    assert (small.baseline_low, small.baseline_high) == pytest.approx((0, 3.8415 / 6.8415), abs=1e-4)
-    assert small.challenger_low < 2 / 3 < small.challenger_high
+    # Two cases tell no interval.
+    assert np.isnan([small.low, small.baseline_low, small.challenger_low, small.simultaneous_low]).all()
     # Of 2 mm3: case a and c one each, three cases.
     assert (small.baseline_false_positives, small.challenger_false_positives) == (0, pytest.approx(2 / 3))
     assert small.false_positives_difference == pytest.approx(2 / 3)
-    assert 0 <= small.false_positives_low < 2 / 3 < small.false_positives_high <= 1
 
     assert (medium.lesions, medium.cases, medium.difference) == (2, 1, -0.5)
     assert np.isnan([medium.low, medium.high]).all()  # all of one case
@@ -63,22 +60,53 @@ def test_sizes_by_hand(trainers):
     assert every.challenger_false_positives == 1
 
 
+def test_intervals_are_of_cases(tmp_path):
+    # Ten cases of two lesions, the second of which is the first again.
+    cases = {f"case_{number}": {} for number in range(10)}
+    hits = (1, 1, 1, 0, 1, 0, 1, 1, 0, 1)
+    base, new, other = (
+        read_evaluation(
+            write_evaluation(
+                tmp_path / name,
+                cases,
+                [(case, 20.0, hit, hit) for case, hit in zip(cases, found, strict=True) for _ in range(2)],
+                [(case, 20.0, 0, 0) for case in list(cases)[:number]],
+                name,
+            )
+        )
+        for name, found, number in (("base", (0,) * 10, 0), ("new", hits, 10), ("other", hits, 5))
+    )
+    *_, row = compare_by_size([base], [[new]], (0, 10, math.inf))
+    # Seven of ten, as for ten lesions.
+    expected = cluster_bootstrap(list(cases), [0] * 10, hits)
+    assert (row.lesions, row.difference, row.low, row.high) == (20, 0.7, *expected.interval)
+    assert (row.challenger_low, row.challenger_high) == recall_interval(list(cases), hits)
+    # Alike in all cases.
+    assert (row.false_positives_low, row.false_positives_high) == (1, 1)
+    # Of seeds the mean: 0.7 and 0 found, 1 and 0.5 false positives a case.
+    *_, row = compare_by_size([base], [[new, other]], (0, 10, math.inf))
+    assert (row.challenger_recall, row.challenger_false_positives) == (pytest.approx(0.7), 0.75)
+    # The interval that holds for both challengers is wider.
+    *_, row = compare_by_size([base], [[new], [other]], (0, 10, math.inf))
+    assert row.simultaneous_low < row.low < row.high <= row.simultaneous_high
+
+
 def test_a_class_without_lesions(trainers):
-    row = compare_by_size(trainers[0], trainers[1:], (0, 3, math.inf))[0]
+    row = compare_by_size(trainers[:1], [trainers[1:]], (0, 3, math.inf))[0]
     assert (row.lesions, row.cases) == (0, 0)
     assert np.isnan([row.baseline_recall, row.difference, row.low, row.baseline_low]).all()
     assert row.false_positives_difference == pytest.approx(2 / 3)
 
 
 def test_one_class_of_all_sizes_comes_once(trainers):
-    assert len(compare_by_size(trainers[0], trainers[1:], (0, math.inf))) == 1
+    assert len(compare_by_size(trainers[:1], [trainers[1:]], (0, math.inf))) == 1
 
 
 def test_edges_hold_in_floating_point(tmp_path):
     # 0.1 x 3 is a little more than 0.3, 0.7 x 11 a little less than 7.7.
     lesions = [("a", 0.1 * 3, 1, 1), ("a", 0.7 * 11, 1, 1)]
     one = read_evaluation(write_evaluation(tmp_path / "one", CASES, lesions))
-    assert [row.lesions for row in compare_by_size(one, [one], (0, 0.3, 7.7, 100))] == [0, 1, 1, 2]
+    assert [row.lesions for row in compare_by_size([one], [[one]], (0, 0.3, 7.7, 100))] == [0, 1, 1, 2]
 
 
 def test_ignored_lesions_are_in_no_class(tmp_path):
@@ -89,7 +117,7 @@ def test_ignored_lesions_are_in_no_class(tmp_path):
         read_evaluation(write_evaluation(tmp_path / name, CASES, lesions, predicted, name, settings))
         for name in ("one", "two")
     )
-    small, *_, every = compare_by_size(one, [two], EDGES)
+    small, *_, every = compare_by_size([one], [[two]], EDGES)
     assert (small.lesions, small.baseline_false_positives) == (0, pytest.approx(1 / 3))
     assert every.lesions == 2
     first = rank_by_rule([one, two], EDGES[:-1])[0]
@@ -161,4 +189,4 @@ def test_a_trainer_that_predicts_nothing(evaluation):
 def test_no_lesion_no_places(tmp_path):
     empty = read_evaluation(write_evaluation(tmp_path / "a", CASES, predicted=[("a", 4.0, 0, 0)]))
     assert rank_by_rule([empty], EDGES[:-1]) == ()
-    assert compare_by_size(empty, [empty], EDGES)[-1].baseline_false_positives == pytest.approx(1 / 3)
+    assert compare_by_size([empty], [[empty]], EDGES)[-1].baseline_false_positives == pytest.approx(1 / 3)

@@ -5,8 +5,8 @@ import pytest
 from evaluation_folders import write_evaluation
 
 from nnunet_rw.evaluation.comparison.compare import compare_evaluations, noise_floor
+from nnunet_rw.evaluation.comparison.intervals import mean_interval
 from nnunet_rw.evaluation.comparison.metrics import DEFAULT_METRICS, METRICS, paired_values
-from nnunet_rw.evaluation.comparison.statistics import bca_interval
 from nnunet_rw.evaluation.folder import read_evaluation
 
 NAMES = [f"case_{number}" for number in range(8)]
@@ -29,7 +29,7 @@ def write(tmp_path):
 
 def values_of(folder, metric, diagonal=None):
     evaluation = read_evaluation(folder)
-    pairs = paired_values(evaluation, evaluation, metric, "1")
+    pairs = paired_values([evaluation], [evaluation], metric, "1")
     return pairs.first
 
 
@@ -53,7 +53,7 @@ def test_pairs_by_hand(write):
     nan, inf = "", "inf"
     first = write("first", hd95_mm=[1, 2, inf, inf, nan, nan, 7, 8])
     second = write("second", hd95_mm=[2, inf, 3, inf, nan, 5, nan, 9])
-    pairs = paired_values(read_evaluation(first), read_evaluation(second), "hd95_mm", "1")
+    pairs = paired_values([read_evaluation(first)], [read_evaluation(second)], "hd95_mm", "1")
     np.testing.assert_array_equal(pairs.first, [1, 2, 100, 100, 8])
     np.testing.assert_array_equal(pairs.second, [2, 100, 3, 100, 9])
     assert (pairs.undefined_in_both, pairs.undefined_in_one, pairs.infinite) == (1, 2, 3)
@@ -95,24 +95,24 @@ def by_metric(comparison, challenger):
 def test_comparison_by_hand(folders):
     comparison = compare_evaluations(folders, metrics=("dice", "hd95_mm", "nsd"), resamples=2000)
     assert (comparison.baseline, comparison.challengers, comparison.cases) == ("base", ("good", "other"), 8)
-    assert str(comparison.family) == "3 metrics x 2 challengers x 1 label = 6 tests, of which 6 could be made"
+    assert str(comparison.family) == "3 metrics x 2 challengers x 1 label = 6 tests, of which 5 could be made"
     good, other = by_metric(comparison, "good"), by_metric(comparison, "other")
 
     dice = good["dice"]
     assert (dice.n, dice.undefined_in_both, dice.undefined_in_one, dice.infinite) == (8, 0, 0, 0)
     assert (dice.baseline_mean, dice.challenger_mean) == pytest.approx((0.45, 0.495))
     assert (dice.difference, dice.median) == pytest.approx((0.045, 0.045))
-    assert (dice.low, dice.high) == pytest.approx(bca_interval(GAINS, resamples=2000))
+    assert (dice.low, dice.high) == pytest.approx(mean_interval(GAINS, resamples=2000))
     assert (dice.wins, dice.ties, dice.losses) == (8, 0, 0)
     # Unadjusted p: all of eight signs 2/256; hd95 all of seven 2/128; other's Dice all but the smallest 4/256; its
     # hd95, seven of 1 mm worse (ranks 4) and one of 90 mm better (8): sums of at most 8 on one side are none, one of
-    # seven, two of seven, the last: 2 (1 + 7 + 21 + 1) / 256; nsd 1 for no difference and 2/128 for all of seven.
+    # seven, two of seven, the last: 2 (1 + 7 + 21 + 1) / 256; nsd 1 for no difference, and of seven cases none.
     unadjusted = [row.p for row in comparison.metrics]
-    assert unadjusted == pytest.approx([2 / 256, 2 / 128, 1, 4 / 256, 60 / 256, 2 / 128])
-    # Holm: 6 x 2/256 and 5 x 4/256, which the third and fourth must not fall below; then 2 x 60/256.
+    assert unadjusted == pytest.approx([2 / 256, 2 / 128, 1, 4 / 256, 60 / 256, math.nan], nan_ok=True)
+    # Holm: 5 x 2/256 and 4 x 4/256, which the third must not fall below; then 2 x 60/256.
     adjusted = [row.p_holm for row in comparison.metrics]
-    assert adjusted == pytest.approx([12 / 256, 20 / 256, 1, 20 / 256, 120 / 256, 20 / 256])
-    assert [row.verdict for row in comparison.metrics] == ["better", *["no difference shown"] * 5]
+    assert adjusted == pytest.approx([10 / 256, 16 / 256, 1, 16 / 256, 120 / 256, math.nan], nan_ok=True)
+    assert [row.verdict for row in comparison.metrics] == ["better", *["no difference shown"] * 4, "too few cases"]
 
     # Lower is better; the case without end counts 100 mm for both.
     assert (good["hd95_mm"].difference, good["hd95_mm"].infinite) == (-28 / 8, 1)
@@ -139,7 +139,9 @@ def test_lesions_and_places_come_along(folders):
 def test_a_worse_trainer(folders):
     base, good, _ = folders
     comparison = compare_evaluations([good, base], metrics=("dice", "hd95_mm"))
-    assert [row.verdict for row in comparison.metrics] == ["worse", "worse"]
+    # The test alone, 2 / 128, would call the second worse as well; the interval of eight distances holds 0.
+    assert [row.verdict for row in comparison.metrics] == ["worse", "no difference shown"]
+    assert comparison.metrics[1].low < 0 < comparison.metrics[1].high
     assert [(row.wins, row.ties, row.losses) for row in comparison.metrics] == [(0, 0, 8), (0, 1, 7)]
 
 
@@ -152,13 +154,15 @@ def test_gains_inside_the_noise(folders, write):
     ]
     comparison = compare_evaluations([base, good], baseline_seeds=seeds, metrics=("dice", "nsd"))
     dice, nsd = comparison.metrics
+    # The baseline is the mean of its three seeds, (0 + 0.03 - 0.02) / 3 above the first.
+    assert dice.difference == pytest.approx(0.045 - 0.01 / 3)
     assert (dice.noise, dice.verdict) == (pytest.approx(0.05), "within noise")
     assert (nsd.noise, nsd.verdict) == (0, "within noise")  # no gain at all
     assert comparison.seeds == tuple(map(str, seeds))
     assert any("3 trainings of base" in note for note in comparison.notes)
-    # With the first alone 0.03, less than the gain.
-    (dice,) = compare_evaluations([base, good], baseline_seeds=seeds[:1], metrics=("dice",)).metrics
-    assert (dice.noise, dice.verdict) == (pytest.approx(0.03), "better")
+    # With the second alone 0.02, less than the gain.
+    (dice,) = compare_evaluations([base, good], baseline_seeds=seeds[1:], metrics=("dice",)).metrics
+    assert (dice.noise, dice.verdict) == (pytest.approx(0.02), "better")
 
 
 def read_lesions():
@@ -192,7 +196,7 @@ def test_too_few_pairs_have_no_p_and_do_not_count(write):
     assert str(comparison.family).endswith("= 3 tests, of which 1 could be made")
     assert (nsd.n, nsd.undefined_in_one, nsd.no_p[:7]) == (5, 3, "5 pairs")
     assert np.isnan([nsd.p, nsd.p_holm, hd.p, hd.difference, hd.baseline_mean]).all()
-    assert (hd.n, hd.undefined_in_both, hd.verdict) == (0, 8, "no difference shown")
+    assert (hd.n, hd.undefined_in_both, hd.verdict) == (0, 8, "too few cases")
     assert any("undefined for one trainer alone" in note for note in comparison.notes)
 
 
@@ -205,6 +209,53 @@ def test_too_few_cases_for_the_family_are_told(write):
     many = compare_evaluations(folders, metrics=names, resamples=10)
     assert not any("Too few cases" in note for note in few.notes)
     assert any("8 cases cannot give an adjusted p below 0.05 in a family of 8." in note for note in many.notes)
+
+
+def test_tests_are_of_all_seeds(write):
+    base = write("base", dice=[0.5] * 8)
+    seeds = [write(name, dice=[0.5 + gain] * 8) for name, gain in (("one", 0.1), ("two", -0.1), ("three", -0.06))]
+    (alone,) = compare_evaluations([base, seeds[0]], metrics=("dice",)).metrics
+    assert (alone.difference, alone.verdict) == (pytest.approx(0.1), "better")
+    # (0.1 - 0.1 - 0.06) / 3: what the first seed shows is not what the trainer does.
+    comparison = compare_evaluations([base, seeds[0]], metrics=("dice",), challenger_seeds=[seeds[1:]])
+    (row,) = comparison.metrics
+    assert (row.difference, row.losses, row.verdict) == (pytest.approx(-0.02), 8, "worse")
+    assert any("mean over a trainer's seeds (base 1, one 3)" in note for note in comparison.notes)
+    with pytest.raises(ValueError, match="Expected seeds of 1 challengers, but got those of 2"):
+        compare_evaluations([base, seeds[0]], metrics=("dice",), challenger_seeds=[seeds[1:2], seeds[2:]])
+
+
+def test_a_case_that_one_seed_leaves_undefined(write):
+    base = write("base", dice=[0.5] * 8)
+    one, two = write("one", dice=[0.6] * 8), write("two", dice=["", *[0.8] * 7])
+    (row,) = compare_evaluations([base, one], metrics=("dice",), challenger_seeds=[[two]]).metrics
+    assert (row.n, row.undefined_in_one, row.challenger_mean) == (7, 1, pytest.approx(0.7))
+
+
+def test_patients_are_the_units(tmp_path):
+    # Nine patients of three cases each that are all alike.
+    names = [f"case_{number:02}" for number in range(27)]
+    groups = {name: f"patient_{number // 3}" for number, name in enumerate(names)}
+    gains = {name: 0.01 * (1 + number // 3) for number, name in enumerate(names)}
+    lesions = [(name, 20.0, 0, 0) for name in names]
+    base = write_evaluation(tmp_path / "base", {name: {"dice": 0.5} for name in names}, lesions, name="base")
+    values = {name: {"dice": 0.5 + gain} for name, gain in gains.items()}
+    found = [(name, 20.0, int(number < 6), 0) for number, name in enumerate(names)]
+    new = write_evaluation(tmp_path / "new", values, found, name="new")
+    comparison = compare_evaluations([base, new], metrics=("dice",), groups=groups)
+    (dice,) = comparison.metrics
+    # All of nine signs, not of 27; the interval is that of nine values, the mean that of the cases.
+    assert (dice.n, dice.p, dice.difference) == (27, 2 / 2**9, pytest.approx(0.05))
+    assert (dice.low, dice.high) == pytest.approx(mean_interval(0.01 * np.arange(1, 10)))
+    assert comparison.patients == 9
+    assert any("Cases are of 9 patients" in note for note in comparison.notes)
+    every = comparison.sizes[-1]
+    by_case = compare_evaluations([base, new], metrics=("dice",)).sizes[-1]
+    assert (every.lesions, every.cases, every.challenger_recall) == (27, 27, by_case.challenger_recall)
+    assert every.challenger_low < by_case.challenger_low < by_case.challenger_high < every.challenger_high
+    assert every.low < by_case.low
+    with pytest.raises(ValueError, match=r"No patient for case 'case_26' \(1 of 27 cases without one\)"):
+        compare_evaluations([base, new], metrics=("dice",), groups={name: groups[name] for name in names[:-1]})
 
 
 def test_labels_are_compared_one_by_one(tmp_path):

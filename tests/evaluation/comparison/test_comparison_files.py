@@ -8,7 +8,7 @@ from evaluation_folders import write_evaluation
 from nnunet_rw.evaluation.comparison.compare import compare_evaluations
 from nnunet_rw.evaluation.comparison.tables import latex_escape, latex_text, markdown_text, write_comparison
 
-NAMES = [f"case_{number}" for number in range(7)]
+NAMES = [f"case_{number}" for number in range(8)]
 
 
 @pytest.fixture
@@ -50,9 +50,9 @@ def test_files(files, tmp_path):
 
 def test_csv(files):
     dice, _, nsd = rows_of(files["comparison.csv"])
-    assert (dice["metric"], dice["challenger"], dice["n"]) == ("dice", "RW_new|x", "7")
-    assert [float(dice[name]) for name in ("difference", "low", "high", "p")] == [-0.25, -0.25, -0.25, 2 / 128]
-    assert (dice["losses"], dice["verdict"], dice["noise"]) == ("7", "worse", "")
+    assert (dice["metric"], dice["challenger"], dice["n"]) == ("dice", "RW_new|x", "8")
+    assert [float(dice[name]) for name in ("difference", "low", "high", "p")] == [-0.25, -0.25, -0.25, 2 / 256]
+    assert (dice["losses"], dice["verdict"], dice["noise"]) == ("8", "worse", "")
     assert (nsd["n"], nsd["difference"], nsd["p_holm"]) == ("0", "", "")
     sizes = rows_of(files["recall_by_size.csv"])
     assert [row["size_to_mm3"] for row in sizes] == ["10.0", "100.0", "1000.0", "inf", "inf"]
@@ -87,7 +87,7 @@ def test_markdown_tables_are_whole(comparison):
     for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1
     assert "RW_new\\|x" in text
-    assert "| dice | RW_new\\|x | 7 | 0 | 0.500 | 0.250 | -0.250 [-0.250, -0.250] |" in text
+    assert "| dice | RW_new\\|x | 8 | 0 | 0.500 | 0.250 | -0.250 [-0.250, -0.250] |" in text
     assert "\n- p: Wilcoxon" in text
 
 

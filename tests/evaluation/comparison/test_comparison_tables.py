@@ -130,7 +130,7 @@ def test_tables_by_hand(comparison):
     assert metrics.rows[1][3:5] == ("3", "12.35")
     assert metrics.rows[1][7] == "<0.001"
     # No interval, no p, no noise.
-    assert metrics.rows[2][6:8] == ("-0.012", "-")
+    assert metrics.rows[2][6:8] == ("-0.012 [too few]", "-")
     assert metrics.rows[2][9] == "-"
 
     assert sizes.rows == [

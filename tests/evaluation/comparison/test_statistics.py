@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from nnunet_rw.evaluation.comparison.statistics import MAX_EXACT, bca_interval, holm, paired_comparison, signed_rank_p
+from nnunet_rw.evaluation.comparison.intervals import Interval, mean_interval
+from nnunet_rw.evaluation.comparison.statistics import (
+    MAX_EXACT,
+    holm,
+    paired_comparison,
+    shown_difference,
+    signed_rank_p,
+)
 
 # Darwin's maize: height of crossed minus self-fertilised plants in eighths of an inch (1876).
 MAIZE = np.array([49, -67, 8, 16, 6, 23, 28, 41, 14, 29, 56, 24, 75, 60, -48])
@@ -74,33 +81,37 @@ def test_signed_ranks_keep_their_size_where_most_differences_are_zero():
 
 
 def test_comparison_by_hand():
-    baseline = np.array([0.5, 0.6, 0.7, 0.8, 0.4, 0.3])
-    challenger = np.array([0.6, 0.8, 0.7, 0.7, 0.7, 0.7])
+    baseline = np.array([0.5, 0.6, 0.7, 0.8, 0.4, 0.3, 0.2, 0.1])
+    challenger = np.array([0.6, 0.8, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7])
     found = paired_comparison(baseline, challenger)
-    # Differences 0.1, 0.2, 0, -0.1, 0.3, 0.4: mean 0.9 / 6, median between 0.1 and 0.2.
-    assert (found.n, found.wins, found.ties, found.losses) == (6, 4, 1, 1)
-    assert (found.mean, found.median) == pytest.approx((0.15, 0.15))
-    # Ranks without the zero's: 2.5, 4, 2.5, 5, 6. The sum is 20 - 2 x 2.5 = 15; as extreme of 32 are the signs with at
-    # most 2.5 on one side: none negative, or either 2.5. Six.
-    assert found.p == pytest.approx(6 / 32)
+    # Differences 0.1, 0.2, 0, -0.1, 0.3, 0.4, 0.5, 0.6: mean 2 / 8, median between 0.2 and 0.3.
+    assert (found.n, found.wins, found.ties, found.losses) == (8, 6, 1, 1)
+    assert (found.mean, found.median) == pytest.approx((0.25, 0.25))
+    # Ranks without the zero's: 2.5, 4, 2.5, 5, 6, 7, 8. As extreme of 128 are the signs with at most 2.5 on one side:
+    # none negative, or either 2.5. Six.
+    assert found.p == pytest.approx(6 / 128)
     assert found.no_p == ""
-    assert found.interval == bca_interval(np.array([0.1, 0.2, 0, -0.1, 0.3, 0.4]))
+    assert found.interval == mean_interval(np.array([0.1, 0.2, 0, -0.1, 0.3, 0.4, 0.5, 0.6]))
 
 
 def test_lower_is_better_swaps_wins_only():
-    baseline, challenger = np.arange(7.0), np.array([0, 0, 1, 2, 3, 9, 9.0])
+    baseline, challenger = np.arange(8.0), np.array([0, 0, 1, 2, 3, 9, 9.0, 7])
     up, down = (paired_comparison(baseline, challenger, higher) for higher in (True, False))
-    # Differences 0, -1, -1, -1, -1, 4, 3.
-    assert (up.wins, up.ties, up.losses) == (2, 1, 4)
-    assert (down.wins, down.ties, down.losses) == (4, 1, 2)
+    # Differences 0, -1, -1, -1, -1, 4, 3, 0.
+    assert (up.wins, up.ties, up.losses) == (2, 2, 4)
+    assert (down.wins, down.ties, down.losses) == (4, 2, 2)
     assert (up.mean, up.interval, up.p) == (down.mean, down.interval, down.p)
 
 
 def test_comparison_of_few():
-    few = paired_comparison(np.zeros(5), np.arange(1, 6))
-    assert (few.n, few.wins, few.mean) == (5, 5, 3)
-    assert np.isnan(few.p)
-    assert few.no_p == "5 pairs; with fewer than 6 no p below 0.05 is possible"
+    few = paired_comparison(np.zeros(7), np.arange(1, 8))
+    assert (few.n, few.wins, few.mean) == (7, 7, 4)
+    assert np.isnan([few.p, *few.interval]).all()
+    assert few.no_p == "7 pairs; with fewer than 8 nothing is tested"
+    # Nine cases of three patients.
+    few = paired_comparison(np.zeros(9), np.arange(1, 10), units=list("aaabbbccc"))
+    assert np.isnan([few.p, *few.interval]).all()
+    assert few.no_p == "3 patients; with fewer than 8 nothing is tested"
     none = paired_comparison(np.array([]), np.array([]))
     assert (none.n, none.wins, none.ties, none.losses) == (0, 0, 0, 0)
     assert np.isnan([none.mean, none.median, *none.interval, none.p]).all()
@@ -121,6 +132,14 @@ def test_comparison_refuses():
         paired_comparison(np.zeros(2), np.zeros(3))
     with pytest.raises(ValueError, match="Expected finite numbers"):
         paired_comparison(np.array([np.nan]), np.zeros(1))
+
+
+def test_a_difference_is_shown_by_test_and_interval():
+    assert shown_difference(0.04, Interval(0.1, 0.2))
+    assert shown_difference(0.04, Interval(-0.2, -0.1))
+    assert not shown_difference(0.06, Interval(0.1, 0.2))
+    assert not shown_difference(0.04, Interval(-0.1, 0.2))
+    assert not shown_difference(np.nan, Interval(np.nan, np.nan))
 
 
 def test_holm_by_hand():

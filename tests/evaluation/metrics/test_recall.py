@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from lesion_references import line, random_boxes
 
-from nnunet_rw.evaluation.comparison.intervals import wilson_interval
+from nnunet_rw.evaluation.comparison.intervals import recall_interval
 from nnunet_rw.evaluation.metrics.detection import recall_by_size
 from nnunet_rw.evaluation.metrics.lesions import match_lesions
 
@@ -24,7 +24,8 @@ def test_by_hand_pooled_over_cases():
     assert [(size.low, size.high) for size in sizes] == [(0, 9), (9, 12), (12, 1000)]
     assert counts(sizes) == [(2, 3), (1, 1), (0, 1)]
     assert [size.recall for size in sizes] == [2 / 3, 1, 0]
-    assert (sizes[0].recall_low, sizes[0].recall_high) == wilson_interval(2, 3)
+    # Three cases tell no interval.
+    assert np.isnan([sizes[0].recall_low, sizes[0].recall_high]).all()
     assert counts(recall_by_size(cases, (0, 3, 4, 1000), unit="voxels")) == counts(sizes)
 
 
@@ -66,22 +67,17 @@ def test_classes_add_up_and_order_of_cases_does_not_matter():
     assert str(recall_by_size(cases[::-1])) == str(sizes)
 
 
-# statsmodels 0.15.0, proportion_confint(found, total, 1 - confidence, "wilson").
-@pytest.mark.parametrize(
-    ("found", "total", "confidence", "low", "high"),
-    [
-        (8, 10, 0.95, 0.49016247153664183, 0.9433178485456247),
-        (0, 5, 0.95, 0, 0.43448246478317487),
-        (5, 5, 0.95, 0.5655175352168252, 1),
-        (3, 17, 0.9, 0.07281446654706442, 0.36896697806902595),
-    ],
-)
-def test_interval(found, total, confidence, low, high):
-    picture = "##." * total
-    prediction = "##." * found + "..." * (total - found)
-    (size,) = recall_by_size([match(picture, prediction)], (0, np.inf), confidence=confidence)
-    assert (size.num_found, size.num_lesions) == (found, total)
-    assert (size.recall_low, size.recall_high) == pytest.approx((low, high), abs=1e-9)
+def test_interval_is_over_cases_or_patients():
+    # Twice seven of ten cases found.
+    cases = [match("##.##", "##.##" if number % 10 < 7 else ".....") for number in range(20)]
+    patients = [f"patient_{number % 10}" for number in range(20)]
+    (by_case,), (by_patient,) = (recall_by_size(cases, (0, np.inf), units=units) for units in (None, patients))
+    assert (by_case.num_found, by_case.num_lesions) == (by_patient.num_found, by_patient.num_lesions) == (28, 40)
+    hits = np.arange(20) % 10 < 7
+    assert (by_case.recall_low, by_case.recall_high) == recall_interval(range(20), hits)
+    assert (by_patient.recall_low, by_patient.recall_high) == recall_interval(range(10), hits[:10])
+    (narrow,) = recall_by_size(cases, (0, np.inf), confidence=0.5)
+    assert by_case.recall_low < narrow.recall_low < 0.7 < narrow.recall_high < by_case.recall_high
 
 
 def test_wrong_input_is_refused():

@@ -127,7 +127,7 @@ def test_gains_by_hand(specialists):
     gain = next(g for g in report.gains if (g.label, g.method, g.against) == (MEAN, FITTED, EQUAL))
     assert gain.comparison.mean == pytest.approx((dice[FITTED] - dice[EQUAL]).mean())
     assert gain.comparison.n == 6
-    assert gain.comparison.interval.low > 0
+    assert np.isnan(gain.comparison.interval.low)  # six cases are too few
     best = max(("first", "second"), key=lambda name: dice[name].mean())
     assert {g.against for g in report.gains if g.label == MEAN and g.method != FITTED} == {best}
 

@@ -18,7 +18,7 @@ from nnunet_rw.training.records import RunRecord
 
 _MIB_PER_GIB = 1024.0
 _CAPTION = (
-    "Accuracy of a trainer's first seed, with 95 % intervals over cases, against what its training took: the median "
+    "Accuracy of a trainer's first seed, with 95 % intervals, against what its training took: the median "
     "time of an epoch and the highest memory, over folds. The share of the time that the loader kept the network "
     "waiting, and the time of validation, are in the table. {devices}"
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import plotly.graph_objects as go
@@ -11,8 +11,9 @@ from nnunet_rw.benchmark.report.page.blocks import Block, Panel, Table, numbers,
 from nnunet_rw.benchmark.report.page.styles import INK, MUTED, Style, logarithmic_ticks, new_figure
 from nnunet_rw.benchmark.report.tables.cells import NOTHING, rounded
 from nnunet_rw.benchmark.results import TaskResults
-from nnunet_rw.evaluation.comparison.metrics import METRICS, enough_decimals
+from nnunet_rw.evaluation.comparison.metrics import METRICS, case_values, enough_decimals, paired_values
 from nnunet_rw.evaluation.comparison.rows import Comparison, MetricRow
+from nnunet_rw.evaluation.comparison.tables import intervals_text
 from nnunet_rw.evaluation.folder import Evaluation
 from nnunet_rw.evaluation.metrics.volume import BlandAltman, bland_altman
 
@@ -27,17 +28,17 @@ NAMES = {
 }
 _SHOWN = ("dice", "lesion_recall", "false_positives", "nsd", "hd95_mm", "assd_mm", "volume_error")
 _CAPTION = (
-    "Every point is a case: the trainer's value minus that of {baseline}, seed {seed}. The rimmed marker is the mean "
-    "with its 95 % BCa bootstrap interval over cases; right of the line is more than the baseline. Cases for which "
-    "one of the two has no value are left out; a distance to an empty mask counts as the image's diagonal. p is "
-    "Wilcoxon's, Holm-adjusted over {family}."
+    "Every point is a case: the trainer's value minus that of {baseline}, {seeds}. The rimmed marker is the mean; "
+    "right of the line is more than the baseline. Differences have {intervals} Cases for which one of the two has no "
+    "value are left out; a distance to an empty mask counts as the image's diagonal. p is Wilcoxon's, Holm-adjusted "
+    "over {family}."
 )
 
 
 def case_differences(
-    baseline: Evaluation, challenger: Evaluation, metric: str, label: str
+    baseline: Sequence[Evaluation], challenger: Sequence[Evaluation], metric: str, label: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Challenger minus baseline, in the cases for which both have a value.
+    """Challenger minus baseline, each the mean over its seeds, in the cases for which both have a value.
 
     Returns
     -------
@@ -45,13 +46,8 @@ def case_differences(
         Of the case in `Evaluation.cases`.
     difference : (n,) float
     """
-    values = []
-    for evaluation in (baseline, challenger):
-        found = METRICS[metric].values(evaluation.columns[label])
-        values.append(np.where(np.isinf(found), evaluation.diagonals_mm(), found))
-    difference = values[1] - values[0]
-    index = np.flatnonzero(np.isfinite(difference))
-    return index, difference[index]
+    pairs = paired_values(baseline, challenger, metric, label)
+    return np.flatnonzero(pairs.defined), pairs.second - pairs.first
 
 
 def paired_differences(
@@ -76,8 +72,12 @@ def paired_differences(
     panels = [
         Panel(_title(metric), _panel(task, label, metric, found, styles, names)) for metric, found in rows.items()
     ]
+    several = any(len(compared_seeds(task, name)) > 1 for name in (comparison.baseline, *comparison.challengers))
     caption = _CAPTION.format(
-        baseline=comparison.baseline, seed=_seed(task, comparison.baseline), family=comparison.family
+        baseline=comparison.baseline,
+        seeds="each the mean over its seeds" if several else "of one seed each",
+        intervals=intervals_text(comparison.patients),
+        family=comparison.family,
     )
     noise = " Noise is the largest difference between seeds of the baseline." if comparison.seeds else ""
     tested = table_of(
@@ -94,13 +94,14 @@ def paired_differences(
     )
 
 
+def compared_seeds(task: TaskResults, trainer: str) -> list[Evaluation]:
+    """Of the trainer's finished seeds, over which the comparison takes means."""
+    return [task.evaluations[trainer][seed] for seed in sorted(task.evaluations[trainer])]
+
+
 def seed_zero(task: TaskResults, trainer: str) -> Evaluation:
-    """Of the trainer's lowest seed, which the comparison is of."""
-    return task.evaluations[trainer][_seed(task, trainer)]
-
-
-def _seed(task: TaskResults, trainer: str) -> int:
-    return min(task.evaluations[trainer])
+    """Of the trainer's lowest seed."""
+    return compared_seeds(task, trainer)[0]
 
 
 def _title(metric: str) -> str:
@@ -119,7 +120,7 @@ def _panel(
     figure.add_vline(x=0, line={"color": MUTED, "width": 1.5})
     for line, row in enumerate(rows):
         style = styles[row.challenger]
-        baseline, challenger = seed_zero(task, row.baseline), seed_zero(task, row.challenger)
+        baseline, challenger = compared_seeds(task, row.baseline), compared_seeds(task, row.challenger)
         index, difference = case_differences(baseline, challenger, metric, label)
         jitter = np.random.default_rng(0).uniform(-0.24, 0.08, len(index))
         decimals = METRICS[metric].decimals_of(*difference)
@@ -130,7 +131,7 @@ def _panel(
                 y=numbers(line - jitter),
                 marker=style.marker(7, opacity=0.55),
                 text=[
-                    f"{names[baseline.cases[case]]}<br>{value:+.{decimals}f}"
+                    f"{names[baseline[0].cases[case]]}<br>{value:+.{decimals}f}"
                     for case, value in zip(index, difference, strict=True)
                 ],
                 **common,
@@ -180,10 +181,9 @@ def _tested(row: MetricRow, comparison: Comparison) -> dict[str, str]:
 def _cases_table(task: TaskResults, label: str, metric: str, names: Mapping[str, str]) -> Table:
     comparison = task.comparison
     trainers = (comparison.baseline, *comparison.challengers) if comparison else ()
-    evaluations = [seed_zero(task, trainer) for trainer in trainers]
-    values = [METRICS[metric].values(evaluation.columns[label]) for evaluation in evaluations]
+    values = [case_values(compared_seeds(task, trainer), metric, label)[0] for trainer in trainers]
     rows = []
-    for case, *of_trainers in zip(evaluations[0].cases, *values, strict=True):
+    for case, *of_trainers in zip(seed_zero(task, trainers[0]).cases, *values, strict=True):
         decimals = METRICS[metric].decimals_of(*of_trainers)
         cells = [rounded(float(value), decimals) for value in of_trainers]
         rows.append({"case": names[case], **dict(zip(trainers, cells, strict=True))})

@@ -12,6 +12,7 @@ from nnunet_rw.benchmark.report.page.blocks import Block, Panel, numbers, table_
 from nnunet_rw.benchmark.report.page.styles import Style, new_figure
 from nnunet_rw.benchmark.report.tables.cells import rounded
 from nnunet_rw.benchmark.results import TaskResults
+from nnunet_rw.evaluation.comparison.intervals import MIN_UNITS
 from nnunet_rw.evaluation.comparison.lesions import compare_by_size
 from nnunet_rw.evaluation.comparison.rows import SizeRow
 from nnunet_rw.evaluation.metrics.detection import DEFAULT_EDGES_MM3
@@ -19,8 +20,9 @@ from nnunet_rw.evaluation.metrics.detection import DEFAULT_EDGES_MM3
 _CAPTION = (
     "Share of the reference's lesions that the prediction touches, and predicted lesions that touch none, by lesion "
     "size. Size classes are fixed beforehand and the same for all trainers; a missed lesion counts by its own volume, "
-    "a false positive by the predicted one. Bars are 95 % Wilson intervals, which take lesions for independent; the "
-    "table has intervals of the differences that draw whole cases."
+    "a false positive by the predicted one. Bars are 95 % Wilson intervals of as many independent lesions as their "
+    "spread between {units} leaves; the table has studentised bootstrap intervals of the differences over {units}. "
+    f"[too few], and no bar: fewer than {MIN_UNITS} {{units}} with such lesions."
 )
 
 
@@ -41,7 +43,9 @@ def size_rows(task: TaskResults, label: str) -> tuple[SizeRow, ...]:
     for seeds in task.evaluations.values():
         alone = seeds[min(seeds)]
         return tuple(
-            row for row in compare_by_size(alone, [alone], DEFAULT_EDGES_MM3, resamples=1) if row.label == label
+            row
+            for row in compare_by_size([alone], [[alone]], DEFAULT_EDGES_MM3, resamples=1, groups=task.groups)
+            if row.label == label
         )
     return ()
 
@@ -145,7 +149,7 @@ def recall_by_size(task: TaskResults, label: str, styles: Mapping[str, Style]) -
     return Block(
         "sizes",
         "Which lesions are found",
-        _CAPTION,
+        _CAPTION.format(units="patients" if task.groups else "cases"),
         (Panel("Recall; n reference lesions", recall), Panel("False positives", cost)),
         (table_of("Recall and false positives a case by lesion size", _table(rows)),),
         tuple(points),

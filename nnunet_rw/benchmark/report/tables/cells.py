@@ -13,9 +13,8 @@ __all__ = ["NOTHING", "counted", "rounded", "spread", "with_interval"]
 
 
 def with_interval(value: float, interval: Interval, decimals: int) -> str:
-    """``0.612 [0.580, 0.640]``; without interval where there is none, or where all its resamples are equal."""
-    low, high = interval if interval.low < interval.high else (math.nan, math.nan)
-    return _with_interval(value, low, high, decimals)
+    """``0.612 [0.580, 0.640]``, or ``[too few]`` instead of an interval; the value alone where all cases are alike."""
+    return rounded(value, decimals) if interval.low == interval.high else _with_interval(value, *interval, decimals)
 
 
 def counted(cell: str, n: int, of: str = "") -> str:

@@ -10,9 +10,11 @@ import numpy as np
 
 from nnunet_rw.benchmark.report.tables.cells import NOTHING, counted, rounded, spread, with_interval
 from nnunet_rw.benchmark.results import BenchmarkResults, TaskResults
-from nnunet_rw.evaluation.comparison.intervals import Interval, bca_interval, cluster_bootstrap
+from nnunet_rw.evaluation.comparison.groups import units_of
+from nnunet_rw.evaluation.comparison.intervals import Interval, mean_interval, recall_interval
 from nnunet_rw.evaluation.comparison.metrics import METRICS, enough_decimals
-from nnunet_rw.evaluation.comparison.rows import BETTER, NOT_SHOWN, WITHIN_NOISE, WORSE
+from nnunet_rw.evaluation.comparison.rows import BETTER, NOT_SHOWN, NOT_TESTED, WITHIN_NOISE, WORSE
+from nnunet_rw.evaluation.comparison.tables import intervals_text
 from nnunet_rw.evaluation.folder import Evaluation
 from nnunet_rw.evaluation.metrics.detection import DEFAULT_EDGES_MM3, Detection
 from nnunet_rw.evaluation.metrics.froc import average_recall
@@ -30,7 +32,7 @@ class Estimate:
     Attributes
     ----------
     interval : Interval
-        95 %, BCa; of recall by drawing cases with all their lesions.
+        95 %, over cases or patients with all their lesions.
     n_penalised : int
         Cases whose distance to an empty mask counts as the image's diagonal.
     """
@@ -43,7 +45,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Standing:
-    """One trainer and label: its first finished seed, and what the other seeds gave.
+    """One trainer and label: its first finished seed, what the other seeds gave, and the verdicts over all seeds.
 
     Attributes
     ----------
@@ -88,8 +90,12 @@ def standings(task: TaskResults) -> tuple[Standing, ...]:
     return tuple(_standing(task, trainer, seeds, label) for label in labels for trainer, seeds in found.items())
 
 
-def mean_over_cases(evaluation: Evaluation, metric: str, label: str) -> Estimate:
+def mean_over_cases(
+    evaluation: Evaluation, metric: str, label: str, groups: Mapping[str, str] | None = None
+) -> Estimate:
     """Mean of a metric of `METRICS` over the cases that define it, endless distances as the image's diagonal.
+
+    The interval is over patients where ``groups`` tells them.
 
     Raises
     ------
@@ -102,22 +108,25 @@ def mean_over_cases(evaluation: Evaluation, metric: str, label: str) -> Estimate
     except ValueError as error:
         raise ValueError(f"{metric} in {evaluation.folder}: {error} Evaluate again.") from error
     penalised = np.where(np.isinf(values), diagonals_mm, values)
-    return Estimate(found.mean, bca_interval(penalised[~np.isnan(penalised)]), found.n, found.n_penalised)
+    defined = ~np.isnan(penalised)
+    units = np.array(units_of(evaluation.cases, groups))
+    return Estimate(found.mean, mean_interval(penalised[defined], units[defined]), found.n, found.n_penalised)
 
 
-def lesion_recall(evaluation: Evaluation, label: str, below_mm3: float = math.inf) -> Estimate:
+def lesion_recall(
+    evaluation: Evaluation, label: str, below_mm3: float = math.inf, groups: Mapping[str, str] | None = None
+) -> Estimate:
     """Share of the reference lesions smaller than so many mm3 that are found by any overlap."""
     rows = evaluation.lesions
     # As in `recall_by_size`: a lesion on the edge is not below it by rounding.
     chosen = (rows.label == label) & ~np.isnan(rows.hit) & (rows.volume_mm3 * (1 + ROUNDING) < below_mm3)
     hits = rows.hit[chosen] > 0
-    # The difference from finding nothing is the recall itself.
-    found = cluster_bootstrap(rows.case[chosen], np.zeros_like(hits), hits)
-    return Estimate(found.challenger, found.interval, found.lesions)
+    interval = recall_interval(units_of(rows.case[chosen].tolist(), groups), hits)
+    return Estimate(float(hits.mean()) if len(hits) else math.nan, interval, len(hits))
 
 
 def _standing(task: TaskResults, trainer: str, seeds: dict[int, Evaluation], label: str) -> Standing:
-    seed = min(seeds)
+    seed, groups = min(seeds), task.groups
     evaluation = seeds[seed]
     detection = pooled_detection(evaluation, label)
     curve = evaluation.froc.get(label)
@@ -126,14 +135,14 @@ def _standing(task: TaskResults, trainer: str, seeds: dict[int, Evaluation], lab
         trainer=trainer,
         seed=seed,
         cases=len(evaluation.cases),
-        dice=mean_over_cases(evaluation, "dice", label),
-        nsd=mean_over_cases(evaluation, "nsd", label),
-        hd95_mm=mean_over_cases(evaluation, "hd95_mm", label),
-        recall=lesion_recall(evaluation, label),
-        small_recall=lesion_recall(evaluation, label, SMALL_MM3),
+        dice=mean_over_cases(evaluation, "dice", label, groups),
+        nsd=mean_over_cases(evaluation, "nsd", label, groups),
+        hd95_mm=mean_over_cases(evaluation, "hd95_mm", label, groups),
+        recall=lesion_recall(evaluation, label, groups=groups),
+        small_recall=lesion_recall(evaluation, label, SMALL_MM3, groups),
         precision=detection.precision,
         f1=_f1(detection),
-        false_positives=mean_over_cases(evaluation, "false_positives", label),
+        false_positives=mean_over_cases(evaluation, "false_positives", label, groups),
         froc_average=average_recall(curve) if curve else math.nan,
         verdicts=_verdicts(task, trainer, label) if seed == 0 else {},
         dice_of_seeds=tuple(aggregate(METRICS["dice"].values(seeds[k].columns[label])).mean for k in sorted(seeds)),
@@ -160,7 +169,7 @@ def _verdicts(task: TaskResults, trainer: str, label: str) -> dict[str, str]:
     rows = task.comparison.metrics if task.comparison else ()
     return {
         # Equal values are within any noise, which is not worth a word.
-        row.metric: row.verdict if row.difference else NOT_SHOWN
+        row.metric: NOT_SHOWN if row.difference == 0 else row.verdict
         for row in rows
         if (row.challenger, row.label) == (trainer, label)
     }
@@ -248,13 +257,13 @@ def leaderboard_notes(results: BenchmarkResults) -> list[str]:
     settings = results.specification.evaluation
     several = any(len(seeds) > 1 for task in results.tasks for seeds in task.evaluations.values())
     return [
-        "Dice, NSD and HD95 are means over the n cases that define them, FP per case over all cases, with 95 % BCa "
-        "bootstrap intervals over cases.",
+        "Dice, NSD and HD95 are means over the n cases that define them, FP per case over all cases, with "
+        f"{intervals_text(any(task.groups for task in results.tasks))}",
         f"NSD: share of both surfaces within {settings.tolerance_mm:g} mm. HD95: 95th percentile of the surface "
         "distances; distances to or from an empty mask count as the image's diagonal, and n tells how many did.",
         f"Lesions are {settings.connectivity}-connected and found by any overlap{_minimum(settings.min_volume_mm3)}. "
-        "Recall pools the lesions of all cases; its n counts lesions, its interval draws cases with all their lesions. "
-        "An interval is left out where all cases are alike.",
+        "Recall pools the lesions of all cases; its n counts lesions, its interval is Wilson's of as many independent "
+        "lesions as their spread between cases leaves. An interval is left out where all cases are alike.",
         f"Small lesions are those of the first fixed size class, below {SMALL_MM3:g} mm3.",
         *(
             ["FROC average: mean recall at 1/8, 1/4, 1/2, 1, 2, 4 and 8 false positives per case."]
@@ -265,12 +274,13 @@ def leaderboard_notes(results: BenchmarkResults) -> list[str]:
             [
                 "Against the baseline: better or worse needs both a Holm-adjusted p below 0.05 and an interval without "
                 "0; within noise: no larger than the difference between seeds of the baseline. No difference is shown "
-                "for metrics that are not named. Differences are paired, over the cases that both define."
+                "for metrics that are not named. Differences are paired, over the cases that both define, each the "
+                "mean over a trainer's seeds."
             ]
             if any(task.comparison for task in results.tasks)
             else []
         ),
-        "All columns are of seed 0, but those over seeds: lowest to highest."
+        "All columns are of seed 0, but the comparison with the baseline and those over seeds: lowest to highest."
         if several
         else "One seed: how much a repeated training differs is not known.",
         "Bold: the best value, whether or not a difference is shown; none where n differs between trainers, as it does "
@@ -317,6 +327,8 @@ def _verdict(task: TaskResults, row: Standing) -> str:
 def verdict_text(verdicts: Mapping[str, str]) -> str:
     """``better: Dice; worse: FP``: metrics by verdict; "no difference shown" where no metric has another.
 
+    "too few cases" where no metric could be tested.
+
     Parameters
     ----------
     verdicts : mapping of metric to verdict
@@ -327,7 +339,8 @@ def verdict_text(verdicts: Mapping[str, str]) -> str:
         for verdict in (BETTER, WORSE, WITHIN_NOISE)
     }
     told = [f"{verdict}: {', '.join(metrics)}" for verdict, metrics in names.items() if metrics]
-    return "; ".join(told) or NOT_SHOWN
+    untested = verdicts and all(found == NOT_TESTED for found in verdicts.values())
+    return "; ".join(told) or (NOT_TESTED if untested else NOT_SHOWN)
 
 
 def _value(row: Standing, attribute: str) -> float:

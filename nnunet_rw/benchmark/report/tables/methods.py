@@ -15,8 +15,8 @@ from nnunet_rw.benchmark.jobs import plans_name
 from nnunet_rw.benchmark.report.tables.provenance import device_text, software_text
 from nnunet_rw.benchmark.results import BenchmarkResults, TaskResults
 from nnunet_rw.datasets.msd import TASKS
-from nnunet_rw.evaluation.comparison.compare import ALPHA
-from nnunet_rw.evaluation.comparison.statistics import MAX_EXACT, MIN_PAIRS
+from nnunet_rw.evaluation.comparison.intervals import MIN_UNITS
+from nnunet_rw.evaluation.comparison.statistics import ALPHA, MAX_EXACT
 from nnunet_rw.evaluation.comparison.tables import latex_escape
 from nnunet_rw.evaluation.folder import Evaluation
 from nnunet_rw.evaluation.metrics.detection import DEFAULT_EDGES_MM3
@@ -323,10 +323,14 @@ def evaluation_text(results: BenchmarkResults) -> str:
 def statistics_text(results: BenchmarkResults) -> str:
     """Intervals and tests; of tests only where trainers were compared."""
     comparisons = [(task.task, task.comparison) for task in results.tasks if task.comparison]
+    grouped = any(task.groups for task in results.tasks)
+    unit = "patients" if grouped else "cases"
     intervals = (
-        "Intervals are of 95 %, bias-corrected and accelerated bootstrap intervals [@efron1987bca] of 10 000 "
-        "resamples; they are not adjusted for their number. Means resample cases; recall of lesions resamples cases "
-        "with all their lesions, since lesions of one case are found or missed together."
+        f"Intervals are of 95 %, over {unit}: studentised bootstrap intervals [@hall1988bootstrap] of 10 000 resamples "
+        "with tails widened for few units [@hesterberg2015bootstrap], nowhere narrower than Student's t; they are not "
+        f"adjusted for their number, and none is given with fewer than {MIN_UNITS} {unit}. Lesions of one "
+        f"{unit[:-1]} are found or missed together and were resampled together; intervals of recall are Wilson's "
+        f"[@wilson1927inference] of the effective number of lesions [@franco2019proportions]."
     )
     if not comparisons:
         return f"{intervals} Trainers were not compared: fewer than two were evaluated."
@@ -334,12 +338,14 @@ def statistics_text(results: BenchmarkResults) -> str:
     families = "; ".join(f"{task}: {comparison.family}" for task, comparison in comparisons)
     sentences = [
         intervals,
-        "Intervals of recall by lesion volume are Wilson's [@wilson1927inference], which take lesions for independent.",
-        f"Every trainer was compared with `{baseline}` on the same cases, both with seed 0: the mean of the paired "
-        "differences with its interval, and Wilcoxon's signed-rank test [@wilcoxon1945ranking], two-sided, exact up to "
-        f"{MAX_EXACT} differences that are not zero, and not made with fewer than {MIN_PAIRS} pairs.",
+        f"Every trainer was compared with `{baseline}` on the same cases, each case being the mean over a trainer's "
+        "seeds: the mean of the paired differences with its interval, and Wilcoxon's signed-rank test "
+        f"[@wilcoxon1945ranking] over {unit}, two-sided, exact up to {MAX_EXACT} differences that are not zero, and "
+        f"not made with fewer than {MIN_UNITS} {unit}.",
         f"p-values were adjusted by Holm's procedure [@holm1979procedure] over all tests of a task ({families}).",
-        f"A trainer is called better or worse where the adjusted p is below {ALPHA} and the interval does not hold 0.",
+        f"A trainer is called better or worse where the adjusted p is below {ALPHA} and the interval does not hold 0. "
+        "The first sentence on a task says that lesions were found more often where that holds for recall, and its "
+        "interval, adjusted by Bonferroni for all trainers and labels, does not hold 0 either.",
     ]
     if any(comparison.seeds for _, comparison in comparisons):
         sentences.append(

@@ -11,8 +11,8 @@ from nnunet_rw.benchmark.report.page.figure_cost import cost, training_cost
 from nnunet_rw.benchmark.report.page.figure_froc import froc, seeds_recall
 from nnunet_rw.benchmark.report.page.figure_paired import (
     case_differences,
+    compared_seeds,
     paired_differences,
-    seed_zero,
     volume_agreement,
     volumes_ml,
 )
@@ -50,9 +50,10 @@ def test_sizes(task, styles):
     block = recall_by_size(task, "1", styles)
     (trace,) = traces(block.panels[0].figure, "RWTrainer")
     assert trace.y == pytest.approx((2 / 11, 1, 1, None, 24 / 33), nan_ok=True, abs=1e-5)
-    # Wilson's of 2 of 11: (p + z2/2n -/+ z sqrt(p(1-p)/n + z2/4n2)) / (1 + z2/n) with z2 = 3.8415: 0.0514 and 0.4770.
-    assert trace.error_y.array[0] == pytest.approx(0.4770 - 2 / 11, abs=1e-4)
-    assert trace.error_y.arrayminus[0] == pytest.approx(2 / 11 - 0.0514, abs=1e-4)
+    # One a case: their variance p(1-p) / 10 is that of ten lesions, and t(10) = 2.2281 for z makes 7.7377 of these.
+    # Wilson's: (p + z2/2n -/+ z sqrt(p(1-p)/n + z2/4n2)) / (1 + z2/n) with z2 = 3.8415: 0.0414 and 0.5333.
+    assert trace.error_y.array[0] == pytest.approx(0.5333 - 2 / 11, abs=1e-4)
+    assert trace.error_y.arrayminus[0] == pytest.approx(2 / 11 - 0.0414, abs=1e-4)
     ticks = block.panels[0].figure.layout.xaxis.ticktext
     assert ticks == ("&lt; 10<br>n = 11", "10-100<br>n = 11", "100-1000<br>n = 11", "≥ 1000<br>n = 0", "all<br>n = 33")
     assert len(block.tables[0].rows) == 10
@@ -109,15 +110,18 @@ def test_no_froc_without_probabilities(results, styles):
 
 
 def test_differences_of_cases(task):
-    baseline, challenger = seed_zero(task, "nnUNetTrainer"), seed_zero(task, "RWTrainer")
+    baseline, challenger = compared_seeds(task, "nnUNetTrainer"), compared_seeds(task, "RWTrainer")
     index, difference = case_differences(baseline, challenger, "dice", "1")
     # The last case has no lesion: the baseline's Dice is 0 there, RWTrainer's undefined.
-    last = baseline.cases.index("case_11")
+    last = baseline[0].cases.index("case_11")
     assert last not in index
     assert difference == pytest.approx([0.05] * 11)
     # Its distance has no end, so the image's diagonal stands for it.
-    index, difference = case_differences(seed_zero(task, "RWTrainer_IWDiceCE"), baseline, "hd95_mm", "1")
+    index, difference = case_differences(compared_seeds(task, "RWTrainer_IWDiceCE"), baseline, "hd95_mm", "1")
     assert difference[index == last] == 0
+    # Two seeds of the baseline, the second 0.01 above the first, and one of the third trainer: -0.03 - 0.01 / 2.
+    index, difference = case_differences(baseline, compared_seeds(task, "RWTrainer_IWDiceCE"), "dice", "1")
+    assert difference[index != last] == pytest.approx([-0.035] * 11)
 
 
 def test_paired(task, styles):
@@ -128,7 +132,8 @@ def test_paired(task, styles):
     (row,) = [row for row in task.comparison.metrics if (row.metric, row.challenger) == ("dice", "RWTrainer")]
     assert len(points.x) == row.n
     assert mean.x[0] == row.difference == pytest.approx(np.mean(points.x))
-    assert "nnUNetTrainer, seed 0" in block.caption
+    assert "nnUNetTrainer, each the mean over its seeds" in block.caption
+    assert "studentised bootstrap intervals over cases" in block.caption
     assert {row[0] for row in block.tables[1].rows} == {f"case {number}" for number in range(1, 13)}
     assert paired_differences(replace(task, comparison=None), "1", styles, names) is None
 

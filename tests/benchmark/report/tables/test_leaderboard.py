@@ -17,8 +17,8 @@ def test_cells(rows):
     assert (baseline["label"], baseline["trainer"]) == ("1", "nnUNetTrainer")
     assert baseline["HD95 mm"].startswith("16.12 [")
     assert baseline["HD95 mm"].endswith("] (n = 12, 1 at diagonal)")
-    # All small lesions of all cases are missed: an interval would have no width.
-    assert baseline["recall below 10 mm3"] == "0.000 (n = 11)"
+    # All small lesions of all cases are missed: 0 of eleven by t(10) for z, up to t2 / (11 + t2) = 4.9646 / 15.9646.
+    assert baseline["recall below 10 mm3"] == "0.000 [0.000, 0.311] (n = 11)"
     assert challenger["Dice"].startswith("0.650 [")
     assert challenger["Dice"].endswith("] (n = 11)")
     assert [row["F1"] for row in rows] == ["0.667", "0.842", "0.659"]
@@ -79,5 +79,6 @@ def test_notes(results, tmp_path):
 
 def test_verdict_text():
     assert verdict_text({"dice": "no difference shown"}) == "no difference shown"
+    assert verdict_text({"dice": "too few cases", "nsd": "too few cases"}) == "too few cases"
     verdicts = {"dice": "better", "nsd": "no difference shown", "false_positives": "worse", "hd95_mm": "within noise"}
     assert verdict_text(verdicts) == "better: Dice; worse: FP; within noise: HD95"

@@ -1,0 +1,64 @@
+"""Which cases are of one patient: the independent units of intervals, tests and folds."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+COLUMNS = ("case", "patient")
+
+
+def read_groups(path: str | Path) -> dict[str, str]:
+    """Patient by case, from a CSV file with the columns ``case`` and ``patient``; others are left alone.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    ValueError
+        It has no such columns, an empty cell, or a case twice.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"No {path}. Expected a CSV file with the columns {' and '.join(COLUMNS)}.")
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            names = reader.fieldnames or ()
+            rows = [(reader.line_num, [(row.get(name) or "").strip() for name in COLUMNS]) for row in reader]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is no CSV file: {error}. Expected the columns {' and '.join(COLUMNS)}.") from error
+    absent = [name for name in COLUMNS if name not in names]
+    if absent:
+        raise ValueError(f"{path} has no column '{absent[0]}'. Expected the columns {' and '.join(COLUMNS)}.")
+    groups: dict[str, str] = {}
+    for line, (case, patient) in rows:
+        if not case or not patient:
+            raise ValueError(f"{path}, line {line}: expected a case and its patient, but got '{case}' and '{patient}'.")
+        if case in groups:
+            raise ValueError(f"{path}, line {line}: case '{case}' is there twice. Each case is of one patient.")
+        groups[case] = patient
+    if not groups:
+        raise ValueError(f"{path} names no case. Expected a row per case.")
+    return groups
+
+
+def units_of(cases: Iterable[str], groups: Mapping[str, str] | None) -> list[str]:
+    """The patient of each case; the case itself without groups.
+
+    Raises
+    ------
+    ValueError
+        A case has no patient.
+    """
+    cases = list(cases)
+    if groups is None:
+        return cases
+    absent = sorted(set(cases) - groups.keys())
+    if absent:
+        raise ValueError(
+            f"No patient for case '{absent[0]}' ({len(absent)} of {len(set(cases))} cases without one). Add each to "
+            "the file of groups, a case without others with a patient of its own."
+        )
+    return [groups[case] for case in cases]
