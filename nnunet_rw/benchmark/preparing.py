@@ -3,34 +3,36 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
 from batchgenerators.utilities.file_and_folder_operations import save_json
 from nnunetv2.utilities.crossval_split import generate_crossval_split
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
+from sklearn.model_selection import GroupKFold
 
 from nnunet_rw.benchmark.jobs import plans_name
 from nnunet_rw.benchmark.specification import SMALL, Specification
 from nnunet_rw.benchmark.tasks import Task
 from nnunet_rw.benchmark.trainers import needed_maps
 from nnunet_rw.benchmark.workspace import Workspace
-from nnunet_rw.datasets.folders import STOCK_PLANS, Preprocessed, open_preprocessed
+from nnunet_rw.datasets.folders import STOCK_PLANS, Preprocessed, dataset_folder, open_preprocessed
 from nnunet_rw.datasets.msd import download_task, ensure_converted
 from nnunet_rw.datasets.preprocess import preprocess_with_maps
 from nnunet_rw.datasets.small_plans import write_small_plans
+from nnunet_rw.evaluation.comparison.groups import read_groups, units_of
 from nnunet_rw.evaluation.sources import SPLITS_FILE
 from nnunet_rw.store.write import ensure_maps, list_cases
 from nnunet_rw.training.records import content_hash
 from nnunet_rw.util import readers
-from nnunet_rw.util.files import nnunet_folder
+from nnunet_rw.util.files import nnunet_folder, write_atomically
 from nnunet_rw.util.readers import read_dataset_json, told
 
 _REPAIR = "Restore it, or remove it together with what was trained with it."
 
 
-def ensure_splits(data: Preprocessed, given: Path | None = None) -> int:
+def ensure_splits(data: Preprocessed, given: Path | None = None, groups: Mapping[str, str] | None = None) -> int:
     """Write the splits where there are none yet, and count the folds.
 
     By nnU-Net's first training, several at once would each write them.
@@ -40,6 +42,8 @@ def ensure_splits(data: Preprocessed, given: Path | None = None) -> int:
     data : Preprocessed
     given : path, optional
         A file like nnU-Net's ``splits_final.json``; without it, nnU-Net's own five folds.
+    groups : mapping of case to patient, optional
+        Five folds by patient instead of nnU-Net's own.
 
     Raises
     ------
@@ -57,6 +61,8 @@ def ensure_splits(data: Preprocessed, given: Path | None = None) -> int:
                 "benchmark's splits out."
             )
         save_json(splits, str(path))
+    elif not path.is_file() and groups is not None:
+        write_patient_splits(data, groups)
     elif not path.is_file():
         if len(cases) < 5:
             raise ValueError(f"{data.dataset_folder.name} has {len(cases)} cases; five folds take five at least.")
@@ -84,8 +90,68 @@ def has_splits(dataset_folder: Path, given: Path | None) -> bool:
     return path.is_file() and (given is None or (given.is_file() and content_hash(path) == content_hash(given)))
 
 
-def read_splits(path: Path, cases: Collection[str]) -> list[dict[str, list[str]]]:
+def present_splits(dataset: str) -> list[dict[str, list[str]]] | None:
+    """The dataset's splits; None where nothing is preprocessed or trained yet.
+
+    Raises
+    ------
+    ValueError
+        The file is something else.
+    """
+    try:
+        path = dataset_folder(dataset) / SPLITS_FILE
+    except FileNotFoundError:
+        return None
+    return read_splits(path) if path.is_file() else None
+
+
+def patient_splits(cases: Collection[str], groups: Mapping[str, str], folds: int = 5) -> list[dict[str, list[str]]]:
+    """Splits in which no patient is in both parts of a fold, folds being as even as patients allow.
+
+    Raises
+    ------
+    ValueError
+        A case has no patient, or there are fewer patients than folds.
+    """
+    names = sorted(cases)
+    units = units_of(names, groups)
+    if len(set(units)) < folds:
+        raise ValueError(f"Expected at least {folds} patients for {folds} folds, but got {len(set(units))}.")
+    parts = GroupKFold(folds).split(names, groups=units)
+    return [{"train": [names[i] for i in train], "val": [names[i] for i in val]} for train, val in parts]
+
+
+def write_patient_splits(
+    data: Preprocessed, groups: Mapping[str, str], folds: int = 5, overwrite: bool = False
+) -> Path:
+    """Write `patient_splits` of a dataset as its ``splits_final.json``, whole or not at all.
+
+    Raises
+    ------
+    FileExistsError
+        There are other splits already, and they are not to be overwritten.
+    ValueError
+        See `patient_splits`.
+    """
+    path = data.dataset_folder / SPLITS_FILE
+    splits = patient_splits(list_cases(data.data_folder), groups, folds)
+    text = json.dumps(splits, indent=4) + "\n"
+    if path.is_file() and not overwrite and path.read_text(encoding="utf-8").strip() != text.strip():
+        raise FileExistsError(
+            f"{path} has other splits already. Give --overwrite to replace them; what was trained with them was "
+            "trained on cases that the new ones validate."
+        )
+    write_atomically(path, text.encode())
+    return path
+
+
+def read_splits(path: Path, cases: Collection[str] | None = None) -> list[dict[str, list[str]]]:
     """Splits as nnU-Net has them: a list of ``{"train": [...], "val": [...]}``.
+
+    Parameters
+    ----------
+    cases : collection of str, optional
+        Of the dataset; the splits may name no others.
 
     Raises
     ------
@@ -97,7 +163,7 @@ def read_splits(path: Path, cases: Collection[str]) -> list[dict[str, list[str]]
     splits = readers.read_splits(path, "Correct it, or 'splits' in the benchmark's YAML file.")
     for number, fold in enumerate(splits):
         train, val = set(fold["train"]), set(fold["val"])
-        unknown = sorted((train | val) - set(cases))
+        unknown = sorted((train | val) - set(cases)) if cases is not None else []
         if unknown:
             raise ValueError(f"Fold {number} of {path} names {unknown[0]!r}, which the dataset does not have.")
         if not train or not val or train & val:
@@ -132,7 +198,8 @@ def prepare(workspace: Workspace, specification: Specification, task: Task, proc
     if small is not None and not (preprocessed / f"{plans}.json").is_file():
         write_small_plans(preprocessed, name=plans, **small)
     data = open_preprocessed(task.dataset, specification.configuration, plans)
-    splits = ensure_splits(data, given_splits(specification, task))
+    patients = read_groups(specification.groups) if specification.groups else None
+    splits = ensure_splits(data, given_splits(specification, task), patients)
     if max(specification.folds) >= splits:
         raise ValueError(
             f"{preprocessed / SPLITS_FILE} has {splits} folds, from 0, but fold {max(specification.folds)} is "

@@ -37,6 +37,15 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
     )
     command.add_argument("--part-id", "-part_id", type=int, metavar="I", help="which of them this is, from 0 to P - 1")
 
+    command = add_command(commands, "splits", _splits, "write nnU-Net's folds so that no patient is in both parts")
+    command.add_argument("-d", metavar="DATASET", required=True, help="id or name, preprocessed")
+    command.add_argument(
+        "--groups", metavar="FILE", type=Path, required=True, help="CSV with the columns case and patient"
+    )
+    command.add_argument("--folds", metavar="N", type=positive, default=5, help="default: %(default)s")
+    add_plans(command)
+    command.add_argument("--overwrite", action="store_true", help="replace other splits that are there")
+
     command = add_command(commands, "show", _show, "draw a case's image, labels and maps")
     add_configuration(command)
     command.add_argument("--case", help="default: the first")
@@ -116,6 +125,16 @@ def _chosen_part(options: argparse.Namespace) -> tuple[int, int] | None:
         last = options.num_parts - 1
         raise ValueError(f"Expected --part-id from 0 to {last}, counted from 0, but got {options.part_id}.")
     return options.part_id, options.num_parts
+
+
+def _splits(options: argparse.Namespace) -> None:
+    from nnunet_rw.benchmark.preparing import write_patient_splits
+    from nnunet_rw.datasets.folders import data_configurations, open_preprocessed
+    from nnunet_rw.evaluation.comparison.groups import read_groups
+
+    groups = read_groups(options.groups)
+    data = open_preprocessed(options.d, data_configurations(options.d, options.p)[0], options.p)
+    print(write_patient_splits(data, groups, options.folds, options.overwrite))
 
 
 def _show(options: argparse.Namespace) -> None:

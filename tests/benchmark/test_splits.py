@@ -4,11 +4,20 @@ import json
 
 import pytest
 import torch
+from nnunetv2.utilities.crossval_split import generate_crossval_split
 
-from nnunet_rw.benchmark.preparing import ensure_splits, is_prepared, read_splits
+from nnunet_rw.benchmark.preparing import (
+    ensure_splits,
+    is_prepared,
+    patient_splits,
+    present_splits,
+    read_splits,
+    write_patient_splits,
+)
 from nnunet_rw.benchmark.specification import specification_of
 from nnunet_rw.benchmark.tasks import Task
 from nnunet_rw.benchmark.trainers import find_trainers
+from nnunet_rw.cli import main
 from nnunet_rw.datasets.folders import open_preprocessed
 from nnunet_rw.store.write import list_cases
 
@@ -90,3 +99,59 @@ class TestGiven:
     def test_a_file_that_is_not_there(self, tmp_path):
         with pytest.raises(FileNotFoundError, match=r"No splits in .*none\.json\. Correct 'splits'"):
             read_splits(tmp_path / "none.json", ["a"])
+
+
+class TestByPatient:
+    CASES = tuple(f"case_{number:02}" for number in range(20))
+    GROUPS = {case: f"patient_{number // 3}" for number, case in enumerate(CASES)}  # noqa: RUF012
+
+    def test_no_patient_is_in_both_parts_of_a_fold(self):
+        splits = patient_splits(self.CASES, self.GROUPS)
+        assert [len(fold["train"]) + len(fold["val"]) for fold in splits] == [20] * 5
+        for fold in splits:
+            train, val = ({self.GROUPS[case] for case in fold[part]} for part in ("train", "val"))
+            assert val
+            assert not train & val
+        assert sorted(case for fold in splits for case in fold["val"]) == list(self.CASES)
+        # nnU-Net's own would part them.
+        own = generate_crossval_split(list(self.CASES), seed=12345, n_splits=5)
+        assert any(
+            {self.GROUPS[case] for case in fold["train"]} & {self.GROUPS[case] for case in fold["val"]} for fold in own
+        )
+
+    def test_too_few_patients(self):
+        with pytest.raises(ValueError, match="Expected at least 5 patients for 5 folds, but got 2"):
+            patient_splits("abcdef", dict(zip("abcdef", "pppqqq", strict=True)))
+        with pytest.raises(ValueError, match="No patient for case 'f'"):
+            patient_splits("abcdef", dict(zip("abcde", "pqrst", strict=True)))
+
+    def test_other_splits_are_not_overwritten_unasked(self, data, tmp_path, capsys):
+        cases = sorted(list_cases(data.data_folder))
+        groups = {case: f"patient_{number % 3}" for number, case in enumerate(cases)}
+        path = data.dataset_folder / "splits_final.json"
+        path.unlink(missing_ok=True)
+        assert write_patient_splits(data, groups, 3) == path
+        assert json.loads(path.read_text()) == patient_splits(cases, groups, 3)
+        write_patient_splits(data, groups, 3)  # the same once more
+        kept = path.read_text()
+        with pytest.raises(FileExistsError, match=r"splits_final.json has other splits already. Give --overwrite"):
+            write_patient_splits(data, groups, 2)
+        assert path.read_text() == kept
+        file = tmp_path / "groups.csv"
+        file.write_text("\n".join(["case,patient", *(f"{case},{patient}" for case, patient in groups.items())]))
+        options = ["splits", "-d", DATASET, "-p", "tiny", "--groups", str(file), "--folds", "2"]
+        assert main(options) == 2
+        assert "Give --overwrite" in capsys.readouterr().err
+        assert main([*options, "--overwrite"]) == 0
+        assert len(json.loads(path.read_text())) == 2
+        assert present_splits(DATASET) == json.loads(path.read_text())
+
+    def test_a_benchmark_with_patients_splits_by_them(self, data):
+        path = data.dataset_folder / "splits_final.json"
+        path.unlink(missing_ok=True)
+        cases = sorted(list_cases(data.data_folder))
+        groups = {case: f"patient_{number // 2}" for number, case in enumerate(cases)}
+        if len(set(groups.values())) < 5:
+            groups = {case: case for case in cases}
+        assert ensure_splits(data, groups=groups) == 5
+        assert json.loads(path.read_text()) == patient_splits(cases, groups)
