@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import multiprocessing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from nnunet_rw.audit.lesions import (
     summarise_sizes,
 )
 from nnunet_rw.audit.recommendation import SMALL_MM3, Figures, Recommendation, recommend
+from nnunet_rw.audit.sharing import SharedLesions, lesion_shapes, shared_lesions
 from nnunet_rw.audit.sources import LabelSource
 from nnunet_rw.util.parallel import list_in_processes
 
@@ -61,9 +63,12 @@ class Audit:
     gradients: tuple[GradientShares, ...]
     num_patches: int
     recommendation: Recommendation
+    shared: SharedLesions
 
 
-def audit_dataset(source: LabelSource, processes: int | None = None) -> Audit:
+def audit_dataset(
+    source: LabelSource, processes: int | None = None, folds: Sequence[Mapping[str, Any]] | None = None
+) -> Audit:
     """Look at the labels of all cases.
 
     Parameters
@@ -71,6 +76,8 @@ def audit_dataset(source: LabelSource, processes: int | None = None) -> Audit:
     source : LabelSource
     processes : int, optional
         Default: nnU-Net's number, at most all processors.
+    folds : sequence of mappings, optional
+        Of nnU-Net's ``splits_final.json``, if there is one: do they part cases that share lesions?
 
     Raises
     ------
@@ -82,8 +89,8 @@ def audit_dataset(source: LabelSource, processes: int | None = None) -> Audit:
     pairs = math.ceil(PATCH_PAIRS / len(patched))
     tasks = [(source, case, index, pairs if index in patched else 0) for index, case in enumerate(source.cases)]
     found = list_in_processes(_audit_case, tasks, "Audit", processes)
-    lesions = tuple(of_case for of_case, _ in found)
-    sums = sum((gradients for _, gradients in found), np.zeros((len(AUDITED), 1 + NUM_SIZE_CLASSES)))
+    lesions = tuple(of_case for of_case, *_ in found)
+    sums = sum((gradients for _, gradients, _ in found), np.zeros((len(AUDITED), 1 + NUM_SIZE_CLASSES)))
     if not any(len(case) for case in lesions):
         raise ValueError(f"No lesion in the {number} cases of {source.folder}: they are all background.")
     labels = tuple(summarise_label(name, index, lesions) for index, name in enumerate(source.label_names))
@@ -100,20 +107,22 @@ def audit_dataset(source: LabelSource, processes: int | None = None) -> Audit:
         gradients=gradients,
         num_patches=2 * pairs * len(patched),
         recommendation=recommend(_figures(lesions, labels, sizes, gradients)),
+        shared=shared_lesions(dict(zip(source.cases, (shapes for *_, shapes in found), strict=True)), folds),
     )
 
 
-def _audit_case(source: LabelSource, case: str, index: int, pairs: int) -> tuple[Lesions, np.ndarray]:
+def _audit_case(source: LabelSource, case: str, index: int, pairs: int) -> tuple[Lesions, np.ndarray, frozenset[str]]:
     if multiprocessing.parent_process() is not None:
         torch.set_num_threads(1)  # as many processes as processors
     labels, spacing_mm = source.read(case)
     lesions, ids = find_case_lesions(labels, source.scheme, spacing_mm)
+    shapes = lesion_shapes(lesions, ids)
     if pairs == 0:
-        return lesions, np.zeros((len(AUDITED), 1 + NUM_SIZE_CLASSES))
+        return lesions, np.zeros((len(AUDITED), 1 + NUM_SIZE_CLASSES)), shapes
     gradients = GradientAudit(labels, lesions, ids, source.scheme, spacing_mm, source.patch_size)
     losses = audited_losses(source.manager, source.batch_dice)
     # The case's own seed: the same patches in any order and number of processes.
-    return lesions, gradients.sums(losses, pairs, np.random.default_rng(index))
+    return lesions, gradients.sums(losses, pairs, np.random.default_rng(index)), shapes
 
 
 def _shares(trainer: str, loss: str, sums: np.ndarray) -> GradientShares:

@@ -20,6 +20,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from nnunet_rw.audit.audit import Audit
 from nnunet_rw.audit.lesions import LabelSummary, SizeSummary, pooled
+from nnunet_rw.audit.sharing import sharing_warning
 from nnunet_rw.util.files import write_atomically
 from nnunet_rw.util.tables import text_table
 
@@ -42,6 +43,7 @@ def write_audit(audit: Audit, folder: Path) -> list[Path]:
         "gradient_patches": audit.num_patches,
         "gradients": [asdict(shares) for shares in audit.gradients],
         "recommendation": asdict(audit.recommendation),
+        "shared_lesions": asdict(audit.shared),
     }
     paths = [folder / "audit.json", folder / "lesions.csv"]
     write_atomically(paths[0], f"{json.dumps(_finite(content), indent=2)}\n".encode())
@@ -102,6 +104,7 @@ def audit_text(audit: Audit) -> str:
     ]
     gradient_header = ("trainer", "loss", *sizes, "lesions of all gradient")
     recommendation = f"Recommended: {audit.recommendation.trainer}, because {audit.recommendation.reason}"
+    warning = sharing_warning(audit.shared, audit.dataset)
     return "\n\n".join(
         [
             f"{audit.dataset}: {count} lesions in {len(audit.cases)} cases of {audit.folder}",
@@ -110,6 +113,7 @@ def audit_text(audit: Audit) -> str:
             f"Who gets the gradient of the lesions' voxels before anything is learned ({audit.num_patches} patches):",
             text_table(gradient_header, gradients),
             textwrap.fill(recommendation, 118),
+            *([textwrap.fill(warning, 118)] if warning else []),
         ]
     )
 

@@ -33,8 +33,11 @@ def _audit(options: argparse.Namespace) -> None:
     from nnunet_rw.audit.audit import audit_dataset
     from nnunet_rw.audit.report import audit_text, draw_audit, write_audit
     from nnunet_rw.audit.sources import open_labels
+    from nnunet_rw.benchmark.preparing import present_splits
 
-    audit = audit_dataset(open_labels(options.d, options.c, options.p, options.max_cases), options.np)
+    audit = audit_dataset(
+        open_labels(options.d, options.c, options.p, options.max_cases), options.np, present_splits(options.d)
+    )
     output = options.output or Path(f"audit_{audit.dataset}")
     picture_alone = output.suffix.lower() == ".png"
     picture = output if picture_alone else output / "audit.png"
