@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nnunet_rw.benchmark.report.page.figure_sizes import size_rows
 from nnunet_rw.benchmark.report.tables.cells import rounded
 from nnunet_rw.benchmark.results import TaskResults
-from nnunet_rw.evaluation.comparison.rows import BETTER, NOT_SHOWN, WITHIN_NOISE, MatchedRow, MetricRow, SizeRow
+from nnunet_rw.evaluation.comparison.intervals import MIN_UNITS
+from nnunet_rw.evaluation.comparison.rows import (
+    BETTER,
+    NOT_SHOWN,
+    NOT_TESTED,
+    WITHIN_NOISE,
+    WORSE,
+    MatchedRow,
+    MetricRow,
+    SizeRow,
+)
 
 _EVERY = 0.0, math.inf
 
@@ -41,53 +52,88 @@ def _answer(task: TaskResults, label: str) -> Answer:
         return Answer(label, f"{found} ({_percent(row.baseline_recall)}), {price}. No other trainer is evaluated yet.")
     metrics = {(found.challenger, found.metric): found for found in task.comparison.metrics if found.label == label}
     dice = {row.challenger: metrics.get((row.challenger, "dice")) for row in rows}
-    row = max(rows, key=lambda row: (row.difference, _difference(dice[row.challenger])))
-    recall = metrics.get((row.challenger, "lesion_recall"))
+    shown = {row.challenger: _shown(row, metrics.get((row.challenger, "lesion_recall"))) for row in rows}
+    # Who was shown to find more goes before who found more by chance.
+    row = max(
+        rows,
+        key=lambda row: (shown[row.challenger] == BETTER, row.difference, _difference(dice[row.challenger])),
+    )
+    price = _price(row, metrics.get((row.challenger, "false_positives")))
     rated = [found for found in task.comparison.matched if (found.label, found.challenger) == (label, row.challenger)]
-    details = [_intervals(row), *(_at_equal_price(found) for found in rated), _dice(dice[row.challenger])]
-    return Answer(label, _sentence(row, recall, len(rows)), " ".join(details).strip())
+    adjusted = len(task.comparison.challengers) * len(task.comparison.family.labels) > 1
+    details = [
+        _intervals(row, adjusted, "patients" if task.comparison.patients else "cases"),
+        *(_at_equal_price(found) for found in rated),
+        _dice(dice[row.challenger]),
+    ]
+    return Answer(label, _sentence(row, shown, price), " ".join(details).strip())
 
 
-def _sentence(row: SizeRow, tested: MetricRow | None, challengers: int) -> str:
+def _shown(row: SizeRow, tested: MetricRow | None) -> str:
+    """The verdict on recall that a headline may tell.
+
+    Better or worse where the adjusted test of recall per case says so and the interval of pooled recall that holds for
+    all challengers and labels is on the same side: the headline is about the best of them.
+    """
+    if tested is None or math.isnan(tested.p_holm) or math.isnan(row.simultaneous_low):
+        return NOT_TESTED
+    if tested.verdict == BETTER and not row.simultaneous_low > 0:
+        return NOT_SHOWN
+    if tested.verdict == WORSE and not row.simultaneous_high < 0:
+        return NOT_SHOWN
+    return tested.verdict
+
+
+def _sentence(row: SizeRow, shown: Mapping[str, str], price: str) -> str:
+    """About one challenger, given what is shown of all."""
     counts = (
         f"{_count(row.challenger_recall, row)} instead of {_count(row.baseline_recall, row)} of {row.lesions} "
         f"({_percent(row.challenger_recall)} instead of {_percent(row.baseline_recall)})"
     )
-    within_noise = tested is not None and tested.verdict == WITHIN_NOISE
+    verdict = shown[row.challenger]
     if row.difference == 0:
         equal = f"{_count(row.baseline_recall, row)} of {row.lesions}"
-        return f"{row.challenger} found as many lesions as {row.baseline}, {equal}, {_price(row)}."
-    if row.low > 0 and not within_noise:
-        sure = tested is not None and tested.verdict == BETTER
-        doubt = "" if sure else " The test that is adjusted for all that was tried does not confirm it."
-        return f"{row.challenger} found more lesions than {row.baseline}, {counts}, {_price(row)}.{doubt}"
-    if row.high < 0 and not within_noise:
+        return f"{row.challenger} found as many lesions as {row.baseline}, {equal}, {price}."
+    if verdict == NOT_TESTED:
+        return f"Too few cases to test: {row.challenger} found {counts}, {price}."
+    if verdict == BETTER:
+        return f"{row.challenger} found more lesions than {row.baseline}, {counts}, {price}."
+    if set(shown.values()) == {WORSE}:
         others = f"All others found fewer lesions than {row.baseline}; the best of them, {row.challenger}, found"
         alone = f"{row.challenger} found fewer lesions than {row.baseline},"
-        return f"{others if challengers > 1 else alone} {counts}, {_price(row)}."
-    why = "the interval of the difference holds 0"
-    if within_noise:
+        return f"{others if len(shown) > 1 else alone} {counts}, {price}."
+    why = "adjusted for all that was tried, no difference is shown"
+    if verdict == WITHIN_NOISE:
         why = "the difference is no larger than between seeds"
-    elif math.isnan(row.low):
-        why = "a single case with lesions gives no interval"
+    elif verdict == WORSE:
+        why = "that is fewer"
     nobody = f"No trainer was shown to find more lesions than {row.baseline}"
-    return f"{nobody}: {row.challenger} found {counts}, but {why}; {_price(row)}."
+    return f"{nobody}: {row.challenger} found {counts}, but {why}; {price}."
 
 
-def _price(row: SizeRow) -> str:
-    both = f"({_number(row.challenger_false_positives)} instead of {_number(row.baseline_false_positives)})"
-    if not (row.false_positives_low > 0 or row.false_positives_high < 0):
-        return f"with no difference shown in false positives a case {both}"
+def _price(row: SizeRow, tested: MetricRow | None) -> str:
+    both = f"{_number(row.challenger_false_positives)} instead of {_number(row.baseline_false_positives)}"
+    verdict = NOT_TESTED if tested is None else tested.verdict
+    if verdict == NOT_TESTED:
+        return f"with {both} false positives a case"
+    if verdict not in (BETTER, WORSE):
+        return f"with no difference shown in false positives a case ({both})"
     change = _number(abs(row.false_positives_difference))
-    if row.false_positives_difference > 0:
-        return f"at the price of {change} more false positives a case {both}"
-    return f"with {change} fewer false positives a case {both}"
+    if verdict == WORSE:
+        return f"at the price of {change} more false positives a case ({both})"
+    return f"with {change} fewer false positives a case ({both})"
 
 
-def _intervals(row: SizeRow) -> str:
-    recall = _signed(100 * row.difference, 100 * row.low, 100 * row.high, 1)
+def _intervals(row: SizeRow, adjusted: bool, units: str) -> str:
+    if math.isnan(row.simultaneous_low):
+        return f"There is no interval: fewer than {MIN_UNITS} {units} have lesions."
+    recall = _signed(100 * row.difference, 100 * row.simultaneous_low, 100 * row.simultaneous_high, 1)
     cost = _signed(row.false_positives_difference, row.false_positives_low, row.false_positives_high, 2)
-    return f"Differences with 95 % intervals over cases: recall {recall} points, false positives a case {cost}."
+    of_all = ", adjusted for all trainers and labels," if adjusted else ""
+    return (
+        f"Differences with 95 % studentised bootstrap intervals over {units}: recall{of_all} {recall} points, false "
+        f"positives a case {cost}."
+    )
 
 
 def _at_equal_price(row: MatchedRow) -> str:
@@ -103,7 +149,7 @@ def _at_equal_price(row: MatchedRow) -> str:
 def _dice(row: MetricRow | None) -> str:
     if row is None or not row.n:
         return ""
-    verdict = row.verdict if row.difference else NOT_SHOWN
+    verdict = NOT_SHOWN if row.difference == 0 else row.verdict
     return f"Mean Dice: {row.challenger_mean:.3f} instead of {row.baseline_mean:.3f}, {verdict}."
 
 
@@ -117,8 +163,9 @@ def _difference(row: MetricRow | None) -> float:
     return row.difference if row is not None and math.isfinite(row.difference) else -math.inf
 
 
-def _count(recall: float, row: SizeRow) -> int:
-    return round(recall * row.lesions)
+def _count(recall: float, row: SizeRow) -> str:
+    """Lesions found; with a decimal where the mean over seeds is no whole number."""
+    return f"{round(recall * row.lesions, 1):g}"
 
 
 def _number(value: float) -> str:

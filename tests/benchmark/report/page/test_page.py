@@ -1,6 +1,7 @@
 """The page as text: what stands in it, and what must not."""
 
 import json
+import math
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -12,6 +13,7 @@ from benchmark_results import CASES, HIPPOCAMPUS, LESIONS, TRAINERS, benchmark_r
 from PIL import Image
 from plotly.offline import get_plotlyjs
 
+from nnunet_rw.benchmark.report.page.answer import answers
 from nnunet_rw.benchmark.report.page.blocks import embed_picture
 from nnunet_rw.benchmark.report.page.page import html_report, write_html_report
 from nnunet_rw.benchmark.report.page.styles import COLOURS, DARK
@@ -128,6 +130,54 @@ def test_answer_without_comparison(results):
     )
     words = shown(html_report(replace(results, tasks=(alone,))).replace(get_plotlyjs(), ""))
     assert "RWTrainer found 24 of 33 lesions (72.7 %), with 0.00 false positives a case. No other trainer" in words
+
+
+def headline(task, **changes):
+    """The sentence on the second task, whose rows of all lesions and of recall are changed."""
+    sizes = {name: value for name, value in changes.items() if name.startswith("simultaneous")}
+    tested = {name: value for name, value in changes.items() if name not in sizes}
+    comparison = replace(
+        task.comparison,
+        sizes=tuple(replace(row, **sizes) for row in task.comparison.sizes),
+        metrics=tuple(
+            replace(row, **tested) if row.metric == "lesion_recall" else row for row in task.comparison.metrics
+        ),
+    )
+    (answer,) = answers(replace(task, comparison=comparison))
+    return answer.sentence
+
+
+def test_answer_needs_the_adjusted_test_and_the_interval_for_all(results):
+    task = results.tasks[1]
+    more, not_shown = "RWTrainer_IWDiceCE found more lesions", "No trainer was shown to find more lesions than"
+    assert headline(task).startswith(more)
+    # Not adjusted, interval and test still say so.
+    assert headline(task, verdict="no difference shown", p_holm=0.2).startswith(not_shown)
+    assert headline(task, simultaneous_low=-0.01).startswith(not_shown)
+    assert "adjusted for all that was tried, no difference is shown" in headline(task, simultaneous_low=-0.01)
+    assert "fewer" not in headline(task, verdict="worse")
+    worse = headline(task, verdict="worse", simultaneous_low=-0.2, simultaneous_high=-0.1)
+    assert worse.startswith("All others found fewer lesions than nnUNetTrainer; the best of them, RWTrainer_IWDiceCE")
+
+
+def test_answer_of_too_few_cases(results):
+    task = results.tasks[1]
+    for untested in ({"p_holm": math.nan, "verdict": "too few cases"}, {"simultaneous_low": math.nan}):
+        assert headline(task, **untested).startswith("Too few cases to test: RWTrainer_IWDiceCE found 28 instead of 17")
+        assert "confirm" not in headline(task, **untested)
+
+
+def test_who_was_shown_to_find_more_goes_before_who_found_most(results):
+    task = results.tasks[1]
+    metrics = tuple(
+        replace(row, verdict="better" if row.challenger == "RWTrainer" else "no difference shown")
+        if row.metric == "lesion_recall"
+        else row
+        for row in task.comparison.metrics
+    )
+    sizes = tuple(replace(row, simultaneous_low=0.1) for row in task.comparison.sizes)
+    (answer,) = answers(replace(task, comparison=replace(task.comparison, metrics=metrics, sizes=sizes)))
+    assert answer.sentence.startswith("RWTrainer found more lesions than nnUNetTrainer, 24 instead of 17 of 33")
 
 
 def test_answer_within_noise(results):
