@@ -17,6 +17,7 @@ import numpy as np
 from scipy.ndimage import find_objects
 
 from nnunet_rw.audit.lesions import Lesions
+from nnunet_rw.util.advice import command
 
 MIN_VOXELS = 50
 
@@ -101,6 +102,6 @@ def sharing_warning(shared: SharedLesions, dataset: str) -> str:
     return (
         f"Warning: {many} pair{'' if many == 1 else 's'} of cases share {shared.lesions} "
         f"lesion{'' if shared.lesions == 1 else 's'} of the very same shape, such as '{one}' and '{two}', and {folds}. "
-        f"Validation is then on lesions that training has seen. Write folds that keep such cases together: nnunet-rw "
-        f"splits -d {dataset} --groups FILE"
+        "Validation is then on lesions that training has seen. Write folds that keep such cases together: "
+        f"{command('splits', dataset=dataset, groups='FILE')}"
     )

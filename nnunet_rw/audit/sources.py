@@ -15,12 +15,13 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
 from nnunet_rw.datasets.folders import Preprocessed, data_configurations, dataset_folder, open_preprocessed
+from nnunet_rw.datasets.labels import labels_of, read_dataset_json
 from nnunet_rw.evaluation.reading import is_two_dimensional, read_labels
-from nnunet_rw.evaluation.sources import CaseFiles, Source, folders_source, labels_of
+from nnunet_rw.evaluation.sources import CaseFiles, Source, folders_source
 from nnunet_rw.maps.kinds import LabelScheme
 from nnunet_rw.store.files import label_scheme
 from nnunet_rw.store.write import list_cases
-from nnunet_rw.util.readers import read_case, read_dataset_json, told
+from nnunet_rw.util.readers import read_case, told
 
 
 @dataclass(frozen=True)

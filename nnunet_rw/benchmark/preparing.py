@@ -18,17 +18,17 @@ from nnunet_rw.benchmark.specification import SMALL, Specification
 from nnunet_rw.benchmark.tasks import Task
 from nnunet_rw.benchmark.trainers import needed_maps
 from nnunet_rw.benchmark.workspace import Workspace
-from nnunet_rw.datasets.folders import STOCK_PLANS, Preprocessed, dataset_folder, open_preprocessed
+from nnunet_rw.datasets.folders import SPLITS_FILE, STOCK_PLANS, Preprocessed, dataset_folder, open_preprocessed
+from nnunet_rw.datasets.labels import read_dataset_json
 from nnunet_rw.datasets.msd import download_task, ensure_converted
 from nnunet_rw.datasets.preprocess import preprocess_with_maps
 from nnunet_rw.datasets.small_plans import write_small_plans
 from nnunet_rw.evaluation.comparison.groups import read_groups, units_of
-from nnunet_rw.evaluation.sources import SPLITS_FILE
 from nnunet_rw.store.write import ensure_maps, list_cases
 from nnunet_rw.training.records import content_hash
 from nnunet_rw.util import readers
 from nnunet_rw.util.files import nnunet_folder, write_atomically
-from nnunet_rw.util.readers import read_dataset_json, told
+from nnunet_rw.util.readers import told
 
 _REPAIR = "Restore it, or remove it together with what was trained with it."
 

@@ -11,13 +11,13 @@ from nnunet_rw.benchmark.specification import Specification
 from nnunet_rw.benchmark.tasks import Task, find_task
 from nnunet_rw.benchmark.training import fold_folder, is_evaluated, is_trained, output_folder
 from nnunet_rw.benchmark.workspace import Workspace
+from nnunet_rw.datasets.labels import read_dataset_json
 from nnunet_rw.evaluation.comparison.compare import compare_evaluations
 from nnunet_rw.evaluation.comparison.groups import read_groups
 from nnunet_rw.evaluation.comparison.rows import Comparison
 from nnunet_rw.evaluation.folder import Evaluation, read_evaluation
 from nnunet_rw.training.records import RunRecord, other_than_recorded, read_run_record
 from nnunet_rw.util.files import nnunet_folder
-from nnunet_rw.util.readers import read_dataset_json
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,16 @@ from typing import Any
 from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
+from nnunet_rw.datasets.labels import read_dataset_json
 from nnunet_rw.store.files import MapSettings
 from nnunet_rw.util.advice import command
 from nnunet_rw.util.files import check_plans_name, nnunet_folder
-from nnunet_rw.util.readers import Plans, read_dataset_json, read_json, told
+from nnunet_rw.util.readers import Plans, read_json, told
 
 STOCK_PLANS, SMALL_PLANS = "nnUNetPlans", "nnUNetPlansSmall"
+SPLITS_FILE = "splits_final.json"
 # What nnU-Net keeps beside the plans, which may have any name.
-OTHER_FILES = ("dataset.json", "dataset_fingerprint.json", "splits_final.json")
+OTHER_FILES = ("dataset.json", "dataset_fingerprint.json", SPLITS_FILE)
 
 
 @dataclass(frozen=True)
@@ -172,3 +174,31 @@ def plan_again(dataset: str | int, plans_name: str) -> str:
         return f"Run: {command('small-plans', dataset=dataset)}"
     other = None if plans_name == STOCK_PLANS else plans_name
     return f"Run: {command('nnUNetv2_plan_experiment', dataset=dataset, plans=other)}"
+
+
+def trained_model(dataset: str | int, configuration: str, trainer: str, plans_name: str) -> Path:
+    """nnU-Net's folder of a trained model.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is none; the message says what to run.
+    """
+    model = dataset_folder(dataset, "nnUNet_results") / f"{trainer}__{plans_name}__{configuration}"
+    if not model.is_dir():
+        run = training_command(dataset, configuration, trainer, plans_name, "0")
+        raise FileNotFoundError(f"No trained model {model}. Run: {run}")
+    return model
+
+
+def training_command(
+    dataset: str | int, configuration: str, trainer: str, plans_name: str, fold: str, **options: bool
+) -> str:
+    """nnU-Net's, with further options of `advice.command`."""
+    model: dict[str, Any] = {
+        "dataset": dataset,
+        "configuration": configuration,
+        "trainer": trainer,
+        "plans": plans_name,
+    }
+    return command("nnUNetv2_train", **model, fold=fold, **options)

@@ -13,10 +13,11 @@ from nnunetv2.experiment_planning.plan_and_preprocess_entrypoints import plan_an
 from typing_extensions import TypedDict
 
 from nnunet_rw.datasets.folders import OTHER_FILES, data_configurations, dataset_folder, open_preprocessed
+from nnunet_rw.datasets.labels import read_dataset_json
 from nnunet_rw.store.write import ensure_maps
 from nnunet_rw.util.advice import command
 from nnunet_rw.util.files import nnunet_folder
-from nnunet_rw.util.readers import read_dataset_json, read_json, reason
+from nnunet_rw.util.readers import read_json, reason
 from nnunet_rw.util.replacing import replaced
 
 

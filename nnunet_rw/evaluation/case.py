@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
+from nnunet_rw.datasets.labels import Label, Labels
 from nnunet_rw.evaluation.metrics.froc import CANDIDATE_THRESHOLD, candidates
 from nnunet_rw.evaluation.metrics.lesions import match_lesions
 from nnunet_rw.evaluation.metrics.matches import LesionMatches
@@ -18,7 +19,7 @@ from nnunet_rw.evaluation.metrics.surface import SurfaceMetrics, surface_metrics
 from nnunet_rw.evaluation.metrics.thresholds import ThresholdedCase, threshold_case
 from nnunet_rw.evaluation.metrics.volume import VolumeBias, total_lesion_intensity, volume_bias
 from nnunet_rw.evaluation.reading import Case, read_case
-from nnunet_rw.evaluation.sources import CaseFiles, Label, Labels
+from nnunet_rw.evaluation.sources import CaseFiles
 from nnunet_rw.maps.checks import diagonal
 from nnunet_rw.util.files import fingerprint
 

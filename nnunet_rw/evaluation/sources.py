@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import redirect_stderr
 from dataclasses import dataclass, field
 from glob import escape
@@ -13,59 +13,12 @@ from typing import Any
 
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
-from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
-from nnunet_rw.datasets.folders import dataset_folder
-from nnunet_rw.util.advice import command
+from nnunet_rw.datasets.folders import SPLITS_FILE, dataset_folder, trained_model, training_command
+from nnunet_rw.datasets.labels import Labels, labels_of, read_dataset_json
 from nnunet_rw.util.files import case_names
-from nnunet_rw.util.readers import read_dataset_json, read_splits
+from nnunet_rw.util.readers import read_splits
 
-Label = int | tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Labels:
-    """What the values of a segmentation mean.
-
-    Attributes
-    ----------
-    foreground : tuple of int or of tuple of int
-        Classes, or regions.
-    channels : tuple of int
-        Of the probabilities, one per foreground label.
-    num_channels : int
-        Of the probabilities.
-    known : frozenset of int
-        All values that a segmentation may hold.
-    ignore : int, optional
-    """
-
-    foreground: tuple[Label, ...]
-    channels: tuple[int, ...]
-    num_channels: int
-    known: frozenset[int]
-    ignore: int | None
-
-
-def label_values(label: Label) -> frozenset[int]:
-    """The values of a segmentation that a class, or region, holds."""
-    return frozenset(label if isinstance(label, tuple) else (label,))
-
-
-def labels_of(dataset_json: Mapping[str, Any]) -> Labels:
-    """The labels of a dataset; regions where it has any."""
-    manager = LabelManager(dataset_json["labels"], dataset_json.get("regions_class_order"))
-    ignore = manager.ignore_label
-    known = frozenset({0, *manager.all_labels, *([] if ignore is None else [ignore])})
-    if manager.has_regions:
-        regions = tuple(region if isinstance(region, int) else tuple(region) for region in manager.foreground_regions)
-        return Labels(regions, tuple(range(len(regions))), len(regions), known, ignore)
-    foreground = tuple(manager.foreground_labels)
-    channels = tuple(manager.all_labels.index(label) for label in foreground)
-    return Labels(foreground, channels, len(manager.all_labels), known, ignore)
-
-
-SPLITS_FILE = "splits_final.json"
 _RAW_LABELS = "labelsTr"
 
 
@@ -256,7 +209,7 @@ def cross_validation_source(
         states = {"validate": "checkpoint_final.pth", "resume": "checkpoint_*.pth"}
         state = next((state for state, file in states.items() if any((model / name).glob(file))), None)
         fold, options = name.removeprefix("fold_"), {"probabilities": probabilities} | ({state: True} if state else {})
-        return f"Run: {_training(dataset, configuration, trainer, plans_name, fold, **options)}"
+        return f"Run: {training_command(dataset, configuration, trainer, plans_name, fold, **options)}"
 
     raw = _raw_folder(dataset, _RAW_LABELS)
     parts = []
@@ -279,32 +232,6 @@ def cross_validation_source(
             f"{', '.join(chosen)}. Name the folds with -f."
         )
     return Source(trainer, merged, missing, content, model / "evaluation")
-
-
-def trained_model(dataset: str | int, configuration: str, trainer: str, plans_name: str) -> Path:
-    """nnU-Net's folder of a trained model.
-
-    Raises
-    ------
-    FileNotFoundError
-        There is none; the message says what to run.
-    """
-    model = dataset_folder(dataset, "nnUNet_results") / f"{trainer}__{plans_name}__{configuration}"
-    if not model.is_dir():
-        run = _training(dataset, configuration, trainer, plans_name, "0")
-        raise FileNotFoundError(f"No trained model {model}. Run: {run}")
-    return model
-
-
-def _training(dataset: str | int, configuration: str, trainer: str, plans_name: str, fold: str, **options: bool) -> str:
-    """nnU-Net's command."""
-    model: dict[str, Any] = {
-        "dataset": dataset,
-        "configuration": configuration,
-        "trainer": trainer,
-        "plans": plans_name,
-    }
-    return command("nnUNetv2_train", **model, fold=fold, **options)
 
 
 def raw_images(dataset: str) -> Path | None:

@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
+from nnunet_rw.datasets.labels import Labels
 from nnunet_rw.evaluation.case import CaseEvaluation, EvaluationSettings, evaluate_case
 from nnunet_rw.evaluation.metrics.detection import DEFAULT_EDGES_MM3
 from nnunet_rw.evaluation.metrics.lesions import ROUNDING
-from nnunet_rw.evaluation.sources import CaseFiles, Labels, Source
+from nnunet_rw.evaluation.sources import CaseFiles, Source
 from nnunet_rw.pictures.overlays import LABELS_FILE, class_names, label_descriptions, write_case_overlays
 from nnunet_rw.pictures.panels import (
     Picture,

@@ -17,9 +17,10 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
+from nnunet_rw.datasets.labels import Labels
 from nnunet_rw.evaluation.case import EvaluationSettings
 from nnunet_rw.evaluation.reading import Case, read_case
-from nnunet_rw.evaluation.sources import CaseFiles, Labels, Source
+from nnunet_rw.evaluation.sources import CaseFiles, Source
 from nnunet_rw.pictures.overlays import COLOURS, Code, case_codes, lesion_ids
 from nnunet_rw.util.parallel import in_processes
 

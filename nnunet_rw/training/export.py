@@ -13,8 +13,9 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunet_rw.evaluation.sources import trained_model
+from nnunet_rw.datasets.folders import trained_model
 from nnunet_rw.training.catalogue import VARIABLE, find_trainer
+from nnunet_rw.util.advice import command
 from nnunet_rw.util.files import temporary_path
 from nnunet_rw.util.readers import read_checkpoint, told
 
@@ -95,18 +96,23 @@ def export_model(
     return target
 
 
+def _prediction(trainer: str) -> str:
+    places = {"images": "IMAGES", "output": "PREDICTIONS", "dataset": "DATASET", "configuration": "CONFIGURATION"}
+    return command("nnUNetv2_predict", **places, trainer=trainer)
+
+
 def _check_builds_stock_network(trainer: str) -> None:
     found = find_trainer(trainer)
     if found is None:
         raise ValueError(
             f"nnU-Net finds no trainer {trainer}, so its network may be another than stock nnU-Net's. Name its folder "
-            f'in {VARIABLE}; for those of this package run: eval "$(nnunet-rw env)"'
+            f'in {VARIABLE}; for those of this package run: eval "$({command("env")})"'
         )
     # Other layers, such as activations, need not show in the weights.
     if found.build_network_architecture is not nnUNetTrainer.build_network_architecture:
         raise ValueError(
             f"{trainer} builds a network of its own (build_network_architecture), which stock nnU-Net would not. "
-            f"Predict with the trainer itself: nnUNetv2_predict -tr {trainer}"
+            f"Predict with the trainer itself: {_prediction(trainer)}"
         )
 
 
@@ -131,7 +137,7 @@ def _as_stock(path: Path, trainer: str, shapes: dict[str, torch.Size]) -> dict:
     if different:
         raise ValueError(
             f"{path} holds another network than stock nnU-Net builds from its plans: {len(different)} weights differ, "
-            f"such as {different[0]}. Predict with the trainer itself: nnUNetv2_predict -tr {trainer}"
+            f"such as {different[0]}. Predict with the trainer itself: {_prediction(trainer)}"
         )
     checkpoint["trainer_name"] = _STOCK_TRAINER
     # Stock nnU-Net plots as many epochs as its shortest curve has; curves that it does not continue would stop it.

@@ -28,6 +28,7 @@ COMMANDS: dict[str, dict[str, str]] = {
     "new-trainer": {"name": "", "loss": "--loss"},
     "preprocess": {"dataset": "-d"},
     "small-plans": {"dataset": "-d"},
+    "splits": {"dataset": "-d", "groups": "--groups"},
     "threshold": {
         "fit": "--fit",
         "rules": "--rules",
@@ -43,6 +44,14 @@ COMMANDS: dict[str, dict[str, str]] = {
     "nnUNetv2_convert_MSD_dataset": {"folder": "-i"},
     "nnUNetv2_plan_and_preprocess": {"dataset": "-d"},
     "nnUNetv2_plan_experiment": {"dataset": "-d", "plans": "-overwrite_plans_name"},
+    "nnUNetv2_predict": {
+        "images": "-i",
+        "output": "-o",
+        "dataset": "-d",
+        "configuration": "-c",
+        "trainer": "-tr",
+        "plans": "-p",
+    },
     "nnUNetv2_predict_from_modelfolder": {
         "images": "-i",
         "output": "-o",

@@ -23,7 +23,7 @@ class DamagedFile(ValueError):
 
 
 class DatasetJson(TypedDict):
-    """What is read of nnU-Net's dataset.json; `nnunet_rw.evaluation.sources.labels_of` checks the labels themselves."""
+    """What is read of nnU-Net's dataset.json; `nnunet_rw.datasets.labels.labels_of` checks the labels themselves."""
 
     labels: dict[str, Any]
     file_ending: NotRequired[str]
@@ -117,20 +117,6 @@ def read_json(path: str | Path, advice: str, schema: Any = dict[str, Any], fault
     with told(path, advice, fault):
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         _adapter(schema).validate_python(content, strict=True)
-    return content
-
-
-def read_dataset_json(path: str | Path, advice: str = "Copy it again, or correct it.") -> dict[str, Any]:
-    """nnU-Net's dataset.json, of labels that nnU-Net understands.
-
-    With a file ending: .nii.gz where it tells none.
-    """
-    from nnunet_rw.evaluation.sources import labels_of
-
-    fault = "is no dataset.json of nnU-Net"
-    content = {"file_ending": ".nii.gz", **read_json(path, advice, DatasetJson, fault)}
-    with told(path, advice, fault):
-        labels_of(content)
     return content
 
 

@@ -177,7 +177,7 @@ def test_loss_and_optimiser_are_told_as_a_training_would(nnunet, make_dataset, b
     job = Job("train", Task(TASK.name, dataset.name), "RWTrainer_RRW", seed=1, fold=0)
     loss, optimizer = present_loss_and_optimizer(specification_of(settings, "here"), job)
     assert loss.startswith("1 * rrw[mean(p z)")
-    assert optimizer == "Adam, lr 0.001, weight decay 3e-05, poly"
+    assert optimizer == "Adam, lr 0.001, betas 0.9 and 0.95, weight decay 3e-05, poly"
     stock = present_loss_and_optimizer(specification_of(settings, "here"), replace(job, trainer="nnUNetTrainer"))
     assert stock == ("DC_and_CE_loss", "SGD, lr 0.01, momentum 0.99, Nesterov, weight decay 3e-05, poly")
     assert list(nnunet.results.iterdir()) == []

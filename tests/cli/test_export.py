@@ -101,10 +101,10 @@ def test_exported_model_is_loaded_by_stock_nnunet(trained, succeeds, monkeypatch
 
 
 OTHER_ACTIVATION = """
-class RWTrainer_OtherActivation(RWTrainer):
+class RWTrainer_OtherActivation(MapTrainer):
     @staticmethod
     def build_network_architecture(*arguments, **options):
-        network = RWTrainer.build_network_architecture(*arguments, **options)
+        network = MapTrainer.build_network_architecture(*arguments, **options)
         network.final = torch.nn.ReLU()
         return network
 """
@@ -116,7 +116,7 @@ def test_network_of_another_kind_is_refused(trained, user_trainers, fails, tmp_p
     trained(trainer)
     assert fails("export", "-d", "900", "-tr", trainer, "-o", tmp_path / "out") == (
         f"{trainer} builds a network of its own (build_network_architecture), which stock nnU-Net would not. Predict "
-        f"with the trainer itself: nnUNetv2_predict -tr {trainer}"
+        f"with the trainer itself: nnUNetv2_predict -i IMAGES -o PREDICTIONS -d DATASET -c CONFIGURATION -tr {trainer}"
     )
     assert not (tmp_path / "out").exists()
 
@@ -175,8 +175,8 @@ class Crafted:
     ("content", "message"),
     [
         ({"logging": {}, "extra": Crafted()}, rf" names {os.mkdir.__module__}\.mkdir, which reading it would call"),
-        ({"network_weights": {}}, r"Expected a checkpoint of nnU-Net's in .*, but it holds no curves"),
-        ([1, 2], r"Expected a checkpoint of nnU-Net's in .*, but it holds no curves"),
+        ({"network_weights": {}}, r"is damaged \(no 'trainer_name'\)"),
+        ([1, 2], r"is damaged \(a list\)"),
     ],
 )
 def test_export_of_a_checkpoint_that_is_none(model, fails, tmp_path, monkeypatch, content, message):

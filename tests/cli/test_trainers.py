@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nnunet_rw.losses import Term
 from nnunet_rw.training import catalogue
-from nnunet_rw.training.trainer import RWTrainer
+from nnunet_rw.training.trainer import MapTrainer
 
 TRAINERS = Path(__file__).resolve().parents[2] / "trainers"
 
@@ -53,7 +53,7 @@ def test_trainers_table_tells_loss_maps_and_paper():
 
 
 def test_trainers_table_tells_what_else_is_not_nnunets(monkeypatch):
-    class Other(RWTrainer):
+    class Other(MapTrainer):
         """Of a test."""
 
         loss_terms = (Term("ce"),)

@@ -17,8 +17,9 @@ from segmentation_files import (
     write_probabilities,
 )
 
+from nnunet_rw.datasets.labels import labels_of
 from nnunet_rw.evaluation.case import EvaluationSettings, evaluate_case
-from nnunet_rw.evaluation.sources import CaseFiles, labels_of
+from nnunet_rw.evaluation.sources import CaseFiles
 
 FAST = EvaluationSettings(fast=True)
 

@@ -168,12 +168,12 @@ def test_a_training_does_not_go_on_with_another_optimiser():
 @pytest.mark.parametrize(
     ("bases", "attributes", "optimizer", "rate"),
     [
-        ("RWTrainer, nnUNetTrainerAdam1en3", "pass", torch.optim.AdamW, 1e-3),
-        ("RWTrainer, nnUNetTrainerAdam1en3", "initial_lr = 5e-4", torch.optim.AdamW, 5e-4),
-        ("RWTrainer, nnUNetTrainerAdam1en3", 'optimizer_name = "adam"', torch.optim.Adam, 1e-3),
-        ("RWTrainer, nnUNetTrainerAdam1en3", 'optimizer_name = "sgd"', torch.optim.SGD, 1e-3),
-        ("nnUNetTrainerAdam1en3, RWTrainer", "pass", torch.optim.AdamW, 1e-3),
-        ("RWTrainer", "pass", torch.optim.SGD, 1e-2),
+        ("MapTrainer, nnUNetTrainerAdam1en3", "pass", torch.optim.AdamW, 1e-3),
+        ("MapTrainer, nnUNetTrainerAdam1en3", "initial_lr = 5e-4", torch.optim.AdamW, 5e-4),
+        ("MapTrainer, nnUNetTrainerAdam1en3", 'optimizer_name = "adam"', torch.optim.Adam, 1e-3),
+        ("MapTrainer, nnUNetTrainerAdam1en3", 'optimizer_name = "sgd"', torch.optim.SGD, 1e-3),
+        ("nnUNetTrainerAdam1en3, MapTrainer", "pass", torch.optim.AdamW, 1e-3),
+        ("MapTrainer", "pass", torch.optim.SGD, 1e-2),
     ],
 )
 def test_what_a_class_leaves_open_is_of_the_next_class(user_trainers, bases, attributes, optimizer, rate):

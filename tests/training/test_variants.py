@@ -327,7 +327,7 @@ def test_trainers_that_a_user_wrote_win(resolve, tmp_path, ours_first):
     assert found["RWTrainer_Mine_3epochs"][2] == "rw_mine.RWTrainer_Mine"
     # What nobody wrote is made, by this package.
     assert found["nnUNetTrainer_6epochs"][2].endswith(".nnUNetTrainer.nnUNetTrainer")
-    assert found["RWTrainer_8epochs"][2] == "nnunet_rw.training.trainer.RWTrainer"
+    assert found["RWTrainer_8epochs"][2] == "rw_region_wise.RWTrainer"
     # nnU-Net says that there is no such trainer: its names are not this package's to explain.
     assert found["nnUNetTrainer_20epoch"] == ["RuntimeError"]
 

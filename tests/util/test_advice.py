@@ -30,6 +30,7 @@ VALUES = {
     "overwrite": True,
     "processes": 1,
     "fit": True,
+    "rules": True,
     "list": True,
     "validate": True,
     "probabilities": True,

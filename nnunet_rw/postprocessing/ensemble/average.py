@@ -12,8 +12,8 @@ import numpy as np
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
+from nnunet_rw.datasets.labels import labels_of
 from nnunet_rw.evaluation.reading import is_two_dimensional
-from nnunet_rw.evaluation.sources import labels_of
 from nnunet_rw.postprocessing.ensemble.small_components import remove_small_components
 from nnunet_rw.postprocessing.ensemble.weights import EnsembleWeights, channel_names
 from nnunet_rw.postprocessing.predictions import (

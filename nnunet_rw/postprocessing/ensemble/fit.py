@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
+from nnunet_rw.datasets.labels import Labels, labels_of
 from nnunet_rw.evaluation.metrics.lesions import match_lesions
 from nnunet_rw.evaluation.metrics.matches import LesionMatches
 from nnunet_rw.evaluation.reading import Case, read_case
-from nnunet_rw.evaluation.sources import Labels, Source, labels_of
+from nnunet_rw.evaluation.sources import Source
 from nnunet_rw.postprocessing.ensemble.average import combine
 from nnunet_rw.postprocessing.ensemble.report import CLEANED, EQUAL, FITTED, CaseScores, FitReport, dice_gain, gains
 from nnunet_rw.postprocessing.ensemble.small_components import (

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
+from nnunet_rw.datasets.labels import Label, label_values
 from nnunet_rw.evaluation.metrics.lesions import ROUNDING
 from nnunet_rw.evaluation.metrics.matches import LesionMatches
-from nnunet_rw.evaluation.sources import Label, label_values
 from nnunet_rw.maps.checks import as_spacing
 from nnunet_rw.maps.components import as_connectivity, connected_components
 

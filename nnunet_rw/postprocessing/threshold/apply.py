@@ -11,8 +11,8 @@ import numpy as np
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
+from nnunet_rw.datasets.labels import Label, Labels, label_values, labels_of
 from nnunet_rw.evaluation.reading import is_two_dimensional
-from nnunet_rw.evaluation.sources import Label, Labels, label_values, labels_of
 from nnunet_rw.postprocessing.predictions import (
     open_folders,
     probabilities_of,

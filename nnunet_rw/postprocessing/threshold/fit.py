@@ -10,6 +10,7 @@ import numpy as np
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from scipy.stats import gamma
 
+from nnunet_rw.datasets.labels import Label, Labels
 from nnunet_rw.evaluation.comparison.intervals import Interval, RecallDifference, cluster_bootstrap, mean_interval
 from nnunet_rw.evaluation.metrics.lesions import ROUNDING, match_lesions
 from nnunet_rw.evaluation.metrics.overlap import overlap
@@ -21,7 +22,7 @@ from nnunet_rw.evaluation.metrics.thresholds import (
     threshold_case,
 )
 from nnunet_rw.evaluation.reading import read_case
-from nnunet_rw.evaluation.sources import Label, Labels, Source
+from nnunet_rw.evaluation.sources import Source
 from nnunet_rw.postprocessing.predictions import PairedCase, paired_cases
 from nnunet_rw.util.parallel import list_in_processes
 

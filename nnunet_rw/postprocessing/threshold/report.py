@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from typing_extensions import TypedDict
 
-from nnunet_rw.benchmark.report.tables.cells import with_interval
+from nnunet_rw.evaluation.comparison.cells import with_interval
 from nnunet_rw.evaluation.comparison.intervals import NO_INTERVAL, Interval
 from nnunet_rw.evaluation.folder import write_operating_points
 from nnunet_rw.evaluation.metrics.detection import DEFAULT_EDGES_MM3

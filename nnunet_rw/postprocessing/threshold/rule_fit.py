@@ -9,13 +9,14 @@ from typing import Literal, get_args
 import numpy as np
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
+from nnunet_rw.datasets.labels import Label, Labels
 from nnunet_rw.evaluation.comparison.intervals import Interval, RecallDifference, cluster_bootstrap, mean_interval
 from nnunet_rw.evaluation.metrics.detection import Rule as Matching
 from nnunet_rw.evaluation.metrics.detection import found_lesions
 from nnunet_rw.evaluation.metrics.lesions import ROUNDING, match_lesions
 from nnunet_rw.evaluation.metrics.overlap import overlap
 from nnunet_rw.evaluation.reading import read_case
-from nnunet_rw.evaluation.sources import Label, Labels, Source
+from nnunet_rw.evaluation.sources import Source
 from nnunet_rw.postprocessing.predictions import PairedCase, paired_cases
 from nnunet_rw.postprocessing.threshold.fit import named_label
 from nnunet_rw.postprocessing.threshold.rules import (

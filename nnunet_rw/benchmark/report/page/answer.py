@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nnunet_rw.benchmark.report.page.figure_sizes import size_rows
-from nnunet_rw.benchmark.report.tables.cells import rounded
 from nnunet_rw.benchmark.results import TaskResults
+from nnunet_rw.evaluation.comparison.cells import rounded
 from nnunet_rw.evaluation.comparison.intervals import MIN_UNITS
 from nnunet_rw.evaluation.comparison.rows import (
     BETTER,

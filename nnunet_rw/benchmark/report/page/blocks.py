@@ -15,7 +15,7 @@ import plotly.graph_objects as go
 from markupsafe import Markup, escape
 from PIL import Image, features
 
-from nnunet_rw.benchmark.report.tables import cells
+from nnunet_rw.evaluation.comparison import cells
 from nnunet_rw.evaluation.comparison.intervals import Interval
 
 

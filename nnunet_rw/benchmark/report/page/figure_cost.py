@@ -10,10 +10,10 @@ import plotly.graph_objects as go
 
 from nnunet_rw.benchmark.report.page.blocks import Block, Panel, numbers, table_of, with_interval
 from nnunet_rw.benchmark.report.page.styles import Style, new_figure
-from nnunet_rw.benchmark.report.tables.cells import rounded
 from nnunet_rw.benchmark.report.tables.leaderboard import Estimate, Standing
 from nnunet_rw.benchmark.report.tables.provenance import resource_rows
 from nnunet_rw.benchmark.results import TaskResults
+from nnunet_rw.evaluation.comparison.cells import rounded
 from nnunet_rw.training.records import RunRecord
 
 _MIB_PER_GIB = 1024.0

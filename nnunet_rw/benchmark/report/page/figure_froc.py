@@ -10,9 +10,9 @@ import plotly.graph_objects as go
 
 from nnunet_rw.benchmark.report.page.blocks import Block, Panel, numbers, table_of
 from nnunet_rw.benchmark.report.page.styles import Style, new_figure
-from nnunet_rw.benchmark.report.tables.cells import rounded
 from nnunet_rw.benchmark.report.tables.leaderboard import pooled_detection
 from nnunet_rw.benchmark.results import TaskResults
+from nnunet_rw.evaluation.comparison.cells import rounded
 from nnunet_rw.evaluation.metrics.detection import Detection
 from nnunet_rw.evaluation.metrics.froc import CANDIDATE_THRESHOLD, FALSE_POSITIVES, FrocCurve, average_recall, recall_at
 

@@ -9,8 +9,8 @@ import plotly.graph_objects as go
 
 from nnunet_rw.benchmark.report.page.blocks import Block, Panel, Table, numbers, table_of, with_interval
 from nnunet_rw.benchmark.report.page.styles import INK, MUTED, Style, logarithmic_ticks, new_figure
-from nnunet_rw.benchmark.report.tables.cells import NOTHING, rounded
 from nnunet_rw.benchmark.results import TaskResults
+from nnunet_rw.evaluation.comparison.cells import NOTHING, rounded
 from nnunet_rw.evaluation.comparison.metrics import METRICS, case_values, enough_decimals, paired_values
 from nnunet_rw.evaluation.comparison.rows import Comparison, MetricRow
 from nnunet_rw.evaluation.comparison.tables import intervals_text

@@ -10,8 +10,8 @@ import plotly.graph_objects as go
 
 from nnunet_rw.benchmark.report.page.blocks import Block, Panel, numbers, table_of, with_interval
 from nnunet_rw.benchmark.report.page.styles import Style, new_figure
-from nnunet_rw.benchmark.report.tables.cells import rounded
 from nnunet_rw.benchmark.results import TaskResults
+from nnunet_rw.evaluation.comparison.cells import rounded
 from nnunet_rw.evaluation.comparison.intervals import MIN_UNITS
 from nnunet_rw.evaluation.comparison.lesions import compare_by_size
 from nnunet_rw.evaluation.comparison.rows import SizeRow

@@ -11,8 +11,8 @@ import plotly.graph_objects as go
 
 from nnunet_rw.benchmark.report.page.blocks import Block, Panel, Table, numbers, table_of
 from nnunet_rw.benchmark.report.page.styles import Style, logarithmic_ticks, new_figure
-from nnunet_rw.benchmark.report.tables.cells import rounded
 from nnunet_rw.benchmark.results import Run, TaskResults
+from nnunet_rw.evaluation.comparison.cells import rounded
 from nnunet_rw.training.records import Epoch, read_iterations
 
 _POINTS = 100

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nnunet_rw.benchmark.report.tables.cells import NOTHING, counted, rounded, spread, with_interval
 from nnunet_rw.benchmark.results import BenchmarkResults, TaskResults
+from nnunet_rw.evaluation.comparison.cells import NOTHING, counted, rounded, spread, with_interval
 from nnunet_rw.evaluation.comparison.groups import units_of
 from nnunet_rw.evaluation.comparison.intervals import Interval, mean_interval, recall_interval
 from nnunet_rw.evaluation.comparison.metrics import METRICS, enough_decimals

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nnunet_rw.benchmark.report.tables.cells import NOTHING, rounded
 from nnunet_rw.benchmark.results import BenchmarkResults, Run, TaskResults
+from nnunet_rw.evaluation.comparison.cells import NOTHING, rounded
 from nnunet_rw.training.records import Git, RunRecord, Session
 
 
