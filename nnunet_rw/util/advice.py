@@ -27,6 +27,7 @@ COMMANDS: dict[str, dict[str, str]] = {
     "msd": {"list": "--list"},
     "new-trainer": {"name": "", "loss": "--loss"},
     "preprocess": {"dataset": "-d"},
+    "report": {"folder": "", "allow_fewer": "--allow-fewer"},
     "small-plans": {"dataset": "-d"},
     "splits": {"dataset": "-d", "groups": "--groups"},
     "threshold": {

@@ -31,6 +31,7 @@ VALUES = {
     "processes": 1,
     "fit": True,
     "rules": True,
+    "allow_fewer": True,
     "list": True,
     "validate": True,
     "probabilities": True,
@@ -85,6 +86,8 @@ def test_command_is_understood_without_options_that_may_be_unknown(name, monkeyp
     may_lack = {"plans", "configuration", "trainer", "kind", "folds", "checkpoint", "predictions", "references"}
     if name == "nnUNetv2_train":
         may_lack -= {"configuration"}
+    if name == "nnUNetv2_predict":
+        may_lack -= {"configuration", "trainer"}
     values = {key: None if key in may_lack else VALUES.get(key, "X") for key in advice.COMMANDS[name] if key != "help"}
     parsed(advice.command(name, **values), monkeypatch)
 

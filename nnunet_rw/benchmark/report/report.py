@@ -14,6 +14,7 @@ from nnunet_rw.benchmark.results import BenchmarkResults, read_results
 from nnunet_rw.benchmark.tasks import Task
 from nnunet_rw.benchmark.training import GALLERY, output_folder
 from nnunet_rw.benchmark.workspace import Workspace
+from nnunet_rw.util.advice import command
 from nnunet_rw.util.files import write_atomically
 
 FORMATS = ("md", "latex", "csv")
@@ -127,9 +128,11 @@ def _refuse_fewer(results: BenchmarkResults, page: Path, tables: Path, formats: 
         lost = sorted(set(before) & asked - now)
         if lost or (told is None and not now):
             which = f"results that are not there now ({_some(lost)})" if lost else "results, and now there are none"
+            again = command("benchmark", folder=results.folder)
+            fewer = command("report", folder=results.folder, allow_fewer=True)
             raise FewerResults(
-                f"{path} has {which}, and is kept. Run: nnunet-rw benchmark -o {results.folder}, which tells what is "
-                f"missing and makes it, or nnunet-rw report {results.folder} --allow-fewer to replace it."
+                f"{path} has {which}, and is kept. Run: {again}, which tells what is missing and makes it, or {fewer} to "
+                "replace it."
             )
 
 

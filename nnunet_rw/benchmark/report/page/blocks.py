@@ -126,7 +126,7 @@ def embed_picture(path: str | Path, trainer: str) -> EmbeddedPicture:
         raise
     except (OSError, SyntaxError) as error:  # PIL's, of a broken PNG
         raise ValueError(
-            f"{path} is no whole picture ({error}). Delete it and run nnunet-rw benchmark again, which draws it."
+            f"{path} is no whole picture ({error}). Delete it and run the benchmark again, which draws it."
         ) from error
     file = io.BytesIO()
     if features.check("webp"):
