@@ -131,8 +131,8 @@ def _refuse_fewer(results: BenchmarkResults, page: Path, tables: Path, formats: 
             again = command("benchmark", folder=results.folder)
             fewer = command("report", folder=results.folder, allow_fewer=True)
             raise FewerResults(
-                f"{path} has {which}, and is kept. Run: {again}, which tells what is missing and makes it, or {fewer} to "
-                "replace it."
+                f"{path} has {which}, and is kept. Run: {again}, which tells what is missing and makes it, or {fewer} "
+                "to replace it."
             )
 
 
