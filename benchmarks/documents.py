@@ -173,6 +173,15 @@ TABLES = {
             "of its time": ("ratio", _RATIO),
         },
     ),
+    "coverage": Table(
+        "coverage",
+        {
+            "differences": ("distribution", ""),
+            "cases": ("cases", ""),
+            "interval holds the mean": ("coverage", ".1%"),
+            "wrong verdicts": ("verdict_error", ".1%"),
+        },
+    ),
     "gradient_shares": Table(
         "gradient_shares",
         {

@@ -57,6 +57,26 @@ def test_compare_takes_metrics_edges_seeds_and_a_folder(succeeds, evaluations, t
     assert "8 and more" in (out / "comparison.md").read_text()
 
 
+def test_compare_takes_seeds_of_challengers_and_patients(succeeds, fails, evaluations, tmp_path):
+    base, new, seed = evaluations
+    groups = tmp_path / "groups.csv"
+    groups.write_text("\n".join(["case,patient", *(f"{case},{case[-1]}" for case in NAMES)]) + "\n")
+    text = succeeds("compare", base, new, "--challenger-seeds", seed, "--groups", groups, "--metrics", "dice")
+    # (0.75 + 0.52) / 2 less 0.5; every patient has one case.
+    dice = next(line for line in text.splitlines() if line.startswith("dice"))
+    assert " ".join(dice.split()) == "dice RW_new 8 0 0.500 0.635 0.135 [0.135, 0.135] 0.008 8/0/0 better"
+    assert "Every case is the mean over a trainer's seeds (base 1, RW_new 2)" in text
+    assert "studentised bootstrap intervals over patients" in text
+    groups.write_text("\n".join(["case,patient", *(f"{case},{number // 2}" for number, case in enumerate(NAMES))]))
+    text = succeeds("compare", base, new, "--groups", groups, "--metrics", "dice")
+    assert "0.250 [too few]" in text
+    assert "Cases are of 4 patients" in text
+    assert "No p for 4 patients; with fewer than 8 nothing is tested." in text
+    groups.write_text("case,patient\ncase_0,1\n")
+    message = fails("compare", base, new, "--groups", groups)
+    assert message.startswith("No patient for case 'case_1' (7 of 8 cases without one).")
+
+
 def test_compare_without_folder_writes_nothing(succeeds, evaluations, tmp_path, monkeypatch):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
@@ -72,9 +92,9 @@ def test_compare_refuses(fails, evaluations, tmp_path):
     assert "Expected metrics out of dice, hd95_mm" in fails("compare", base, new, "--metrics", "dize")
     assert "ascending edges in mm3, but got 10.0, 0.0." in fails("compare", base, new, "--edges", 10, 0)
 
-    fewer = write_evaluation(tmp_path / "fewer", {case: {} for case in NAMES[:4]})
+    fewer = write_evaluation(tmp_path / "fewer", {case: {} for case in NAMES[:5]})
     message = fails("compare", base, fewer, "-o", tmp_path / "out")
-    assert f"but got 3 only in {base} (case_4, case_5, case_6), 4 in both" in message
+    assert f"but got 3 only in {base} (case_5, case_6, case_7), 5 in both" in message
     assert not (tmp_path / "out").exists()
 
     table = new / "cases.csv"
