@@ -14,7 +14,7 @@ import numpy as np
 from typing_extensions import TypedDict
 
 from nnunet_rw.evaluation.comparison.cells import with_interval
-from nnunet_rw.evaluation.comparison.intervals import NO_INTERVAL, Interval
+from nnunet_rw.evaluation.comparison.intervals import MIN_UNITS, NO_INTERVAL, Interval
 from nnunet_rw.evaluation.folder import write_operating_points
 from nnunet_rw.evaluation.metrics.detection import DEFAULT_EDGES_MM3
 from nnunet_rw.evaluation.metrics.lesions import ROUNDING
@@ -217,9 +217,9 @@ def _choice(fit: ThresholdFit) -> str:
 
 
 def _in_brackets(interval: Interval, decimals: int) -> str:
-    """`` (-0.1 to +0.3, 95 %, resampling cases)``, or nothing where there is no interval."""
+    """`` (-0.1 to +0.3, 95 %, resampling cases)``, or that there are too few cases for an interval."""
     if math.isnan(interval.low):
-        return ""
+        return f" (too few cases for an interval, which takes {MIN_UNITS})"
     return f" ({interval.low:+.{decimals}f} to {interval.high:+.{decimals}f}, 95 %, resampling cases)"
 
 
