@@ -57,8 +57,10 @@ def number(value: float | None, scale: float = 1, decimals: int = 2) -> str:
 points = partial(number, scale=100, decimals=1)
 
 
-def difference(value: float, low: float, high: float, scale: float = 100, decimals: int = 1) -> str:
-    """A difference with its interval, all with their signs."""
+def difference(value: float, low: float | None, high: float | None, scale: float = 100, decimals: int = 1) -> str:
+    """A difference with its interval, all with their signs; "[too few]" where there are too few cases for one."""
+    if low is None or high is None:
+        return f"{scale * value:+.{decimals}f} [too few]"
     return "{} [{}, {}]".format(*(f"{scale * end:+.{decimals}f}" for end in (value, low, high)))
 
 

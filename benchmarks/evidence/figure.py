@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,10 @@ def _forest(axis: Axes, rows: Sequence[Mapping[str, Any]], figure: str, chosen: 
         axis.axvspan(-100 * noise, 100 * noise, color="#dddddd", lw=0)
     axis.axvline(0, color=STOCK, lw=1)
     for place, row in enumerate(rows):
-        value, low, high = (100 * row[f"{figure}_gain{end}"] for end in ("", "_low", "_high"))
+        value, low, high = (
+            math.nan if row[f"{figure}_gain{end}"] is None else 100 * row[f"{figure}_gain{end}"]
+            for end in ("", "_low", "_high")
+        )
         colour = CHOSEN if row["trainer"] == chosen else OTHER
         if value < FURTHEST_POINTS:
             axis.text(FURTHEST_POINTS, place, f"\u2190 {value:.0f}", color=colour, fontsize=8, va="center")

@@ -143,12 +143,13 @@ def _values(evaluation: Evaluation, names: Mapping[str, str]) -> dict[str, np.nd
 
 def _differences(
     before: Mapping[int, Mapping[str, np.ndarray]], after: Mapping[int, Mapping[str, np.ndarray]]
-) -> dict[str, list[float]]:
+) -> dict[str, list[float | None]]:
+    """By figure the mean, and the ends of its interval, which are None where there are too few cases."""
     seeds = sorted(set(before) & set(after))
-    differences = {}
+    differences: dict[str, list[float | None]] = {}
     for figure in after[seeds[0]]:
         value, interval = paired_difference(*([cases[seed][figure] for seed in seeds] for cases in (before, after)))
-        differences[figure] = [value, *interval]
+        differences[figure] = [None if np.isnan(end) else float(end) for end in (value, *interval)]
     return differences
 
 

@@ -86,7 +86,9 @@ def _differences(axis: Axes, groups: Mapping[str, Mapping[str, Row]]) -> None:
         for place, trainer in enumerate(trainers):
             if RRW not in group.get(trainer, {}).get("differences", {}):
                 continue
-            value, *interval = (100 * end for end in group[trainer]["differences"][RRW][f"dice_{MEAN}"])
+            value, *interval = (
+                np.nan if end is None else 100 * end for end in group[trainer]["differences"][RRW][f"dice_{MEAN}"]
+            )
             colour = COLOURS[list(ALONE).index(trainer)]
             axis.plot(interval, [place + shift] * 2, color=colour, lw=2)
             axis.plot(value, place + shift, marker, color=colour, mfc=colour if filled else "white", ms=6)

@@ -111,7 +111,7 @@ class TestRows:
         assert (baseline["matched_small_recall"], other["matched_small_recall"]) == (0, 1)
         assert (other["matched_recall"], other["matched_threshold"]) == (0.75, 0.8)
         assert other["matched_recall_gain"] == pytest.approx(0.75 - 0.375)
-        assert other["matched_recall_gain_low"] <= other["matched_recall_gain"] <= other["matched_recall_gain_high"]
+        assert other["matched_recall_gain_low"] is other["matched_recall_gain_high"] is None  # of so few cases
         assert other["matched_dice_gain"] == pytest.approx(0.7 - 0.55)
         assert (baseline["left_out_small_recall_seeds"], other["left_out_small_recall"]) == ([0, 0.5], 1)
         assert (baseline["left_out_false_positives"], other["left_out_false_positives"]) == (1.25, 1.5)
