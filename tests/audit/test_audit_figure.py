@@ -10,6 +10,7 @@ from nnunet_rw.audit.gradients import AUDITED
 from nnunet_rw.audit.lesions import Lesions, summarise_label, summarise_sizes
 from nnunet_rw.audit.recommendation import Recommendation
 from nnunet_rw.audit.report import SIZE_COLOURS, audit_text, draw_audit, share_text
+from nnunet_rw.audit.sharing import SharedLesions
 
 
 def audit_of(cases, labels=("lesion",), by_size=(0.01, 0.09, 0.1, 0.8)):
@@ -34,6 +35,7 @@ def audit_of(cases, labels=("lesion",), by_size=(0.01, 0.09, 0.1, 0.8)):
         gradients=tuple(GradientShares(trainer, loss, by_size, 0.05) for trainer, loss in AUDITED.items()),
         num_patches=200,
         recommendation=Recommendation("RWTrainer_IWDiceCE", "most lesions are below 100 mm3."),
+        shared=SharedLesions(0, (), ()),
     )
 
 
