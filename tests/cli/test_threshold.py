@@ -44,7 +44,10 @@ def test_as_many_false_positives_as_another_trainer(succeeds, model, tmp_path, p
 
 @pytest.mark.parametrize(
     ("margin", "message"),
-    [(90, "Expected a margin above 0.5 and below 1, such as 0.9, but got 90.0."), (0.9, "No threshold keeps within")],
+    [
+        (90, "Expected a margin above 0.5 and below 1, such as 0.9, but got 90.0."),
+        (0.9, "No threshold with a margin of 0.9 keeps within"),
+    ],
 )
 def test_a_margin(model, tmp_path, capsys, margin, message):
     """Of none in four cases nobody knows that there are none in others."""

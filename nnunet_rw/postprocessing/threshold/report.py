@@ -192,17 +192,20 @@ def _choice(fit: ThresholdFit) -> str:
     source = f", what {fit.baseline} has" if fit.baseline else ""
     sure = f" with a margin of {fit.margin:g}" if fit.margin else ""
     if fit.threshold is None:
-        return f"No threshold keeps within {allowed}{source}{sure}. Nothing to apply was written."
+        return f"No threshold{sure} keeps within {allowed}{source}. Nothing to apply was written."
     others = fit.thresholds_without.values()
     false = float(np.mean([item.false_positives for item in fit.left_out]))
     lines = [
-        f"Threshold {fit.threshold:g} ({min(others):g} to {max(others):g} without a fold): on these cases at most "
-        f"{allowed}{source}{sure}.",
+        f"Threshold {fit.threshold:g}{sure} ({min(others):g} to {max(others):g} without a fold): on these cases at "
+        f"most {allowed}{source}.",
         f"In cases left out {false:.2f} false positives per case, {round(false - fit.false_positives, 2) + 0.0:+.2f} "
         f"against that{_in_brackets(fit.left_out_excess, 2)}.",
     ]
     if fit.margin:
-        lines.append(f"Of thresholds chosen like this about {100 * fit.margin:g} % keep within it in new cases.")
+        lines.append(
+            f"Of thresholds chosen like this about {100 * fit.margin:g} % keep within it in new cases, somewhat fewer "
+            "where the cases are few."
+        )
     else:
         lines.append(
             "Of thresholds chosen like this about every second has more in new cases. With --margin 0.9 nine of ten "

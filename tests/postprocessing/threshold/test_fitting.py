@@ -198,7 +198,7 @@ class TestMargin:
         # With 2 in each of 16 cases, none else can be told from Poisson's bound on 32 of them: 2.5, within 2.6.
         fit = fit_threshold(source, false_positives=2.6, margin=0.9)
         assert (fit.margin, fit.threshold) == (0.9, 0.5)
-        assert "on these cases at most 2.60 false positives per case with a margin of 0.9." in threshold_text(fit)
+        assert "Threshold 0.5 with a margin of 0.9 (" in threshold_text(fit)
         assert fit_threshold(source, false_positives=4, margin=0.9).threshold == 0.1
 
     def test_none_seen_are_not_none_to_come(self, model):
@@ -207,7 +207,7 @@ class TestMargin:
         assert fit_threshold(source, false_positives=0.14).threshold == 0.7
         fit = fit_threshold(source, false_positives=0.14, margin=0.9)
         assert fit.threshold is None
-        assert "No threshold keeps within 0.14 false positives per case with a margin of 0.9." in threshold_text(fit)
+        assert "No threshold with a margin of 0.9 keeps within 0.14 false positives per case." in threshold_text(fit)
         assert fit_threshold(source, false_positives=0.15, margin=0.9).threshold == 0.7
 
     def test_of_the_difference_to_the_baseline_case_by_case(self, model):
