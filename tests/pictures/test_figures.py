@@ -3,6 +3,7 @@ import struct
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from matplotlib.colors import to_rgba
 
 from nnunet_rw.evaluation.metrics.lesions import match_lesions
 from nnunet_rw.maps.kinds import LabelScheme, compute_lesion_ids
@@ -32,7 +33,13 @@ def case_volumes(labels, scheme=None, **maps):
     ids, _ = compute_lesion_ids(labels, scheme)
     ids = {f"lesion_ids_{channel}": values for channel, values in enumerate(ids)}
     image = np.random.default_rng(0).random(labels.shape).astype(np.float32)
-    return CaseVolumes("case_1", image, labels, {**maps, **ids}, SPACING_MM, scheme)
+    names = tuple(f"class {number}" for number, _ in enumerate(scheme.foreground, start=1))
+    return CaseVolumes("case_1", image, labels, {**maps, **ids}, SPACING_MM, scheme, names)
+
+
+def panels_of(figure):
+    """By title, without colour bars."""
+    return {axis.get_title("left"): axis for axis in figure.axes if axis.get_title("left")}
 
 
 def test_slice_with_most_lesions_counts_each_once_and_only_where_it_lies():
@@ -77,14 +84,71 @@ def test_case_is_drawn_with_its_spacing_and_a_title_a_panel(tmp_path, drawn):
     assert min(png_size(tmp_path / "case.png")) > 400
     (figure,) = drawn
     assert figure.get_suptitle() == "case_1, slice 2"
-    panels = {axis.get_title(): axis for axis in figure.axes if axis.get_title()}
-    assert list(panels) == ["image", "labels", "signed distance", "lesion ids 0", "lesion ids 1"]
-    for axis in panels.values():
+    assert list(panels_of(figure)) == [
+        "Image",
+        "Labels, outlined on the image",
+        "Signed distance to the boundary",
+        "Lesions, each with a rim of a voxel: class 1",
+        "Lesions, each with a rim of a voxel: class 2",
+    ]
+    for axis in panels_of(figure).values():
         assert axis.get_aspect() == SPACING_MM[1] / SPACING_MM[2]  # rows are axis 1, columns axis 2
-    np.testing.assert_array_equal(panels["labels"].images[0].get_array(), np.maximum(labels[2], 0))
-    # Symmetric colours: white is the boundary.
-    low, high = panels["signed distance"].images[0].get_clim()
-    assert low == -high < 0
+
+
+def test_the_image_has_an_outline_a_class(tmp_path, drawn):
+    labels = np.zeros((1, 4, 6), np.int16)
+    labels[0, 1, 1:4], labels[0, 3, 5] = 1, 2
+    draw_case(case_volumes(labels), tmp_path / "case.png")
+    (figure,) = drawn
+    first, second = panels_of(figure)["Labels, outlined on the image"].collections
+    # Pixels 1 to 3 of row 1 have three sides above, three below and two at their ends; a single one has four.
+    assert [len(lines.get_segments()) for lines in (first, second)] == [8, 4]
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["class 1", "class 2"]
+    colours = [lines.get_color()[0].tolist() for lines in (first, second)]
+    assert colours == [list(to_rgba(line.get_color())) for line in legend.get_lines()]
+    assert colours[0] != colours[1]
+    assert not panels_of(figure)["Image"].collections
+
+
+def test_the_inside_has_half_of_the_scale_of_signed_distances(tmp_path, drawn):
+    labels = np.ones((1, 2, 4), np.int16)
+    signed = np.array([[[-2, -1, 1, 2], [10, 20, 40, 60]]], np.float32)
+    draw_case(case_volumes(labels, LabelScheme.classes(2), signed_distance=signed), tmp_path / "case.png")
+    (figure,) = drawn
+    norm = panels_of(figure)["Signed distance to the boundary"].images[0].norm
+    # 2 mm inside are as far from the middle as 60 mm outside.
+    assert norm([-2, -1, 0, 30, 60]).tolist() == [0, 0.25, 0.5, 0.75, 1]
+    bars = {axis.get_ylabel(): axis for axis in figure.axes}
+    ticks = [text.get_text() for text in bars["mm, negative inside"].get_yticklabels()]
+    assert ticks == ["-2", "-1", "0", "20", "40", "60"]
+
+
+def test_lesions_have_a_colour_each_and_no_scale(tmp_path, drawn):
+    labels = np.zeros((2, 9, 9), np.int16)
+    labels[0, [1, 1, 7], [1, 7, 1]] = 1
+    draw_case(case_volumes(labels, LabelScheme.classes(2)), tmp_path / "case.png", 0)
+    (figure,) = drawn
+    image = panels_of(figure)["Lesions, each with a rim of a voxel: class 1"].images[0]
+    shown = image.get_array()
+    # A rim of a voxel about each: 9 voxels; all else has no colour.
+    assert np.ma.count(shown) == 27
+    colours = image.to_rgba(shown.compressed())
+    assert len(np.unique(colours, axis=0)) == 3
+    assert {axis.get_ylabel() for axis in figure.axes} == {""}
+
+
+def test_the_inside_has_the_scale_of_region_wise_maps(tmp_path, drawn):
+    labels = np.ones((1, 1, 3), np.int16)
+    rectified = np.array([[[-1, -0.5, 1]]], np.float32)
+    maps = {"rectified_region_wise_0": -rectified, "rectified_region_wise_1": rectified}
+    draw_case(case_volumes(labels, LabelScheme.classes(2), **maps), tmp_path / "case.png")
+    (figure,) = drawn
+    titles = [f"Region-wise map, rectified: {name}" for name in ("background", "class 1")]
+    image = panels_of(figure)[titles[1]].images[0]
+    assert titles[0] in panels_of(figure)
+    assert image.norm([-1, -0.5, 0]).tolist() == [0, 0.5, 1]
+    np.testing.assert_array_equal(image.to_rgba(rectified[0])[0, 2], image.cmap.get_over())
 
 
 def test_case_of_another_slice(tmp_path):
