@@ -1,8 +1,11 @@
 """Losses for segmentation that see distances and lesion sizes; inside nnU-Net's trainers and alone.
 
->>> loss = build("rrw")
->>> loss(logits, target)                               # maps computed from the target
->>> loss(logits, target, maps={"interior_distance": distance})
+>>> logits, target = torch.zeros(1, 2, 1, 4), torch.tensor([[[[0, 0, 1, 1]]]])
+>>> distance = torch.tensor([[[[2.0, 1.0, 1.0, 2.0]]]])
+>>> build("rrw")(logits, target)  # maps are computed from the target
+tensor(0.0625)
+>>> build("rrw")(logits, target, maps={"interior_distance": distance})
+tensor(0.0625)
 """
 
 from __future__ import annotations
@@ -89,6 +92,12 @@ def build(name: str, **options: Any) -> SegmentationLoss:
     ------
     ValueError
         Unknown name or option; the message lists the known ones.
+
+    Examples
+    --------
+    >>> logits, target = torch.zeros(1, 2, 1, 4), torch.tensor([[[[0, 0, 1, 1]]]])
+    >>> round(build("dice", squared=False)(logits, target).item(), 4)  # 1 - 2 * 1 / (4 * 0.5 + 2)
+    0.5
     """
     if name != "compound" and name not in LOSSES:
         raise ValueError(f"Unknown loss {name!r}. Known: {', '.join(LOSSES)}, compound.")

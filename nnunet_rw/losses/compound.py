@@ -131,6 +131,14 @@ class CompoundLoss(SegmentationLoss):
     ----------
     terms : sequence of (name, weight, loss)
         Names must differ; they head the terms' curves in the training log. Weights are numbers or names of schedules.
+
+    Examples
+    --------
+    >>> from nnunet_rw.losses import build
+    >>> logits, target = torch.zeros(1, 2, 1, 4), torch.tensor([[[[0, 0, 1, 1]]]])
+    >>> loss = build("compound", terms=(("ce", 1.0), ("dice", 3.0)))
+    >>> round(loss(logits, target).item(), 4)  # -log 0.5 + 3 / 3
+    1.6931
     """
 
     def __init__(self, terms: Sequence[tuple[str, float | str, SegmentationLoss]], **heads: Any):

@@ -23,6 +23,12 @@ class CrossEntropyLoss(ReweightedLoss):
 
     The mean is over voxels, not over the sum of weights, as in the IW authors' code. All classes count, background
     too.
+
+    Examples
+    --------
+    >>> logits, target = torch.zeros(1, 2, 1, 4), torch.tensor([[[[0, 0, 1, 1]]]])
+    >>> round(CrossEntropyLoss()(logits, target).item(), 4)  # -log 0.5
+    0.6931
     """
 
     def compute(self, inputs: LossInputs) -> torch.Tensor:
@@ -44,6 +50,12 @@ class WeightedCrossEntropyLoss(ReweightedLoss):
     class_weights : sequence of float, optional
         Given weights instead: one per class (background first) for the cross-entropy of the softmax, the mean over
         voxels not divided by them; one per region for its positive voxels.
+
+    Examples
+    --------
+    >>> logits, target = torch.zeros(1, 2, 1, 4), torch.tensor([[[[0, 0, 1, 1]]]])
+    >>> round(WeightedCrossEntropyLoss(class_weights=(1, 3))(logits, target).item(), 4)  # -(1 + 1 + 3 + 3) log 0.5 / 4
+    1.3863
     """
 
     def __init__(self, class_weights: Sequence[float] | None = None, **options: Any):
@@ -88,6 +100,13 @@ class TopKLoss(ReweightedLoss):
     ----------
     k : float
         Per cent, above 0 and at most 100.
+
+    Examples
+    --------
+    >>> logits = torch.tensor([[[[0.0, 0.0, 0.0, 9.0]], [[0.0, 0.0, 0.0, 0.0]]]])
+    >>> target = torch.tensor([[[[0, 0, 1, 1]]]])
+    >>> round(TopKLoss(k=25)(logits, target).item(), 4)  # log(1 + e^9), the last of four voxels
+    9.0001
     """
 
     def __init__(self, k: float = 10.0, **options: Any):
@@ -127,6 +146,12 @@ class FocalLoss(ReweightedLoss):
     gamma : float
     include_background : bool
         Default False: foreground classes against the rest.
+
+    Examples
+    --------
+    >>> logits, target = torch.zeros(1, 2, 1, 4), torch.tensor([[[[0, 0, 1, 1]]]])
+    >>> round(FocalLoss()(logits, target).item(), 4)  # -(0.75 + 0.25) / 2 0.5^2 log 0.5
+    0.0866
     """
 
     def __init__(self, alpha: float = 0.75, gamma: float = 2.0, include_background: bool = False, **options: Any):
@@ -156,6 +181,12 @@ class SoftmaxFocalLoss(ReweightedLoss):
     Parameters
     ----------
     gamma : float
+
+    Examples
+    --------
+    >>> logits, target = torch.zeros(1, 2, 1, 4), torch.tensor([[[[0, 0, 1, 1]]]])
+    >>> round(SoftmaxFocalLoss()(logits, target).item(), 4)  # -0.5^2 log 0.5
+    0.1733
     """
 
     def __init__(self, gamma: float = 2.0, **options: Any):

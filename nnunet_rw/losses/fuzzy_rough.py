@@ -25,6 +25,12 @@ class FuzzyRoughLoss(ReweightedLoss):
         In the squared unit of the maps (mm^2 in training). 1 in the authors' code, in voxels.
     include_background : bool
         Default False.
+
+    Examples
+    --------
+    >>> logits, target = torch.zeros(1, 2, 1, 4), torch.tensor([[[[0, 0, 1, 1]]]])
+    >>> round(FuzzyRoughLoss()(logits, target).item(), 4)  # 0.5^2 (2 - e^-4 - e^-1) / 2
+    0.2017
     """
 
     kinds = (BOUNDARY_DISTANCE,)
@@ -58,6 +64,12 @@ class DualFuzzyRoughLoss(FuzzyRoughLoss):
     """The same with the distance to the predicted boundary as well: (2 - exp(-d_y^2 / a) - exp(-d_p^2 / a)) (p - y)^2.
 
     d_p as in `HausdorffDTLoss`: of p > 0.5 in the patch, on the device, without gradient.
+
+    Examples
+    --------
+    >>> logits, target = torch.zeros(1, 2, 1, 4), torch.tensor([[[[0, 0, 1, 1]]]])
+    >>> round(DualFuzzyRoughLoss()(logits, target).item(), 4)  # no p > 0.5, so no d_p: as FuzzyRoughLoss
+    0.2017
     """
 
     def _of_prediction(self, inputs: LossInputs) -> torch.Tensor:

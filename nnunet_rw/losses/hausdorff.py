@@ -89,6 +89,12 @@ class HausdorffDTLoss(ReweightedLoss):
         both are p > 0.5.
     include_background : bool
         Default False.
+
+    Examples
+    --------
+    >>> logits, target = torch.zeros(1, 2, 1, 4), torch.tensor([[[[0, 0, 1, 1]]]])
+    >>> round(HausdorffDTLoss()(logits, target).item(), 4)  # 0.5^2 (2^2 + 1 + 1 + 2^2) / 4
+    0.625
     """
 
     kinds = (BOUNDARY_DISTANCE,)
@@ -130,6 +136,12 @@ class HausdorffErosionLoss(ReweightedLoss):
     erosions : int
     include_background : bool
         Default False.
+
+    Examples
+    --------
+    >>> logits, target = torch.tensor([[[[0.0] * 3], [[99.0] * 3]]]), torch.zeros(1, 1, 1, 3, dtype=torch.int64)
+    >>> round(HausdorffErosionLoss(erosions=1)(logits, target).item(), 4)  # the middle of three survives
+    0.3333
     """
 
     def __init__(self, alpha: float = 2.0, erosions: int = 10, include_background: bool = False, **options: Any):
@@ -182,6 +194,12 @@ class HausdorffConvolutionLoss(ReweightedLoss):
         In the unit of the spacing; the paper's, in voxels, by default.
     include_background : bool
         Default False.
+
+    Examples
+    --------
+    >>> logits, target = torch.tensor([[[[0.0] * 3], [[99.0] * 3]]]), torch.zeros(1, 1, 1, 3, dtype=torch.int64)
+    >>> round(HausdorffConvolutionLoss(radii=(3,))(logits, target).item(), 4)  # 3^2 (1 + 1)
+    18.0
     """
 
     def __init__(

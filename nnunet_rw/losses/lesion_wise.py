@@ -49,6 +49,12 @@ class BlobLoss(LesionWiseLoss):
     ----------
     squared : bool
         False takes p in place of p^2.
+
+    Examples
+    --------
+    >>> logits, target = torch.zeros(1, 2, 1, 4), torch.tensor([[[[1, 0, 0, 1]]]])
+    >>> round(BlobLoss()(logits, target).item(), 4)  # of both lesions 1 - 2 * 0.5 / (0.5 + 0.25 + 1)
+    0.4286
     """
 
     def __init__(self, squared: bool = True, **heads: Any):
@@ -86,6 +92,12 @@ class CCDiceCELoss(LesionWiseLoss):
         nnU-Net's 1e-5 by default.
     ce_weight : float
         Weight of the cross-entropy against Dice.
+
+    Examples
+    --------
+    >>> logits, target = torch.zeros(1, 2, 1, 4), torch.tensor([[[[1, 0, 0, 1]]]])
+    >>> round(CCDiceCELoss(smooth=0)(logits, target).item(), 4)  # of both halves 1 - 2 * 0.5 / 2 - log 0.5
+    1.1931
     """
 
     def __init__(self, smooth: float = 1e-5, ce_weight: float = 1.0, **heads: Any):

@@ -94,6 +94,12 @@ class DiceLoss(OverlapLoss):
     ----------
     squared : bool
         False takes sum(w (p + y)) for the denominator, as nnU-Net does.
+
+    Examples
+    --------
+    >>> logits, target = torch.zeros(1, 2, 1, 4), torch.tensor([[[[0, 0, 1, 1]]]])
+    >>> round(DiceLoss()(logits, target).item(), 4)  # 1 - 2 * 1 / (4 * 0.25 + 2)
+    0.3333
     """
 
     def __init__(self, squared: bool = True, **options: Any):
@@ -118,6 +124,12 @@ class AsymmetricSimilarityLoss(OverlapLoss):
         Above 1 a missed voxel costs more than a false one. 1.5 is the IW paper's choice.
     linear : bool
         The paper's Tversky form, p in place of p^2; default is the form of the IW authors' code.
+
+    Examples
+    --------
+    >>> logits, target = torch.zeros(1, 2, 1, 4), torch.tensor([[[[0, 0, 1, 1]]]])
+    >>> round(AsymmetricSimilarityLoss(beta=2)(logits, target).item(), 4)  # 1 - 5 * 1 / (4 * 2 + 4 * 0.25)
+    0.4444
     """
 
     def __init__(self, beta: float = 1.5, linear: bool = False, **options: Any):
@@ -147,6 +159,12 @@ class FocalTverskyLoss(OverlapLoss):
         Weight of missed and of false voxels: 0.7 and 0.3 in the paper.
     gamma : float
         4/3 in the paper.
+
+    Examples
+    --------
+    >>> logits, target = torch.zeros(1, 2, 1, 4), torch.tensor([[[[0, 0, 1, 1]]]])
+    >>> round(FocalTverskyLoss(gamma=1)(logits, target).item(), 4)  # 1 - 1 / (1 + 0.7 * 1 + 0.3 * 1)
+    0.5
     """
 
     squared = False
@@ -194,6 +212,12 @@ class GeneralizedDiceLoss(ReweightedLoss):
         absent from a sample outweighs all others, so that its false positives alone decide.
     include_background : bool
         Default True. Only foreground classes count without it.
+
+    Examples
+    --------
+    >>> logits, target = torch.zeros(1, 2, 1, 4), torch.tensor([[[[0, 0, 1, 1]]]])
+    >>> round(GeneralizedDiceLoss()(logits, target).item(), 4)  # both classes have two voxels: 1 - 2 * 2 / 6
+    0.3333
     """
 
     def __init__(self, linear: bool = False, **options: Any):
@@ -245,6 +269,12 @@ class FocalGeneralizedDiceBCELoss(GeneralizedDiceLoss):
     ----------
     gamma : float
     bce_weight : float
+
+    Examples
+    --------
+    >>> logits, target = torch.zeros(1, 2, 1, 4), torch.tensor([[[[0, 0, 1, 1]]]])
+    >>> round(FocalGeneralizedDiceBCELoss(gamma=1)(logits, target).item(), 4)  # 1 / 3 - log 0.5
+    1.0265
     """
 
     def __init__(self, gamma: float = 4 / 3, bce_weight: float = 1.0, **options: Any):

@@ -62,6 +62,12 @@ class RectifiedRegionWiseLoss(ReweightedLoss):
         Sum over the classes instead of the paper's mean. The gradient at a voxel is then cross-entropy's times
         p (1 + D / max D), p the probability of its own class, whatever the number of classes: the form to be added to
         Dice and cross-entropy.
+
+    Examples
+    --------
+    >>> logits, target = torch.zeros(1, 2, 1, 4), torch.tensor([[[[0, 0, 1, 1]]]])
+    >>> round(RectifiedRegionWiseLoss()(logits, target).item(), 4)  # z of both classes: -1, -0.5, +1, +1
+    0.0625
     """
 
     kinds = (INTERIOR_DISTANCE,)
@@ -94,6 +100,12 @@ class BoundaryLoss(ReweightedLoss):
         followed by default, has none.
     include_background : bool
         Default False, as in the paper.
+
+    Examples
+    --------
+    >>> logits, target = torch.zeros(1, 2, 1, 4), torch.tensor([[[[0, 0, 0, 1]]]])
+    >>> round(BoundaryLoss()(logits, target).item(), 4)  # 0.5 (3 + 2 + 1 - 1) / 4
+    0.625
     """
 
     kinds = (BOUNDARY_DISTANCE,)
@@ -122,6 +134,12 @@ class ActiveContourLoss(ReweightedLoss):
     ----------
     length_weight : float
         Weight of the length against the region term.
+
+    Examples
+    --------
+    >>> logits, target = torch.zeros(1, 2, 1, 4), torch.tensor([[[[0, 0, 0, 1]]]])
+    >>> round(ActiveContourLoss(0, include_background=False)(logits, target).item(), 4)  # 0.5 (3 - 1) / 4
+    0.25
     """
 
     def __init__(self, length_weight: float = 1.0, include_background: bool = True, **options: Any):
@@ -163,6 +181,12 @@ class GeneralizedSurfaceLoss(ReweightedLoss):
     ----------
     include_background : bool
         Default False.
+
+    Examples
+    --------
+    >>> logits, target = torch.zeros(1, 2, 1, 4), torch.tensor([[[[0, 0, 1, 1]]]])
+    >>> round(GeneralizedSurfaceLoss()(logits, target).item(), 4)  # 1 - 0.5^2
+    0.75
     """
 
     kinds = (BOUNDARY_DISTANCE,)

@@ -30,6 +30,11 @@ def interior_distance(
     float32 array of the shape of ``labels``
         Above 0 everywhere but in ignored voxels, which hold 0. Image borders are no boundary. Where no other label
         exists, the volume's diagonal.
+
+    Examples
+    --------
+    >>> interior_distance(np.array([[0, 0, 1, 1, 1]]), spacing=(1, 2))
+    array([[4., 2., 2., 4., 6.]], dtype=float32)
     """
     labels = as_labels(labels)
     spacing = as_spacing(spacing, labels.ndim)
@@ -62,6 +67,11 @@ def signed_distance(
     -------
     float32 array of the shape of ``mask``
         An empty mask gives + the volume's diagonal, a full one - the diagonal.
+
+    Examples
+    --------
+    >>> signed_distance(np.array([[False, False, True, True]]))
+    array([[ 2.,  1., -1., -2.]], dtype=float32)
     """
     mask = as_mask(mask)
     spacing = as_spacing(spacing, mask.ndim)
@@ -103,6 +113,13 @@ def boundary_maps(
     float32 array (num_classes, X, Y[, Z])
         A class without a voxel, or without one outside of it, has a map of zeros: its boundary does not exist, so it
         has no say. (A code that leaves the previous class's distances there punishes the wrong class.)
+
+    Examples
+    --------
+    >>> boundary_maps(np.array([[0, 0, 1, 1]]), num_classes=3)[1:]  # no voxel of class 2
+    array([[[ 2.,  1., -1., -2.]],
+    <BLANKLINE>
+           [[ 0.,  0.,  0.,  0.]]], dtype=float32)
     """
     labels = as_labels(labels)
     ignore = None if ignore_label is None else labels == ignore_label
@@ -131,6 +148,11 @@ def distance_to(mask: np.ndarray, spacing: Sequence[float] | None = None) -> np.
     -------
     float32 array of the shape of ``mask``
         0 in the mask; the volume's diagonal where it is empty.
+
+    Examples
+    --------
+    >>> distance_to(np.array([[False, False, True]]), spacing=(1, 2))
+    array([[4., 2., 0.]], dtype=float32)
     """
     mask = as_mask(mask)
     spacing = as_spacing(spacing, mask.ndim)

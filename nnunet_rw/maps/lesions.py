@@ -57,6 +57,12 @@ def lesion_components(
         mm per array axis; without it volumes are counted in voxels.
     ignore_label : int, optional
         Counted as background: nobody knows whether a lesion is there.
+
+    Examples
+    --------
+    >>> found = lesion_components(np.array([[1, 1, 0, 1]]), spacing=(1, 3))
+    >>> found.ids, found.volumes_mm3
+    (array([[1, 1, 0, 2]], dtype=int32), array([6., 3.]))
     """
     labels = as_labels(labels)
     spacing = as_spacing(spacing, labels.ndim)
@@ -161,6 +167,11 @@ def lesion_volume_map(
     -------
     float32 array of the shape of ``labels``
         mm3 with ``spacing``, voxels without; 0 in the background. Parameters as in `lesion_components`.
+
+    Examples
+    --------
+    >>> lesion_volume_map(np.array([[1, 1, 0, 1]]), spacing=(1, 3))
+    array([[6., 6., 0., 3.]], dtype=float32)
     """
     labels = as_labels(labels)
     voxel_mm3 = float(np.prod(as_spacing(spacing, labels.ndim)))
@@ -201,6 +212,11 @@ def inverse_volume_weights(
     -------
     float32 array of the shape of ``components``
         1 everywhere where there is no lesion.
+
+    Examples
+    --------
+    >>> inverse_volume_weights(np.array([0, 0, 0, 1, 1, 2]))  # 6 voxels, 2 lesions: 6 / (3 V)
+    array([1., 1., 1., 1., 1., 2.], dtype=float32)
     """
     components = np.asarray(components)
     box = foreground_box(components)
@@ -237,6 +253,11 @@ def expand_lesions(ids: np.ndarray) -> np.ndarray:
     -------
     array of the shape and dtype of ``ids``
         Lesion voxels keep their own id.
+
+    Examples
+    --------
+    >>> expand_lesions(np.array([[0, 0, 1, 0, 0]]))
+    array([[0, 1, 1, 1, 0]])
     """
     expanded = np.zeros_like(ids)
     box = foreground_box(ids, margin=1)

@@ -36,6 +36,13 @@ def rectified_region_wise_maps(
     -------
     float32 array (num_classes, X, Y[, Z]) in [-1, 1]
         An absent class is +1 everywhere; one that fills the volume is -1 everywhere.
+
+    Examples
+    --------
+    >>> rectified_region_wise_maps(np.array([[0, 0, 1, 1]]), num_classes=2)
+    array([[[-1. , -0.5,  1. ,  1. ]],
+    <BLANKLINE>
+           [[ 1. ,  1. , -0.5, -1. ]]], dtype=float32)
     """
     labels = as_labels(labels)
     distance = interior_distance(labels, spacing, ignore_label)
@@ -61,6 +68,13 @@ def active_contour_maps(labels: np.ndarray, num_classes: int) -> np.ndarray:
     Returns
     -------
     float32 array (num_classes, X, Y[, Z])
+
+    Examples
+    --------
+    >>> active_contour_maps(np.array([[0, 0, 1]]), num_classes=2)
+    array([[[-1., -1.,  1.]],
+    <BLANKLINE>
+           [[ 1.,  1., -1.]]], dtype=float32)
     """
     labels = as_labels(labels)
     classes = np.arange(num_classes).reshape(-1, *(1,) * labels.ndim)

@@ -70,6 +70,13 @@ def count_detections(cases: Sequence[LesionMatches], rule: Rule = "any_overlap")
     ------
     ValueError
         If the rule is unknown.
+
+    Examples
+    --------
+    >>> from nnunet_rw.evaluation.metrics.lesions import match_lesions
+    >>> reference, prediction = np.array([[1, 1, 0, 1, 0, 0]], bool), np.array([[0, 1, 0, 0, 0, 1]], bool)
+    >>> count_detections([match_lesions(reference, prediction, (1, 1))])
+    Detection(num_cases=1, num_lesions=2, num_found=1, num_predicted=2, num_false_positives=1)
     """
     found = [found_lesions(case.reference, rule) for case in cases]
     right = [found_lesions(case.predicted, rule) for case in cases]
@@ -83,7 +90,15 @@ def count_detections(cases: Sequence[LesionMatches], rule: Rule = "any_overlap")
 
 
 def found_lesions(lesions: Lesions, rule: Rule = "any_overlap") -> np.ndarray:
-    """Which of the counted lesions of one side are found by the other: bool, one for each that is counted."""
+    """Which of the counted lesions of one side are found by the other: bool, one for each that is counted.
+
+    Examples
+    --------
+    >>> from nnunet_rw.evaluation.metrics.lesions import match_lesions
+    >>> reference, prediction = np.array([[1, 1, 0, 1, 0, 0]], bool), np.array([[0, 1, 0, 0, 0, 1]], bool)
+    >>> found_lesions(match_lesions(reference, prediction, (1, 1)).reference)
+    array([ True, False])
+    """
     if rule not in get_args(Rule):
         raise ValueError(f"Expected the rule to be one of {get_args(Rule)}, but got {rule!r}.")
     return (lesions.hit if rule == "any_overlap" else lesions.matched)[lesions.counted]
@@ -160,6 +175,14 @@ def recall_by_size(
     ------
     ValueError
         If the edges do not rise, or an option is impossible.
+
+    Examples
+    --------
+    >>> from nnunet_rw.evaluation.metrics.lesions import match_lesions
+    >>> reference, prediction = np.array([[1, 1, 0, 1, 0, 0]], bool), np.array([[0, 1, 0, 0, 0, 1]], bool)
+    >>> sizes = recall_by_size([match_lesions(reference, prediction, (1, 1))], edges=(0, 2, 10), unit="voxels")
+    >>> [(size.low, size.num_found, size.num_lesions) for size in sizes]
+    [(0, 0, 1), (2, 1, 1)]
     """
     if unit not in get_args(Unit):
         raise ValueError(f"Expected the unit to be one of {get_args(Unit)}, but got {unit!r}.")

@@ -39,6 +39,11 @@ def candidates(probability: np.ndarray, threshold: float = CANDIDATE_THRESHOLD) 
     ------
     ValueError
         If the threshold is out of its range or a probability is NaN.
+
+    Examples
+    --------
+    >>> candidates(np.array([[0.05, 0.3]]))
+    array([[False,  True]])
     """
     if not 0 <= threshold < 1:
         raise ValueError(f"Expected a threshold from 0 to below 1, but got {threshold}.")
@@ -85,6 +90,14 @@ def froc_curve(cases: Sequence[LesionMatches]) -> FrocCurve:
     ------
     ValueError
         If there is no case, or predicted lesions have no score.
+
+    Examples
+    --------
+    >>> from nnunet_rw.evaluation.metrics.lesions import match_lesions
+    >>> score = np.array([[0.9, 0.0, 0.0, 0.4]])
+    >>> curve = froc_curve([match_lesions(np.array([[1, 0, 0, 0]], bool), score > 0, (1, 1), score=score)])
+    >>> curve.thresholds, curve.false_positives, curve.recall
+    (array([inf, 0.9, 0.4]), array([0., 0., 1.]), array([0., 1., 1.]))
     """
     if len(cases) == 0:
         raise ValueError("Expected at least one case, but got none.")
@@ -113,6 +126,12 @@ def recall_at(curve: FrocCurve, false_positives: Sequence[float] = FALSE_POSITIV
     -------
     float64 array (N,)
         NaN where the curve has no recall.
+
+    Examples
+    --------
+    >>> curve = FrocCurve(np.array([np.inf, 0.9, 0.4]), np.array([0.0, 1.0, 2.0]), np.array([0.25, 0.5, 1.0]), 1, 4)
+    >>> recall_at(curve, [0, 1.5, 8])
+    array([0.25, 0.5 , 1.  ])
     """
     allowed = np.asarray(false_positives, dtype=float)
     if not np.all(allowed >= 0):
@@ -121,7 +140,14 @@ def recall_at(curve: FrocCurve, false_positives: Sequence[float] = FALSE_POSITIV
 
 
 def average_recall(curve: FrocCurve, false_positives: Sequence[float] = FALSE_POSITIVES) -> float:
-    """Mean of `recall_at` over 1/8, 1/4, 1/2, 1, 2, 4 and 8 false positives a case (LUNA16's score)."""
+    """Mean of `recall_at` over 1/8, 1/4, 1/2, 1, 2, 4 and 8 false positives a case (LUNA16's score).
+
+    Examples
+    --------
+    >>> curve = FrocCurve(np.array([np.inf, 0.9, 0.4]), np.array([0.0, 1.0, 2.0]), np.array([0.25, 0.5, 1.0]), 1, 4)
+    >>> average_recall(curve, [0, 1.5])
+    0.375
+    """
     return float(recall_at(curve, false_positives).mean())
 
 
@@ -130,6 +156,12 @@ def average_recall_up_to(curve: FrocCurve, most: float = 5.0) -> float:
 
     Where the curve ends before, its last recall goes on. From 0 to 5 this is the figure that Shirokikh et al. (MICCAI
     2020, arXiv 2007.10033) report, with candidates of a probability above 0.5.
+
+    Examples
+    --------
+    >>> curve = FrocCurve(np.array([np.inf, 0.9, 0.4]), np.array([0.0, 1.0, 2.0]), np.array([0.25, 0.5, 1.0]), 1, 4)
+    >>> average_recall_up_to(curve, 4)  # (0.25 + 0.5 + 1 + 1) / 4
+    0.6875
     """
     if not 0 < most < np.inf:
         raise ValueError(f"Expected more than 0 false positives a case, but got {most}.")

@@ -50,12 +50,24 @@ class Components:
 
 
 def occurring(lesion: np.ndarray, size: int) -> np.ndarray:
-    """Which lesions occur."""
+    """Which lesions occur.
+
+    Examples
+    --------
+    >>> occurring(np.array([0, 2, 2]), size=3)
+    array([ True, False,  True])
+    """
     return np.bincount(lesion, minlength=size) > 0
 
 
 def largest(lesion: np.ndarray, values: np.ndarray, size: int, start: float = np.nan) -> np.ndarray:
-    """Largest value of each lesion; ``start`` where there is none."""
+    """Largest value of each lesion; ``start`` where there is none.
+
+    Examples
+    --------
+    >>> largest(np.array([0, 2, 2]), np.array([0.5, 0.1, 0.9]), size=3)
+    array([0.5, nan, 0.9])
+    """
     result = np.full(size, start)
     np.fmax.at(result, lesion, values)
     return result
@@ -126,6 +138,13 @@ def match_lesions(
     ------
     ValueError
         If a mask is not boolean, not 2D or 3D, the shapes differ, an option is impossible or a lesion's score is NaN.
+
+    Examples
+    --------
+    >>> reference, prediction = np.array([[1, 1, 0, 1, 0, 0]], bool), np.array([[0, 1, 0, 0, 0, 1]], bool)
+    >>> matches = match_lesions(reference, prediction, (1, 1))
+    >>> matches.reference.hit, matches.predicted.false_positive
+    (array([ True, False]), array([False,  True]))
     """
     reference, prediction = as_masks(reference=reference, prediction=prediction)
     spacing = as_spacing(spacing_mm, reference.ndim)

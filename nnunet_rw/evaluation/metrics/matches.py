@@ -34,6 +34,11 @@ def assign_one_to_one(reference: np.ndarray, predicted: np.ndarray, iou: np.ndar
     -------
     boolean array (P,)
         True for the chosen pairs; every lesion is in at most one of them.
+
+    Examples
+    --------
+    >>> assign_one_to_one(np.array([0, 0, 1]), np.array([0, 1, 1]), np.array([0.6, 0.5, 0.4]))
+    array([ True, False,  True])
     """
     if len(iou) == 0:
         return np.zeros(0, bool)

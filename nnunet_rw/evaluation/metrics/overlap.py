@@ -86,6 +86,11 @@ def overlap(reference: np.ndarray, prediction: np.ndarray, known: np.ndarray | N
     ------
     ValueError
         If a mask is not boolean, not 2D or 3D, or the shapes differ.
+
+    Examples
+    --------
+    >>> overlap(np.array([[True, True, False]]), np.array([[False, True, True]]))
+    Overlap(tp=1, fp=1, fn=1, tn=0)
     """
     reference, prediction = as_masks(reference=reference, prediction=prediction)
     num_voxels = reference.size

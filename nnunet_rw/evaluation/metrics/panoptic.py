@@ -73,6 +73,13 @@ def panoptic_quality(matches: LesionMatches, iou_threshold: float = 0.5) -> Pano
     ------
     ValueError
         If the threshold is out of its range.
+
+    Examples
+    --------
+    >>> from nnunet_rw.evaluation.metrics.lesions import match_lesions
+    >>> reference, prediction = np.array([[1, 1, 1, 0, 1]], bool), np.array([[1, 1, 0, 0, 0]], bool)
+    >>> round(panoptic_quality(match_lesions(reference, prediction, (1, 1))).pq, 4)  # 2 / 3 over 1 + 1 / 2
+    0.4444
     """
     if not 0 < iou_threshold < 1:
         raise ValueError(f"Expected an IoU threshold between 0 and 1, but got {iou_threshold}.")
@@ -92,6 +99,11 @@ def pool_panoptic(cases: Iterable[PanopticQuality]) -> PanopticQuality:
     """Panoptic quality over the lesions of all cases together, as the paper has it: counts and IoUs are summed.
 
     Cases without a lesion add nothing but their false positives. No case at all gives NaN.
+
+    Examples
+    --------
+    >>> pool_panoptic([PanopticQuality(1, 0, 1, 0.75), PanopticQuality(0, 2, 0, 0.0)])
+    PanopticQuality(tp=1, fp=2, fn=1, iou_sum=0.75)
     """
     cases = list(cases)
     return PanopticQuality(

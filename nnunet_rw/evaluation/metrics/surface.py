@@ -77,6 +77,12 @@ def surface_metrics(
     ------
     ValueError
         If a mask is not boolean, not 2D or 3D, the shapes differ, or a spacing or the tolerance is impossible.
+
+    Examples
+    --------
+    >>> reference, prediction = np.array([[True, False, False]]), np.array([[False, False, True]])
+    >>> surface_metrics(reference, prediction, (1, 0.5), tolerance_mm=0.5)
+    SurfaceMetrics(hd_mm=1.0, hd95_mm=1.0, assd_mm=1.0, nsd=0.0)
     """
     if not 0 <= tolerance_mm < np.inf:
         raise ValueError(f"Expected a tolerance of at least 0 mm, but got {tolerance_mm}.")
@@ -116,6 +122,12 @@ def surface_distances(
     ------
     ValueError
         If a mask is not boolean, not 2D or 3D, the shapes differ, or a spacing is impossible.
+
+    Examples
+    --------
+    >>> reference, prediction = np.array([[True, False, False]]), np.array([[False, False, True]])
+    >>> surface_distances(reference, prediction, (1, 0.5))
+    (array([1.]), array([1.]))
     """
     reference, prediction = as_masks(reference=reference, prediction=prediction)
     spacing = as_spacing(spacing_mm, reference.ndim)
@@ -146,6 +158,13 @@ def border_voxels(mask: np.ndarray, axes: Sequence[int] | None = None) -> np.nda
     Returns
     -------
     boolean array of the shape of ``mask``
+
+    Examples
+    --------
+    >>> border_voxels(np.ones((3, 3), bool)).astype(int)
+    array([[1, 1, 1],
+           [1, 0, 1],
+           [1, 1, 1]])
     """
     (mask,) = as_masks(mask=mask)
     inner = mask.copy()

@@ -139,6 +139,13 @@ def threshold_case(
     Notes
     -----
     Probabilities are compared in single precision, in which nnU-Net stores them.
+
+    Examples
+    --------
+    >>> case = threshold_case(np.array([[True, False, False]]), np.array([[0.6, 0.0, 0.3]]), (1, 1))
+    >>> both = [THRESHOLDS.index(0.5), THRESHOLDS.index(0.2)]
+    >>> case.found[both].tolist(), case.false_positives[both].tolist()
+    ([[True], [True]], [0, 1])
     """
     (reference,) = as_masks(reference=reference)
     spacing = as_spacing(spacing_mm, reference.ndim)
@@ -173,6 +180,12 @@ def operating_points(cases: Sequence[ThresholdedCase]) -> OperatingPoints:
     ------
     ValueError
         If there is none.
+
+    Examples
+    --------
+    >>> case = threshold_case(np.array([[True, False, False]]), np.array([[0.6, 0.0, 0.3]]), (1, 1))
+    >>> operating_points([case]).precision[[THRESHOLDS.index(0.5), THRESHOLDS.index(0.2)]]
+    array([1. , 0.5])
     """
     if not cases:
         raise ValueError("Expected at least one case, but got none.")

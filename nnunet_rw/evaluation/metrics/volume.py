@@ -93,6 +93,11 @@ def volume_bias(
     ------
     ValueError
         If a mask is not boolean, not 2D or 3D, the shapes differ, or a spacing is impossible.
+
+    Examples
+    --------
+    >>> volume_bias(np.array([[True, True, False]]), np.array([[False, False, True]]), (2, 3))
+    VolumeBias(reference_mm3=12.0, prediction_mm3=6.0)
     """
     counts = overlap(reference, prediction, known)
     voxel_mm3 = _voxel_mm3(spacing_mm, np.ndim(reference))
@@ -123,6 +128,12 @@ def bland_altman(reference: Sequence[float] | np.ndarray, prediction: Sequence[f
     ------
     ValueError
         If the two differ in length, are not of one axis, or a value is not finite.
+
+    Examples
+    --------
+    >>> agreement = bland_altman([10, 20, 30], [11, 22, 33])  # differences 1, 2 and 3
+    >>> agreement.bias, agreement.sd
+    (2.0, 1.0)
     """
     values = [np.asarray(side, dtype=np.float64) for side in (reference, prediction)]
     if values[0].ndim != 1 or values[0].shape != values[1].shape:
@@ -178,6 +189,11 @@ def total_lesion_intensity(image: np.ndarray, mask: np.ndarray, spacing_mm: Sequ
     ValueError
         If the mask is not boolean, not 2D or 3D, the shapes differ, a spacing is impossible, or the image is complex
         or not finite within the mask.
+
+    Examples
+    --------
+    >>> total_lesion_intensity(np.array([[1.0, 2.0, 9.0]]), np.array([[True, True, False]]), (1, 2))
+    6.0
     """
     (mask,) = as_masks(mask=mask)
     image = np.asarray(image)
