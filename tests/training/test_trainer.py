@@ -262,9 +262,8 @@ class WithoutDeepSupervision(MapTrainer):
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.enable_deep_supervision = False
 """)
-    make_dataset(
-        {case: blobs((20, 22, 24), seed, num_classes=3) for seed, case in enumerate("abc")}, **LABELS["regions"]
-    )
+    num_classes = 2 if labels == "lesion" else 3
+    make_dataset({case: blobs((20, 22, 24), seed, num_classes) for seed, case in enumerate("abc")}, **LABELS[labels])
     name = "WithoutDeepSupervision_1epochs_2iterations"
     train(name)
     check_trained(model_folder(nnunet, name) / "fold_0")

@@ -150,3 +150,14 @@ def test_what_cannot_be_thresholded_is_refused():
         threshold_case(reference, np.full((2, 2, 2), np.nan), SPACING_MM)
     with pytest.raises(ValueError, match="at least one case"):
         operating_points([])
+
+
+def test_a_lesion_of_exactly_the_minimum_volume_counts():
+    # 0.7 * 0.7 * 3 = 1.47 mm3 per voxel, 10 voxels = 14.7 mm3; floating point gives 14.699999999999998.
+    reference = np.zeros((3, 3, 10), bool)
+    reference[1, 1] = True
+    case = threshold_case(reference, np.where(reference, 0.8, 0), (0.7, 0.7, 3.0), min_volume_mm3=14.7)
+    assert case.volume_mm3 == pytest.approx([14.7])
+    assert case.found[THRESHOLDS.index(0.5)].tolist() == [True]
+    # Not by more than rounding.
+    assert not len(threshold_case(reference, np.where(reference, 0.8, 0), (0.7, 0.7, 3.0), 26, 14.701).volume_mm3)
