@@ -26,8 +26,8 @@ from nnunet_rw.util.files import nnunet_folder
 METRICS = ("dice", "hd95_mm", "lesion_recall", "false_positives")
 RRW, RRW_BETA = "RWPaper_RRW", "RWPaper_RRW_Beta95"
 STOCK, STOCK_ADAM = "nnUNetTrainer", "RWPaper_Stock_Adam"
-# Followed by the weight of the maps.
-BESIDE_STOCK = "RWBeside_"
+# Followed by the weight of the maps; the last is what the package's own trainer has.
+BESIDE_STOCK, PRODUCT = "RWBeside_", "RWTrainer"
 # Of all classes together, beside their names.
 MEAN = "mean"
 _REGION_TERMS = ("Dice", "CE")
@@ -117,7 +117,7 @@ def compared_with(trainer: str) -> list[str]:
     The same loss without a schedule, with rectified maps in place of boundary maps, without maps, and with Adam; of
     maps beside nnU-Net's loss, that without.
     """
-    if trainer.startswith(BESIDE_STOCK):
+    if trainer.startswith(BESIDE_STOCK) or trainer == PRODUCT:
         return [STOCK]
     equal = trainer.removesuffix("_Gradual")
     region_term = equal.rpartition("_")[2]

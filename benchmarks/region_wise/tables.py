@@ -8,7 +8,7 @@ from functools import partial
 
 from benchmarks import harness
 from benchmarks.harness import read_rows
-from benchmarks.region_wise.collect import BESIDE_STOCK, MEAN, RRW, RRW_BETA, STOCK, STOCK_ADAM, trainer_rows
+from benchmarks.region_wise.collect import BESIDE_STOCK, MEAN, PRODUCT, RRW, RRW_BETA, STOCK, STOCK_ADAM, trainer_rows
 from benchmarks.tables import Column, Row, difference, markdown_table, number, table_of
 
 # As a reader knows them, RRW first, then its rivals, then nnU-Net's own loss.
@@ -115,11 +115,12 @@ def optimisers_table(result: str) -> str:
 
 def weight_table(results: Sequence[str]) -> str:
     """nnU-Net's loss without and with maps of several weights beside it, dataset by dataset."""
+    weights = {STOCK: "none", PRODUCT: "4Ramp"}
     columns: tuple[Column, ...] = (
         ("dataset", lambda row: row["task"]),
         (
             "weight of `rrw`",
-            lambda row: row["trainer"].removeprefix(BESIDE_STOCK) if row["trainer"] != STOCK else "none",
+            lambda row: weights.get(row["trainer"], row["trainer"].removeprefix(BESIDE_STOCK)),
         ),
         ("seeds", lambda row: str(row["seeds"])),
         ("cases", lambda row: str(row["cases"])),
@@ -131,7 +132,7 @@ def weight_table(results: Sequence[str]) -> str:
         ("false positives per case", lambda row: _figure(row, "false_positives", MEAN)),
     )
     rows = [row for result in results for row in _by_trainer(result).values()]
-    shown = [row for row in rows if row["trainer"] == STOCK or row["trainer"].startswith(BESIDE_STOCK)]
+    shown = [row for row in rows if row["trainer"] in weights or row["trainer"].startswith(BESIDE_STOCK)]
     return table_of(shown, columns)
 
 
