@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_rw.datasets.folders import trained_model
+from nnunet_rw.datasets.labels import read_dataset_json
 from nnunet_rw.training.catalogue import VARIABLE, find_trainer
 from nnunet_rw.util.advice import command
 from nnunet_rw.util.files import temporary_path
@@ -118,11 +118,12 @@ def _check_builds_stock_network(trainer: str) -> None:
 
 def _stock_shapes(model: Path, configuration: str) -> dict[str, torch.Size]:
     """Of the weights of the network that stock nnU-Net builds to predict."""
-    dataset_json = load_json(str(model / "dataset.json"))
-    plans = PlansManager(str(model / "plans.json"))
-    manager = plans.get_configuration(configuration)
-    channels = determine_num_input_channels(plans, manager, dataset_json)
-    heads = plans.get_label_manager(dataset_json).num_segmentation_heads
+    dataset_json = read_dataset_json(model / "dataset.json")
+    with told(model / "plans.json", "Copy it again from where the model was trained.", "is no plans file of nnU-Net"):
+        plans = PlansManager(str(model / "plans.json"))
+        manager = plans.get_configuration(configuration)
+        channels = determine_num_input_channels(plans, manager, dataset_json)
+        heads = plans.get_label_manager(dataset_json).num_segmentation_heads
     with torch.device("meta"):
         network = nnUNetTrainer.build_network_architecture(plans, manager, channels, heads, False)
     return {name: weights.shape for name, weights in network.state_dict().items()}

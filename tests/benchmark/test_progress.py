@@ -87,7 +87,7 @@ def benchmark(tmp_path, monkeypatch):
         (tmp_path / name).mkdir()
         monkeypatch.setenv(f"nnUNet_{name}", str(tmp_path / name))
     (tmp_path / "raw" / TASK.dataset).mkdir()
-    (tmp_path / "raw" / TASK.dataset / "dataset.json").write_text("{}")
+    (tmp_path / "raw" / TASK.dataset / "dataset.json").write_text('{"labels": {"background": 0, "lesion": 1}}')
     values = {"tasks": [TASK.dataset], "trainers": ["nnUNetTrainer", "RWTrainer"], "folds": [0], "device": "cpu"}
     specification = specification_of({**values, "epochs": 3, "iterations": 2, "plans": "small"}, "here")
     return Benchmark(tmp_path / "benchmark", specification)

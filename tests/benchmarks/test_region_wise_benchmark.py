@@ -250,7 +250,7 @@ def test_specifications_name_trainers_that_are_there(path, monkeypatch):
     monkeypatch.setenv("nnUNet_extTrainer", f"{trainers_folder()}:{REGION_WISE / 'trials'}")
     specification = read_specification(path)
     assert list(find_trainers(specification)) == list(specification.trainers)
-    shown = {*tables.ALONE, *tables.BESIDE, *(trainer for _, _, trainer in tables.OPTIMISERS)}
+    shown = {*tables.ALONE, *tables.BESIDE, *(trainer for _, _, trainer in tables.OPTIMISERS), collect.PRODUCT}
     assert {name for name in specification.trainers if not name.startswith(collect.BESIDE_STOCK)} <= shown
 
 

@@ -60,6 +60,7 @@ COMMANDS = (
     "doctor",
     "preprocess",
     "maps",
+    "splits",
     "show",
     "msd",
     "synthesize",

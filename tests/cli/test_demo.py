@@ -23,7 +23,7 @@ def test_demo_of_an_incomplete_folder(fails, tmp_path, missing):
 
 def test_demo_of_a_folder_that_does_not_exist(fails, tmp_path):
     message = fails("demo", "--msd", tmp_path / "Task04_Hippocampus", "-o", tmp_path / "out")
-    assert message.startswith(f"No dataset.json in {tmp_path / 'Task04_Hippocampus'}. Give a folder in MSD layout")
+    assert message.startswith(f"No folder {tmp_path / 'Task04_Hippocampus'} of a task. Was it moved? Give its place")
 
 
 @pytest.mark.parametrize(

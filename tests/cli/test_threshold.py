@@ -46,7 +46,7 @@ def test_as_many_false_positives_as_another_trainer(succeeds, model, tmp_path, p
     ("margin", "message"),
     [
         (90, "Expected a margin above 0.5 and below 1, such as 0.9, but got 90.0."),
-        (0.9, "No threshold with a margin of 0.9 keeps within"),
+        (0.9, "Expected more cases for a margin, but a fold is left with 2 of 4 to choose on."),
     ],
 )
 def test_a_margin(model, tmp_path, capsys, margin, message):

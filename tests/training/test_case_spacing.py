@@ -64,7 +64,7 @@ def test_another_spacing_of_a_case_makes_its_map_outdated(dataset):
 
 def test_unreadable_properties_are_named(dataset):
     (dataset.data_folder() / "a.pkl").write_bytes(b"no pickle")
-    with pytest.raises(ValueError, match=r"No spacing can be read from .*a\.pkl\. Run: nnUNetv2_preprocess"):
+    with pytest.raises(ValueError, match=r"a\.pkl is damaged \(.*\)\. Run: nnUNetv2_preprocess"):
         dataset.settings().spacing_of(dataset.data_folder(), "a")
 
 

@@ -142,7 +142,13 @@ def surface_distances(
 
 
 def neighbour_axes(shape: Sequence[int]) -> tuple[int, ...]:
-    """The axes of an image along which a voxel can have neighbours; of an image of one voxel the last."""
+    """The axes of an image along which a voxel can have neighbours; of an image of one voxel the last.
+
+    Examples
+    --------
+    >>> neighbour_axes((1, 40, 30))
+    (1, 2)
+    """
     return tuple(axis for axis, size in enumerate(shape) if size > 1) or (len(shape) - 1,)
 
 

@@ -36,6 +36,7 @@ def values_of(folder, metric, diagonal=None):
 def test_values_by_hand(write):
     folder = write(
         "one",
+        lesions=[(NAMES[0], 8, 1, 1)],
         n_lesions=[4, 0, 2, 1, 1, 1, 1, 1],
         n_hit=[3, 0, 0, 1, 1, 1, 1, 1],
         n_false_positive=[0, 2, 1, 0, 0, 0, 0, 0],

@@ -166,7 +166,9 @@ def test_files_and_text(source, baseline, tmp_path):
     lines = threshold_text(fit).splitlines()
     assert lines[0] == "RWTrainer, label 1: 3 cases in 3 folds, 9 lesions"
     assert [line.split()[:3] for line in lines if "<- chosen" in line] == [["0.6", "0.33", "0.556"]]
-    assert next(line.split() for line in lines if line.startswith("nnUNetTrainer"))[1:3] == ["0.33", "0.333"]
+    assert next(line.split() for line in lines if line.startswith("nnUNetTrainer"))[1:5] == [
+        *("0.33", "[too", "few]", "0.333"),
+    ]
     assert (
         "Threshold 0.6 (0.6 to 0.8 without a fold): on these cases at most 0.33 false positives per case, what "
         "nnUNetTrainer has." in lines
