@@ -69,7 +69,11 @@ def outside(commands, **folders):
 @pytest.mark.slow
 def test_wheel_holds_the_package_with_its_trainers_and_nothing_else(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    data = [path for ending in ("j2", "css", "js", "bib") for path in CHECKOUT.glob(f"nnunet_rw/report/*/*.{ending}")]
+    data = [
+        path
+        for ending in ("j2", "css", "js", "bib")
+        for path in CHECKOUT.glob(f"nnunet_rw/benchmark/report/*/*.{ending}")
+    ]
     assert len(data) == 4
     sources = [*CHECKOUT.glob("nnunet_rw/**/*.py"), *CHECKOUT.glob("trainers/*.py"), *data]
     expected = {str(path.relative_to(CHECKOUT)).replace("trainers/", "nnunet_rw/trainers/") for path in sources}

@@ -492,7 +492,8 @@ def test_memory_of_a_gpu_is_measured_per_epoch(monkeypatch):
 
 
 @pytest.mark.slow
-def test_two_processes_leave_one_record(tmp_path, nnunet):
+def test_two_processes_leave_one_record(tmp_path, nnunet, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parent)
     from test_trainer import train_on_two_ranks
 
     name = "RWTrainer_2epochs_2iterations_seed5"
