@@ -138,6 +138,11 @@ def _panel(
     known = [value for value in x if np.isfinite(value)]
     if known:
         figure.update_xaxes(range=[0, 1.12 * max(known)])
+    # About shares that are all alike plotly would draw from one less to one more.
+    shares = [value for estimate in y for value in (estimate.value, *estimate.interval) if np.isfinite(value)]
+    if shares:
+        margin = 0.08 * (max(shares) - min(shares)) or 0.05
+        figure.update_yaxes(range=[min(shares) - margin, max(shares) + margin])
     return figure
 
 

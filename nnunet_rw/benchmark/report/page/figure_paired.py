@@ -226,7 +226,7 @@ def volume_agreement(
         style, chosen = styles[trainer], known[trainer]
         cases = [names[case] for case, is_known in zip(seed_zero(task, trainer).cases, chosen, strict=True) if is_known]
         mean, difference = ((reference + prediction) / 2)[chosen], (prediction - reference)[chosen]
-        figure = new_figure("Mean of both volumes in ml", "Difference in ml", 300, margin_r=56)
+        figure = new_figure("Mean of both volumes in ml", "Difference in ml", 300, margin_r=68)
         figure.add_trace(
             go.Scatter(
                 x=numbers(mean),

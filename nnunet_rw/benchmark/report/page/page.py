@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
 from nnunet_rw.benchmark.report.page.blocks import Table, markdown_html, table_of
@@ -91,6 +91,7 @@ def html_report(results: BenchmarkResults, show_case_ids: bool = False, gallerie
         loader=jinja2.FileSystemLoader(_FOLDER), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["with_interval"] = _value_and_interval
+    environment.filters["breakable"] = _breakable
     environment.filters["figure_json"] = lambda figure: _embedded(figure.to_json())
     return environment.get_template("template.html.j2").render(
         finished=json.dumps(results.finished),
@@ -125,6 +126,11 @@ def _turned(table: Table) -> Table:
 def _embedded(text: str) -> Markup:
     """JSON that no text within can end: HTML ends a script at ``</script``, JSON knows ``\\u003c``."""
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+
+
+def _breakable(name: str) -> Markup:
+    """The name, which a line may break behind each "_"."""
+    return escape(name).replace("_", Markup("_<wbr>"))
 
 
 def _value_and_interval(cell: str) -> tuple[str, list[str]]:

@@ -140,6 +140,7 @@ def new_figure(x: str, y: str, height: int = 320, **layout: Any) -> go.Figure:
         font={"family": _FONT, "size": 13, "color": INK},
         hoverlabel={"font": {"family": _FONT, "size": 13}},
         hovermode="closest",
+        modebar={"bgcolor": "rgba(0,0,0,0)", "color": MUTED, "activecolor": INK},
         xaxis=axis,
         yaxis=axis,
     )

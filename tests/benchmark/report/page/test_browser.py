@@ -80,6 +80,45 @@ def test_every_figure_is_drawn_and_fits(opened, width):
     assert tab.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
+def test_buttons_of_figures_cover_no_data_and_no_title(opened):
+    tab = opened(height=30_000)
+    tab.wait_for_timeout(500)
+    places = tab.evaluate(
+        """[...document.querySelectorAll(".plot")].filter((plot) => plot.offsetParent).map((plot) => {
+            const title = document.createRange();
+            title.selectNodeContents(plot.previousElementSibling);
+            const buttons = plot.querySelector(".modebar").getBoundingClientRect();
+            const axes = [...plot.querySelectorAll(".nsewdrag")].map((area) => area.getBoundingClientRect().top);
+            return {
+                aboveData: Math.min(...axes) - buttons.bottom,
+                besideTitle: buttons.left - title.getBoundingClientRect().right,
+                width: buttons.width,
+            };
+        })"""
+    )
+    assert len(places) > 10
+    assert all(place["width"] > 0 for place in places)
+    assert min(place["aboveData"] for place in places) >= 0
+    assert min(place["besideTitle"] for place in places) >= 0
+
+
+def test_names_break_behind_underscores(opened):
+    tab = opened(390)
+    # Without the break the last letters alone stand in a line of their own.
+    lines = tab.evaluate(
+        """[...document.querySelectorAll("h2[id^=task]")].flatMap((heading) => {
+            const parts = [...heading.childNodes].filter((node) => node.nodeType === Node.TEXT_NODE);
+            return parts.map((node) => {
+                const range = document.createRange();
+                range.selectNodeContents(node);
+                return range.getClientRects().length;
+            });
+        })"""
+    )
+    assert len(lines) > 2
+    assert set(lines) == {1}
+
+
 def test_sorting_by_mouse_and_keyboard(opened):
     tab = opened()
     header = tab.locator(f"{LEADERBOARD} th", has=tab.get_by_role("button", name="lesion recall", exact=True))

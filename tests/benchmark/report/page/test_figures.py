@@ -20,7 +20,8 @@ from nnunet_rw.benchmark.report.page.figure_sizes import recall_by_size, size_na
 from nnunet_rw.benchmark.report.page.figure_training import smoothed, training_curves
 from nnunet_rw.benchmark.report.page.page import case_names
 from nnunet_rw.benchmark.report.page.styles import COLOURS, SYMBOLS, logarithmic_ticks, plot_text, trainer_styles
-from nnunet_rw.benchmark.report.tables.leaderboard import standings
+from nnunet_rw.benchmark.report.tables.leaderboard import Estimate, standings
+from nnunet_rw.evaluation.comparison.intervals import NO_INTERVAL, Interval
 from nnunet_rw.evaluation.metrics.froc import FrocCurve
 
 
@@ -205,6 +206,16 @@ def test_cost(task, styles):
     assert (found.seconds, found.gpu_gib) == (10, 2)
     assert math.isnan(found.host_gib)
     assert training_cost([replace(run.record, epochs=())]) is None
+
+
+def test_shares_that_are_all_1_are_drawn_about_1(task, styles):
+    places = [replace(place, recall=Estimate(1.0, NO_INTERVAL, 33)) for place in standings(task) if place.label == "1"]
+    figure = cost(task, places, styles).panels[1].figure
+    assert figure.layout.yaxis.range == pytest.approx((0.95, 1.05))
+    # An interval of 0.5 to 1 has margins of 0.04.
+    places = [replace(place, recall=Estimate(0.75, Interval(0.5, 1.0), 33)) for place in places]
+    figure = cost(task, places, styles).panels[1].figure
+    assert figure.layout.yaxis.range == pytest.approx((0.46, 1.04))
 
 
 def test_styles_differ_without_colour():
