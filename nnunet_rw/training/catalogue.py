@@ -119,7 +119,7 @@ def trainer_rows() -> list[TrainerRow]:
 
 def _besides(trainer: type[MapTrainer]) -> list[str]:
     """What a trainer does otherwise than nnU-Net, its loss aside."""
-    from nnunet_rw.training.trainer import OPTIMIZERS
+    from nnunet_rw.training.trainer import OPTIMIZERS, MapTrainer
 
     told = ["lesions drawn alike"] if trainer.oversample_by == "lesion" else []
     if trainer.cases_by == "lesion":
@@ -128,6 +128,8 @@ def _besides(trainer: type[MapTrainer]) -> list[str]:
         # What is left open is nnU-Net's.
         optimizer = OPTIMIZERS[trainer.optimizer_name or "sgd"].__name__
         told.append(f"{optimizer} {_power(1e-2 if trainer.initial_lr is None else trainer.initial_lr)}")
+        if trainer.adam_betas != MapTrainer.adam_betas and optimizer != "SGD":
+            told[-1] += ", betas {:g} and {:g}".format(*trainer.adam_betas)
     if trainer.weight_decay is not None:
         told.append(f"weight decay {_power(trainer.weight_decay)}")
     return told

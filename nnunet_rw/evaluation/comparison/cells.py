@@ -5,16 +5,30 @@ from __future__ import annotations
 import math
 
 from nnunet_rw.evaluation.comparison.intervals import Interval
-from nnunet_rw.evaluation.comparison.tables import _NOTHING as NOTHING
-from nnunet_rw.evaluation.comparison.tables import _rounded as rounded
-from nnunet_rw.evaluation.comparison.tables import _with_interval
 
-__all__ = ["NOTHING", "counted", "rounded", "spread", "with_interval"]
+NOTHING = "-"
+# Instead of an interval.
+TOO_FEW = "[too few]"
+
+
+def rounded(value: float, decimals: int) -> str:
+    """``0.612``, without the sign of a zero; `NOTHING` where the value is non-finite."""
+    if not math.isfinite(value):
+        return NOTHING
+    text = f"{value:.{decimals}f}"
+    return text.removeprefix("-") if float(text) == 0 else text
+
+
+def with_ends(value: float, low: float, high: float, decimals: int) -> str:
+    """``0.612 [0.580, 0.640]``, or `TOO_FEW` instead of an interval that is NaN."""
+    if math.isnan(low):
+        return f"{rounded(value, decimals)} {TOO_FEW}" if math.isfinite(value) else NOTHING
+    return f"{rounded(value, decimals)} [{rounded(low, decimals)}, {rounded(high, decimals)}]"
 
 
 def with_interval(value: float, interval: Interval, decimals: int) -> str:
-    """``0.612 [0.580, 0.640]``, or ``[too few]`` instead of an interval; the value alone where all cases are alike."""
-    return rounded(value, decimals) if interval.low == interval.high else _with_interval(value, *interval, decimals)
+    """As `with_ends`; the value alone where all cases are alike."""
+    return rounded(value, decimals) if interval.low == interval.high else with_ends(value, *interval, decimals)
 
 
 def counted(cell: str, n: int, of: str = "") -> str:

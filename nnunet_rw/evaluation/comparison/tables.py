@@ -11,15 +11,12 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from nnunet_rw.evaluation.comparison.cells import NOTHING, TOO_FEW, rounded, with_ends
 from nnunet_rw.evaluation.comparison.intervals import MIN_UNITS
 from nnunet_rw.evaluation.comparison.metrics import METRICS
 from nnunet_rw.evaluation.comparison.rows import Comparison, MatchedRow, MetricRow, RankingRow, SizeRow
 from nnunet_rw.util.files import write_atomically
 from nnunet_rw.util.tables import text_table
-
-_NOTHING = "-"
-# Instead of an interval.
-_TOO_FEW = "[too few]"
 
 
 class Table(NamedTuple):
@@ -81,7 +78,7 @@ def intervals_text(patients: int | bool = False) -> str:
     unit = "patients" if patients else "cases"
     return (
         f"95 % studentised bootstrap intervals over {unit}, all lesions of one together; "
-        f"{_TOO_FEW} stands for none, where there are fewer than {MIN_UNITS} {unit}."
+        f"{TOO_FEW} stands for none, where there are fewer than {MIN_UNITS} {unit}."
     )
 
 
@@ -100,12 +97,12 @@ def _metric_cells(row: MetricRow) -> dict[str, str]:
         "trainer": row.challenger,
         "n": str(row.n),
         "left out": f"{left_out} ({row.undefined_in_one} of one)" if row.undefined_in_one else str(left_out),
-        "baseline mean": _rounded(row.baseline_mean, decimals),
-        "trainer mean": _rounded(row.challenger_mean, decimals),
-        "difference": _with_interval(row.difference, row.low, row.high, decimals),
+        "baseline mean": rounded(row.baseline_mean, decimals),
+        "trainer mean": rounded(row.challenger_mean, decimals),
+        "difference": with_ends(row.difference, row.low, row.high, decimals),
         "p (Holm)": _p(row.p_holm),
         "wins/ties/losses": f"{row.wins}/{row.ties}/{row.losses}",
-        "noise": _rounded(row.noise, decimals),
+        "noise": rounded(row.noise, decimals),
         "verdict": row.verdict,
     }
 
@@ -119,12 +116,12 @@ def _size_cells(row: SizeRow) -> dict[str, str]:
         "size in mm3": "all" if every else f"{row.size_from_mm3:g} {end}",
         "lesions": str(row.lesions),
         "cases": str(row.cases),
-        "baseline recall": _rounded(row.baseline_recall, 3),
-        "trainer recall": _rounded(row.challenger_recall, 3),
-        "difference": _with_interval(row.difference, row.low, row.high, 3),
-        "baseline FP": _rounded(row.baseline_false_positives, 2),
-        "trainer FP": _rounded(row.challenger_false_positives, 2),
-        "difference of FP": _with_interval(
+        "baseline recall": rounded(row.baseline_recall, 3),
+        "trainer recall": rounded(row.challenger_recall, 3),
+        "difference": with_ends(row.difference, row.low, row.high, 3),
+        "baseline FP": rounded(row.baseline_false_positives, 2),
+        "trainer FP": rounded(row.challenger_false_positives, 2),
+        "difference of FP": with_ends(
             row.false_positives_difference, row.false_positives_low, row.false_positives_high, 2
         ),
     }
@@ -135,12 +132,12 @@ def _matched_cells(row: MatchedRow) -> dict[str, str]:
         "label": row.label,
         "trainer": row.challenger,
         "threshold": "none" if math.isnan(row.threshold) else f"{row.threshold:g}",
-        "baseline FP": _rounded(row.false_positives, 2),
-        "trainer FP": _rounded(row.challenger_false_positives, 2),
-        "baseline recall": _rounded(row.baseline_recall, 3),
-        "trainer recall": _rounded(row.challenger_recall, 3),
-        "baseline Dice": _rounded(row.baseline_dice, 3),
-        "trainer Dice": _rounded(row.challenger_dice, 3),
+        "baseline FP": rounded(row.false_positives, 2),
+        "trainer FP": rounded(row.challenger_false_positives, 2),
+        "baseline recall": rounded(row.baseline_recall, 3),
+        "trainer recall": rounded(row.challenger_recall, 3),
+        "baseline Dice": rounded(row.baseline_dice, 3),
+        "trainer Dice": rounded(row.challenger_dice, 3),
     }
 
 
@@ -150,8 +147,8 @@ def _ranking_cells(rows: Sequence[RankingRow], trainers: int) -> list[dict[str, 
     for start in range(0, len(rows), trainers):
         first = rows[start]
         places = {
-            row.trainer: f"{row.rank}{'' if row.rank == row.rank_as_evaluated else '*'}: {_rounded(row.f1, 3)} "
-            f"({_rounded(row.recall, 3)}, {_rounded(row.false_positives_per_case, 2)})"
+            row.trainer: f"{row.rank}{'' if row.rank == row.rank_as_evaluated else '*'}: {rounded(row.f1, 3)} "
+            f"({rounded(row.recall, 3)}, {rounded(row.false_positives_per_case, 2)})"
             for row in rows[start : start + trainers]
         }
         setting = {
@@ -164,22 +161,9 @@ def _ranking_cells(rows: Sequence[RankingRow], trainers: int) -> list[dict[str, 
     return lines
 
 
-def _rounded(value: float, decimals: int) -> str:
-    if not math.isfinite(value):
-        return _NOTHING
-    text = f"{value:.{decimals}f}"
-    return text.removeprefix("-") if float(text) == 0 else text
-
-
-def _with_interval(value: float, low: float, high: float, decimals: int) -> str:
-    if math.isnan(low):
-        return f"{_rounded(value, decimals)} {_TOO_FEW}" if math.isfinite(value) else _NOTHING
-    return f"{_rounded(value, decimals)} [{_rounded(low, decimals)}, {_rounded(high, decimals)}]"
-
-
 def _p(value: float) -> str:
     if math.isnan(value):
-        return _NOTHING
+        return NOTHING
     return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 

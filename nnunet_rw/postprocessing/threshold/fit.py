@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
@@ -69,14 +70,26 @@ class ComparedCase:
         return Segmented(curve.found[position], int(curve.false_positives[position]), float(curve.dice[position]))
 
 
-def compare_case(
-    case: PairedCase,
-    reader: BaseReaderWriter,
-    labels: Labels,
-    label: Label,
-    connectivity: int,
-    min_volume_mm3: float,
-) -> ComparedCase:
+class ComparedMasks(NamedTuple):
+    """One class of one case: the reference, a model's probabilities, and what a baseline segments.
+
+    Attributes
+    ----------
+    reference : boolean array (X, Y[, Z])
+    probability : float array of that shape
+    known : boolean array of that shape, or None where all voxels are labelled
+    baseline : boolean array of that shape, or None without one
+    spacing_mm : tuple of float
+    """
+
+    reference: np.ndarray
+    probability: np.ndarray
+    known: np.ndarray | None
+    baseline: np.ndarray | None
+    spacing_mm: tuple[float, ...]
+
+
+def compared_masks(case: PairedCase, reader: BaseReaderWriter, labels: Labels, label: Label) -> ComparedMasks:
     """Read a case of one model, with probabilities, and of the baseline where there is a second.
 
     Raises
@@ -87,25 +100,41 @@ def compare_case(
     model, *others = [read_case(files, reader, labels.known, labels.num_channels) for files in case.files]
     if model.probabilities is None:
         raise ValueError(f"Expected the probabilities of case '{case.case}', but got a prediction without them.")
-    known = None if labels.ignore is None else model.reference != labels.ignore
-    reference = np.isin(model.reference, label)
-    channel = labels.channels[labels.foreground.index(label)]
     baseline = None
-    if others:
-        (other,) = others
+    for other in others:
         if not np.array_equal(other.reference, model.reference):
             first, second = (files.reference for files in case.files)
             raise ValueError(f"Expected {second} and {first} to be equal, but they differ.")
-        prediction = np.isin(other.prediction, label)
-        matches = match_lesions(reference, prediction, model.spacing_mm, connectivity, min_volume_mm3, known)
+        baseline = np.isin(other.prediction, label)
+    return ComparedMasks(
+        np.isin(model.reference, label),
+        model.probabilities[labels.channels[labels.foreground.index(label)]],
+        None if labels.ignore is None else model.reference != labels.ignore,
+        baseline,
+        model.spacing_mm,
+    )
+
+
+def compare_case(
+    case: PairedCase,
+    reader: BaseReaderWriter,
+    labels: Labels,
+    label: Label,
+    connectivity: int,
+    min_volume_mm3: float,
+) -> ComparedCase:
+    """A case at every threshold; see `compared_masks`."""
+    masks = compared_masks(case, reader, labels, label)
+    settings = connectivity, min_volume_mm3, masks.known
+    baseline = None
+    if masks.baseline is not None:
+        matches = match_lesions(masks.reference, masks.baseline, masks.spacing_mm, *settings)
         baseline = Segmented(
             matches.reference.hit[matches.reference.counted],
             int(matches.predicted.false_positive.sum()),
-            overlap(reference, prediction, known).dice,
+            overlap(masks.reference, masks.baseline, masks.known).dice,
         )
-    curve = threshold_case(
-        reference, model.probabilities[channel], model.spacing_mm, connectivity, min_volume_mm3, known
-    )
+    curve = threshold_case(masks.reference, masks.probability, masks.spacing_mm, *settings)
     return ComparedCase(case.case, case.fold, curve, baseline)
 
 

@@ -15,10 +15,9 @@ from nnunet_rw.evaluation.metrics.detection import Rule as Matching
 from nnunet_rw.evaluation.metrics.detection import found_lesions
 from nnunet_rw.evaluation.metrics.lesions import ROUNDING, match_lesions
 from nnunet_rw.evaluation.metrics.overlap import overlap
-from nnunet_rw.evaluation.reading import read_case
 from nnunet_rw.evaluation.sources import Source
 from nnunet_rw.postprocessing.predictions import PairedCase, paired_cases
-from nnunet_rw.postprocessing.threshold.fit import named_label
+from nnunet_rw.postprocessing.threshold.fit import compared_masks, named_label
 from nnunet_rw.postprocessing.threshold.rules import (
     GRID,
     Decided,
@@ -222,45 +221,24 @@ def fitted_case(
     min_volume_mm3: float,
     matching: Matching,
 ) -> FittedCase:
-    """Read a case of one model, with probabilities, and of the baseline where there is a second."""
-    model, *others = [read_case(files, reader, labels.known, labels.num_channels) for files in case.files]
-    if model.probabilities is None:
-        raise ValueError(f"Expected the probabilities of case '{case.case}', but got a prediction without them.")
-    known = None if labels.ignore is None else model.reference != labels.ignore
-    reference = np.isin(model.reference, label)
-    probability = model.probabilities[labels.channels[labels.foreground.index(label)]].astype(np.float32, copy=False)
+    """The components of a case, and what the baseline does in it; see `compared_masks`."""
+    masks = compared_masks(case, reader, labels, label)
+    reference, probability = masks.reference, masks.probability.astype(np.float32, copy=False)
     baseline = None
-    for other in others:
-        if not np.array_equal(other.reference, model.reference):
-            first, second = (files.reference for files in case.files)
-            raise ValueError(f"Expected {second} and {first} to be equal, but they differ.")
-        baseline = _decided(
-            reference, np.isin(other.prediction, label), model.spacing_mm, connectivity, min_volume_mm3, known, matching
+    if masks.baseline is not None:
+        matches = match_lesions(reference, masks.baseline, masks.spacing_mm, connectivity, min_volume_mm3, masks.known)
+        right = found_lesions(matches.predicted, matching)
+        baseline = Decided(
+            found_lesions(matches.reference, matching),
+            int(right.sum()),
+            int((~right).sum()),
+            overlap(reference, masks.baseline, masks.known).dice,
         )
-    if known is not None:
-        reference, probability = reference & known, np.where(known, probability, np.float32(0))
-    voxel_mm3 = float(np.prod(model.spacing_mm))
+    if masks.known is not None:
+        reference, probability = reference & masks.known, np.where(masks.known, probability, np.float32(0))
+    voxel_mm3 = float(np.prod(masks.spacing_mm))
     components = rule_case(reference, probability, voxel_mm3, GRID, connectivity, min_volume_mm3)
     return FittedCase(case.case, case.fold, components, baseline)
-
-
-def _decided(
-    reference: np.ndarray,
-    prediction: np.ndarray,
-    spacing_mm: Sequence[float],
-    connectivity: int,
-    min_volume_mm3: float,
-    known: np.ndarray | None,
-    matching: Matching,
-) -> Decided:
-    matches = match_lesions(reference, prediction, spacing_mm, connectivity, min_volume_mm3, known)
-    right = found_lesions(matches.predicted, matching)
-    return Decided(
-        found_lesions(matches.reference, matching),
-        int(right.sum()),
-        int((~right).sum()),
-        overlap(reference, prediction, known).dice,
-    )
 
 
 @dataclass(frozen=True)

@@ -96,20 +96,23 @@ def recall_by_size(task: TaskResults, label: str, styles: Mapping[str, Style]) -
         x = [number + shift for number in range(len(lesions))]
         values = [of_size[size] for size in lesions]
         names = [size_name(*size) for size in lesions]
+        marks = {
+            "x": x,
+            "mode": "markers",
+            "name": style.text,
+            "meta": trainer,
+            "marker": style.marker(10),
+            "cliponaxis": False,
+            "hoverinfo": "text",
+        }
         recall.add_trace(
             go.Scatter(
-                x=x,
+                **marks,
                 y=numbers(point.recall for point in values),
-                mode="markers",
-                name=style.text,
-                meta=trainer,
-                marker=style.marker(10),
-                cliponaxis=False,
                 text=[
                     f"{style.text}<br>{name}: {with_interval(point.recall, point.low, point.high)}"
                     for name, point in zip(names, values, strict=True)
                 ],
-                hoverinfo="text",
                 error_y={
                     "type": "data",
                     "symmetric": False,
@@ -122,18 +125,12 @@ def recall_by_size(task: TaskResults, label: str, styles: Mapping[str, Style]) -
         )
         cost.add_trace(
             go.Scatter(
-                x=x,
+                **marks,
                 y=numbers(point.false_positives for point in values),
-                mode="markers",
-                name=style.text,
-                meta=trainer,
-                marker=style.marker(10),
-                cliponaxis=False,
                 text=[
                     f"{style.text}<br>{name}: {rounded(point.false_positives, 2)}"
                     for name, point in zip(names, values, strict=True)
                 ],
-                hoverinfo="text",
             )
         )
     ticks = [f"{_short_name(*size)}<br>n = {number}" for size, number in lesions.items()]

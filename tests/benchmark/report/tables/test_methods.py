@@ -70,7 +70,7 @@ def test_optimisers_are_told_by_trainer_where_they_differ(with_record):
 def test_a_trainer_with_an_optimiser_of_its_own(tmp_path):
     text = methods_text(benchmark_results(tmp_path, trainers=("nnUNetTrainer", "RWTrainer_RRW", "RWTrainer"), seeds=1))
     assert "in their loss alone" not in text
-    assert "loss `rrw; Adam 1e-3` [@valverde2023regionwise]" in text
+    assert "loss `rrw; Adam 1e-3, betas 0.9 and 0.95` [@valverde2023regionwise]" in text
 
 
 def test_a_users_own_trainer(tmp_path):
