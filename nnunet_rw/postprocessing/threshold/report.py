@@ -203,8 +203,7 @@ def _choice(fit: ThresholdFit) -> str:
     ]
     if fit.margin:
         lines.append(
-            f"Of thresholds chosen like this about {100 * fit.margin:g} % keep within it in new cases, somewhat fewer "
-            "where the cases are few."
+            f"Of thresholds chosen like this about {100 * fit.margin:g} % or more keep within it in new cases."
         )
     else:
         lines.append(
