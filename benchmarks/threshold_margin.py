@@ -68,5 +68,5 @@ def _cases(rng: np.random.Generator, number: int) -> list[ComparedCase]:
         false_positives = rng.poisson(np.diff(RATES, prepend=0) * tendency).cumsum()
         curve = ThresholdedCase(lesions, np.ones(len(lesions)), false_positives, np.zeros_like(false_positives), dice)
         baseline = Segmented(found, int(rng.poisson(ALLOWED * tendency)), 0.5)
-        drawn.append(ComparedCase(str(case), str(case), curve, baseline))
+        drawn.append(ComparedCase(str(case), str(case), curve, baseline, str(case)))
     return drawn

@@ -50,6 +50,13 @@ def add_groups(command: argparse.ArgumentParser) -> None:
     )
 
 
+def groups_of(options: argparse.Namespace) -> dict[str, str] | None:
+    """The patient of every case, where ``--groups`` tells."""
+    from nnunet_rw.evaluation.comparison.groups import read_groups
+
+    return read_groups(options.groups) if options.groups else None
+
+
 def add_processes(command: argparse.ArgumentParser) -> None:
     command.add_argument("-np", metavar="N", type=positive, help="processes; default: nnU-Net's, at most all cores")
 

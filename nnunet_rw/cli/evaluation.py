@@ -7,7 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnunet_rw.cli.arguments import add_command, add_groups, add_lesions, add_processes, add_trained_model, positive
+from nnunet_rw.cli.arguments import (
+    add_command,
+    add_groups,
+    add_lesions,
+    add_processes,
+    add_trained_model,
+    groups_of,
+    positive,
+)
 from nnunet_rw.evaluation.comparison.metrics import DEFAULT_METRICS, METRICS
 from nnunet_rw.evaluation.metrics.detection import DEFAULT_EDGES_MM3
 
@@ -132,12 +140,6 @@ def _settings(options: argparse.Namespace) -> EvaluationSettings:
     return EvaluationSettings(options.connectivity, options.min_volume, options.tolerance, options.fast)
 
 
-def _groups(options: argparse.Namespace) -> dict[str, str] | None:
-    from nnunet_rw.evaluation.comparison.groups import read_groups
-
-    return read_groups(options.groups) if options.groups else None
-
-
 def _source(options: argparse.Namespace) -> Source:
     from nnunet_rw.datasets.folders import dataset_folder
     from nnunet_rw.evaluation.sources import cross_validation_source, folders_source
@@ -173,7 +175,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
     source = _source(options)
     folder = options.o or source.folder
-    groups = _groups(options)
+    groups = groups_of(options)
     print(evaluation_text(write_evaluation(source, _settings(options), folder, options.np, groups)))
     print(f"\n{folder}")
 
@@ -231,7 +233,7 @@ def _compare(options: argparse.Namespace) -> None:
     from nnunet_rw.evaluation.comparison.compare import compare_evaluations
     from nnunet_rw.evaluation.comparison.tables import terminal_text, write_comparison
 
-    groups = _groups(options)
+    groups = groups_of(options)
     folders, others = _evaluated(options)
     comparison = compare_evaluations(
         folders,

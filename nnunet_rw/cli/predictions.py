@@ -5,7 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from nnunet_rw.cli.arguments import add_command, add_lesions, add_processes, add_trained_model
+from nnunet_rw.cli.arguments import (
+    add_command,
+    add_groups,
+    add_lesions,
+    add_processes,
+    add_trained_model,
+    groups_of,
+)
 from nnunet_rw.util import advice
 
 _ENSEMBLE = """\
@@ -65,6 +72,7 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
         "--matching", choices=("one_to_one", "any_overlap"), default="one_to_one", help="of rules; default: one_to_one"
     )
     add_lesions(command)
+    add_groups(command)
     command.add_argument("-i", dest="predictions", metavar="PREDICTIONS", type=Path, help="folder, with probabilities")
     command.add_argument("--chosen", metavar="FILE", type=Path, help="threshold.json or rules.json of --fit")
     command.add_argument("--at", metavar="P", type=float, help="a threshold of your own instead")
@@ -102,7 +110,7 @@ def _threshold(options: argparse.Namespace) -> None:
     from nnunet_rw.postprocessing.threshold.report import Threshold, read_threshold, threshold_text, write_threshold
     from nnunet_rw.postprocessing.threshold.rule_report import holds_rules, read_rules
 
-    of_a_fit = (options.d, options.tr, options.like, options.false_positives, options.margin)
+    of_a_fit = (options.d, options.tr, options.like, options.false_positives, options.margin, options.groups)
     of_use = (options.predictions, options.at, options.chosen)
     is_fit = options.fit and options.d and options.tr and of_use == (None, None, None)
     is_applied = options.predictions and not options.fit and not any(value is not None for value in of_a_fit)
@@ -122,6 +130,7 @@ def _threshold(options: argparse.Namespace) -> None:
             options.min_volume,
             processes=options.np,
             margin=options.margin,
+            groups=groups_of(options),
         )
         written = write_threshold(fit, options.o)
         print(threshold_text(fit), "", *written, sep="\n")
@@ -164,6 +173,7 @@ def _fit_rules(options: argparse.Namespace) -> None:
             options.connectivity,
             options.min_volume,
             processes=options.np,
+            groups=groups_of(options),
         )
         for label in labels
     ]

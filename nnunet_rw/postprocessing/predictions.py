@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_rw.datasets.labels import read_dataset_json
+from nnunet_rw.evaluation.comparison.groups import units_of
 from nnunet_rw.evaluation.reading import read_probabilities
 from nnunet_rw.evaluation.sources import CaseFiles, Source
 from nnunet_rw.maps.checks import as_spacing
@@ -192,26 +193,33 @@ class PairedCase:
         What is fitted for this case is fitted on the cases of other folds alone.
     files : tuple of CaseFiles
         One a model.
+    unit : str
+        The patient, or the case itself: what is independent of others.
     """
 
     case: str
     fold: str
     files: tuple[CaseFiles, ...]
+    unit: str
 
 
-def paired_cases(sources: Sequence[Source], num_splits: int = 5, seed: int = 0) -> list[PairedCase]:
+def paired_cases(
+    sources: Sequence[Source], num_splits: int = 5, seed: int = 0, groups: Mapping[str, str] | None = None
+) -> list[PairedCase]:
     """Pair the cases of several models and tell their folds.
 
     The folds are those of the cross-validation. Where only one was trained its cases are split at random, by the seed
-    and their names alone.
+    and their names alone, those of a patient together.
 
     Parameters
     ----------
     sources : sequence of Source
         One or more, from `nnunet_rw.evaluation.sources.cross_validation_source`.
     num_splits : int
-        Of a single fold; at most its cases.
+        Of a single fold; at most its cases, or patients.
     seed : int
+    groups : mapping, optional
+        The patient of every case.
 
     Returns
     -------
@@ -221,8 +229,8 @@ def paired_cases(sources: Sequence[Source], num_splits: int = 5, seed: int = 0) 
     Raises
     ------
     ValueError
-        No model or one twice, fewer than two cases, different labels, cases or folds, or cases that a model was trained
-        on.
+        No model or one twice, fewer than two cases or patients, different labels, cases or folds, cases that a model
+        was trained on, or a case without a patient.
     """
     names = [source.name for source in sources]
     if not sources or len(set(names)) < len(names):
@@ -239,11 +247,16 @@ def paired_cases(sources: Sequence[Source], num_splits: int = 5, seed: int = 0) 
                 "them with the same splits_final.json."
             )
         folds[case] = found.pop()
-    if len(folds) < 2:
-        raise ValueError(f"Expected two or more cases to fit and test on, but got {len(folds)}.")
+    units = dict(zip(folds, units_of(folds, groups), strict=True))
+    if len(set(units.values())) < 2:
+        what = "cases" if groups is None else "patients"
+        raise ValueError(f"Expected two or more {what} to fit and test on, but got {len(set(units.values()))}.")
     if len(set(folds.values())) == 1:
-        folds = _split(list(folds), num_splits, seed)
-    return [PairedCase(case, folds[case], tuple(cases[case] for cases in by_case)) for case in sorted(folds)]
+        parts = _split(sorted(set(units.values())), num_splits, seed)
+        folds = {case: parts[unit] for case, unit in units.items()}
+    return [
+        PairedCase(case, folds[case], tuple(cases[case] for cases in by_case), units[case]) for case in sorted(folds)
+    ]
 
 
 def _check(source: Source, cases: dict[str, CaseFiles], first: Source, first_cases: dict[str, CaseFiles]) -> None:
@@ -273,11 +286,11 @@ def _fold(files: CaseFiles) -> str:
     return name if name.startswith("fold_") else ""
 
 
-def _split(cases: Sequence[str], num_splits: int, seed: int) -> dict[str, str]:
+def _split(units: Sequence[str], num_splits: int, seed: int) -> dict[str, str]:
     if num_splits < 2:
         raise ValueError(f"Expected two or more splits, but got {num_splits}.")
-    order = np.random.default_rng(seed).permutation(len(cases))
-    return {cases[index]: f"split_{place % min(num_splits, len(cases))}" for place, index in enumerate(order)}
+    order = np.random.default_rng(seed).permutation(len(units))
+    return {units[index]: f"split_{place % min(num_splits, len(units))}" for place, index in enumerate(order)}
 
 
 def to_segmentation(probabilities: np.ndarray, manager: LabelManager) -> np.ndarray:

@@ -93,3 +93,13 @@ def test_rules_have_one_price_and_no_margin(fails, model, tmp_path, more):
     line = fails("threshold", "--fit", "--rules", "-d", 900, "-tr", "RWTrainer", *more, "-o", tmp_path / "fit")
     assert "With --rules, --like and --false-positives may both be left out" in line
     assert not (tmp_path / "fit").exists()
+
+
+@pytest.mark.parametrize("rules", [(), ("--rules",)])
+def test_intervals_are_over_patients(succeeds, fails, model, tmp_path, rules):
+    groups = tmp_path / "groups.csv"
+    groups.write_text("case,patient\na,one\nb,one\nc,two\nd,two\n")
+    command = ("threshold", "--fit", *rules, "-d", 900, "-tr", "RWTrainer", "--false-positives", 0, "--groups", groups)
+    assert "resampling patients" in succeeds(*command, "-o", tmp_path / "fit", "-np", 1)
+    groups.write_text("case,patient\na,one\nb,one\nc,two\n")
+    assert "No patient for case 'd'" in fails(*command, "-o", tmp_path / "fit", "-np", 1)

@@ -38,6 +38,21 @@ def test_the_split_depends_on_names_and_seed_alone():
     assert folds("abcdefgh") != folds("abcdefgh", seed=1)
 
 
+def test_cases_of_a_patient_are_split_together():
+    patients = dict(zip("abcdefg", "1122334", strict=True))
+    cases = paired_cases([source("m", {0: "abcdefg"})], num_splits=3, groups=patients)
+    assert [case.unit for case in cases] == list("1122334")
+    assert len({case.fold for case in cases}) == 3
+    folds = {case.unit: set() for case in cases}
+    for case in cases:
+        folds[case.unit].add(case.fold)
+    assert all(len(of_patient) == 1 for of_patient in folds.values())
+    with pytest.raises(ValueError, match=r"^Expected two or more patients to fit and test on, but got 1\."):
+        paired_cases([source("m", {0: "ab"})], groups={"a": "1", "b": "1"})
+    with pytest.raises(ValueError, match=r"^No patient for case 'c'"):
+        paired_cases([source("m", {0: "abc"})], groups={"a": "1", "b": "2"})
+
+
 def test_no_more_splits_than_cases():
     cases = paired_cases([source("a", {0: "xy"}), source("b", {0: "xy"})])
     assert {case.fold for case in cases} == {"split_0", "split_1"}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
@@ -57,12 +57,15 @@ class ComparedCase:
         Its threshold is chosen on the cases of other folds alone.
     curve : ThresholdedCase
     baseline : Segmented or None
+    unit : str
+        The patient, or the case itself.
     """
 
     case: str
     fold: str
     curve: ThresholdedCase
     baseline: Segmented | None
+    unit: str
 
     def at(self, position: int) -> Segmented:
         """As segmented at one of `nnunet_rw.evaluation.metrics.thresholds.THRESHOLDS`."""
@@ -135,7 +138,7 @@ def compare_case(
             overlap(masks.reference, masks.baseline, masks.known).dice,
         )
     curve = threshold_case(masks.reference, masks.probability, masks.spacing_mm, *settings)
-    return ComparedCase(case.case, case.fold, curve, baseline)
+    return ComparedCase(case.case, case.fold, curve, baseline, case.unit)
 
 
 @dataclass(frozen=True)
@@ -186,6 +189,11 @@ class ThresholdFit:
     recall: RecallDifference | None
     settings: dict[str, float]
 
+    @property
+    def resampled(self) -> str:
+        """What intervals are over, in a word."""
+        return units_word(self.cases)
+
 
 def fit_threshold(
     source: Source,
@@ -198,6 +206,7 @@ def fit_threshold(
     seed: int = 0,
     processes: int | None = None,
     margin: float | None = None,
+    groups: Mapping[str, str] | None = None,
 ) -> ThresholdFit:
     """Choose the threshold that finds most lesions within some false positives per case.
 
@@ -222,6 +231,8 @@ def fit_threshold(
         Default: nnU-Net's number, at most all processors.
     margin : float, optional
         Confidence, in (0.5, 1), with which new cases keep within the false positives, see `chosen_position`.
+    groups : mapping, optional
+        The patient of every case: intervals, and the margin, are over patients.
 
     Raises
     ------
@@ -239,16 +250,17 @@ def fit_threshold(
         raise ValueError(f"Expected a margin above 0.5 and below 1, such as 0.9, but got {margin}.")
     labels = source.labels
     chosen = named_label(labels, label)
-    pairs = paired_cases([source] if baseline is None else [source, baseline], num_splits, seed)
+    pairs = paired_cases([source] if baseline is None else [source, baseline], num_splits, seed, groups)
     reader = source.reader
     tasks = [(pair, reader, labels, chosen, connectivity, min_volume_mm3) for pair in pairs]
     cases = list_in_processes(compare_case, tasks, "Thresholding", processes)
-    folds = [case.fold for case in cases]
-    fewest = len(cases) - max(map(folds.count, folds))
+    folds, units = [case.fold for case in cases], [case.unit for case in cases]
+    fewest = min(len({case.unit for case in cases if case.fold != fold}) for fold in folds)
     if margin is not None and np.isnan(upper_bound(np.arange(fewest), margin)):
+        what = "cases" if groups is None else "patients"
         raise ValueError(
-            f"Expected more cases for a margin, but a fold is left with {fewest} of {len(cases)} to choose on. Leave "
-            "--margin out."
+            f"Expected more {what} for a margin, but a fold is left with {fewest} of {len(set(units))} to choose on. "
+            "Leave --margin out."
         )
     choose = partial(chosen_position, false_positives=false_positives, margin=margin, seed=seed)
     position = choose(cases)
@@ -266,8 +278,8 @@ def fit_threshold(
         thresholds_without={fold: THRESHOLDS[position] for fold, position in without.items()},
         points=operating_points([case.curve for case in cases]),
         left_out=left_out,
-        left_out_false_positives=mean_interval(false, seed=seed),
-        left_out_excess=mean_interval(false - _allowed(cases, false_positives), seed=seed),
+        left_out_false_positives=mean_interval(false, units, seed=seed),
+        left_out_excess=mean_interval(false - _allowed(cases, false_positives), units, seed=seed),
         recall=_recall(cases, left_out, seed),
         settings={
             "connectivity": connectivity,
@@ -311,9 +323,10 @@ def chosen_position(
     if margin is None:
         return points.within(float(allowed.mean()))
     counts = np.array([case.curve.false_positives for case in cases])
+    units = [case.unit for case in cases]
     bounds = np.array(
         [
-            upper_bound(excess, margin, seed, resamples) if excess.sum() <= 0 else np.inf
+            upper_bound(excess, margin, seed, resamples, units) if excess.sum() <= 0 else np.inf
             for excess in (counts - allowed[:, None]).T
         ]
     )
@@ -323,8 +336,14 @@ def chosen_position(
     return points.best(bounds <= ROUNDING)
 
 
-def upper_bound(values: np.ndarray, confidence: float, seed: int = 0, resamples: int = 10_000) -> float:
-    """One-sided upper confidence bound of a mean over cases; NaN where there are too few of them for an interval.
+def upper_bound(
+    values: np.ndarray,
+    confidence: float,
+    seed: int = 0,
+    resamples: int = 10_000,
+    units: Sequence[str] | None = None,
+) -> float:
+    """One-sided upper confidence bound of a mean over cases; NaN where there are too few units for an interval.
 
     Parameters
     ----------
@@ -333,8 +352,15 @@ def upper_bound(values: np.ndarray, confidence: float, seed: int = 0, resamples:
         In (0.5, 1).
     seed, resamples : int
         Of the bootstrap.
+    units : (N,) names, optional
+        The patient of each; each is its own where none are given.
     """
-    return mean_interval(values, resamples=resamples, confidence=2 * confidence - 1, seed=seed).high
+    return mean_interval(values, units, resamples=resamples, confidence=2 * confidence - 1, seed=seed).high
+
+
+def units_word(cases: Sequence[Any]) -> str:
+    """ "patients" where some cases are of one that has another name, "cases" otherwise."""
+    return "patients" if any(case.unit != case.case for case in cases) else "cases"
 
 
 def named_label(labels: Labels, name: str | None) -> Label:
@@ -364,6 +390,6 @@ def _recall(cases: Sequence[ComparedCase], left_out: Sequence[Segmented], seed: 
     baselines = [case.baseline for case in cases if case.baseline]
     if not baselines:
         return None
-    names = [case.case for case in cases for _ in case.curve.highest]
+    names = [case.unit for case in cases for _ in case.curve.highest]
     hits = [np.concatenate([item.found for item in segmented]) for segmented in (baselines, left_out)]
     return cluster_bootstrap(np.array(names), hits[0], hits[1], seed=seed)

@@ -115,7 +115,7 @@ _LISTED = (0.999, 0.99, *(round(0.1 * tenth, 1) for tenth in range(9, 0, -1)))
 _LEGEND = """\
 Lesions found: of the reference's, by any overlap, all and by size. F1 is that of lesions, Dice a mean over cases.
 "Cases left out" are segmented at the threshold that was chosen without their fold: expect this of new cases.
-Brackets: 95 % intervals, resampling cases."""
+Brackets: 95 % intervals, resampling {resampled}."""
 
 
 def threshold_text(fit: ThresholdFit) -> str:
@@ -127,7 +127,7 @@ def threshold_text(fit: ThresholdFit) -> str:
         f"{sum(len(case.curve.highest) for case in fit.cases)} lesions",
         text_table(header, _point_rows(fit, sizes)),
         _choice(fit),
-        _LEGEND,
+        _LEGEND.format(resampled=fit.resampled),
     ]
     if fit.threshold is not None:
         header = ("in cases left out", "false positives per case", "found", *sizes, "Dice")
@@ -199,7 +199,7 @@ def _choice(fit: ThresholdFit) -> str:
         f"Threshold {fit.threshold:g}{sure} ({min(others):g} to {max(others):g} without a fold): on these cases at "
         f"most {allowed}{source}.",
         f"In cases left out {false:.2f} false positives per case, {round(false - fit.false_positives, 2) + 0.0:+.2f} "
-        f"against that{_in_brackets(fit.left_out_excess, 2)}.",
+        f"against that{_in_brackets(fit.left_out_excess, 2, fit.resampled)}.",
     ]
     if fit.margin:
         lines.append(
@@ -213,16 +213,16 @@ def _choice(fit: ThresholdFit) -> str:
     if fit.recall and not math.isnan(fit.recall.difference):
         lines.append(
             f"In cases left out {fit.recall.difference:+.3f} of the lesions found"
-            f"{_in_brackets(fit.recall.interval, 3)}."
+            f"{_in_brackets(fit.recall.interval, 3, fit.resampled)}."
         )
     return "\n".join(lines)
 
 
-def _in_brackets(interval: Interval, decimals: int) -> str:
-    """`` (-0.1 to +0.3, 95 %, resampling cases)``, or that there are too few cases for an interval."""
+def _in_brackets(interval: Interval, decimals: int, units: str) -> str:
+    """`` (-0.1 to +0.3, 95 %, resampling cases)``, or that there are too few of the units for an interval."""
     if math.isnan(interval.low):
-        return f" (too few cases for an interval, which takes {MIN_UNITS})"
-    return f" ({interval.low:+.{decimals}f} to {interval.high:+.{decimals}f}, 95 %, resampling cases)"
+        return f" (too few {units} for an interval, which takes {MIN_UNITS})"
+    return f" ({interval.low:+.{decimals}f} to {interval.high:+.{decimals}f}, 95 %, resampling {units})"
 
 
 def _number(value: float | None) -> str:

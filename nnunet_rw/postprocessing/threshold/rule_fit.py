@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -17,7 +17,7 @@ from nnunet_rw.evaluation.metrics.lesions import ROUNDING, match_lesions
 from nnunet_rw.evaluation.metrics.overlap import overlap
 from nnunet_rw.evaluation.sources import Source
 from nnunet_rw.postprocessing.predictions import PairedCase, paired_cases
-from nnunet_rw.postprocessing.threshold.fit import compared_masks, named_label
+from nnunet_rw.postprocessing.threshold.fit import compared_masks, named_label, units_word
 from nnunet_rw.postprocessing.threshold.rules import (
     GRID,
     Decided,
@@ -52,12 +52,15 @@ class FittedCase:
         Its rule is chosen on the cases of other folds alone.
     components : RuleCase
     baseline : Decided or None
+    unit : str
+        The patient, or the case itself.
     """
 
     case: str
     fold: str
     components: RuleCase
     baseline: Decided | None
+    unit: str
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,11 @@ class RuleFit:
     settings: dict[str, float | str]
 
     @property
+    def resampled(self) -> str:
+        """What intervals are over, in a word."""
+        return units_word(self.cases)
+
+    @property
     def best(self) -> FamilyFit | None:
         """The family whose rules have most of the aim in cases left out; of equal ones the simplest."""
         able = [family for family in self.families if family.rule is not None]
@@ -141,6 +149,7 @@ def fit_rules(
     num_splits: int = 5,
     seed: int = 0,
     processes: int | None = None,
+    groups: Mapping[str, str] | None = None,
 ) -> RuleFit:
     """Choose, for each family, the rule with most of an aim within the false positives and with no less Dice.
 
@@ -167,6 +176,8 @@ def fit_rules(
         Of that split and of the intervals.
     processes : int, optional
         Default: nnU-Net's number, at most all processors.
+    groups : mapping, optional
+        The patient of every case: intervals are over patients.
 
     Raises
     ------
@@ -180,7 +191,7 @@ def fit_rules(
         raise ValueError(f"Expected false positives per case from 0, but got {false_positives}.")
     labels = source.labels
     chosen = named_label(labels, label)
-    pairs = paired_cases([source] if baseline is None else [source, baseline], num_splits, seed)
+    pairs = paired_cases([source] if baseline is None else [source, baseline], num_splits, seed, groups)
     tasks = [(pair, source.reader, labels, chosen, connectivity, min_volume_mm3, matching) for pair in pairs]
     cases = tuple(list_in_processes(fitted_case, tasks, "Components", processes))
     grid = RuleGrid(GRID, volumes_to_try([case.components.voxel_mm3 for case in cases]))
@@ -238,7 +249,7 @@ def fitted_case(
         reference, probability = reference & masks.known, np.where(masks.known, probability, np.float32(0))
     voxel_mm3 = float(np.prod(masks.spacing_mm))
     components = rule_case(reference, probability, voxel_mm3, GRID, connectivity, min_volume_mm3)
-    return FittedCase(case.case, case.fold, components, baseline)
+    return FittedCase(case.case, case.fold, components, baseline, case.unit)
 
 
 @dataclass(frozen=True)
@@ -290,7 +301,8 @@ def _fit_family(
         for fold in sorted(set(folds))
     }
     left_out = tuple(case.components.decided(choice.grid, without[case.fold], matching) for case in choice.cases)
-    units = [case.case for case in choice.cases for _ in case.components.volume_mm3]
+    units = np.array([case.unit for case in choice.cases])
+    of_lesions = [case.unit for case in choice.cases for _ in case.components.volume_mm3]
     hits = [np.concatenate([item.found for item in decided]) for decided in (choice.baseline, left_out)]
     differences = {
         figure: np.array(
@@ -299,14 +311,15 @@ def _fit_family(
         )
         for figure in ("false_positives", "dice")
     }
+    defined = ~np.isnan(differences["dice"])
     return FamilyFit(
         family=name,
         rule=choice.grid.rule(*place) if kept else None,
         rules_without={fold: choice.grid.rule(*chosen) for fold, chosen in without.items()},
         left_out=left_out,
-        recall=cluster_bootstrap(np.array(units), hits[0], hits[1], seed=seed),
-        false_positives=mean_interval(differences["false_positives"], seed=seed),
-        dice=mean_interval(differences["dice"][~np.isnan(differences["dice"])], seed=seed),
+        recall=cluster_bootstrap(np.array(of_lesions), hits[0], hits[1], seed=seed),
+        false_positives=mean_interval(differences["false_positives"], units, seed=seed),
+        dice=mean_interval(differences["dice"][defined], units[defined], seed=seed),
     )
 
 

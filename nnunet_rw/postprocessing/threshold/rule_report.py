@@ -26,8 +26,8 @@ _COLUMNS = (
 )
 _LEGEND = """\
 "Cases left out": each case is segmented by the rule that was chosen without its fold; expect this of new cases.
-Lesions are matched {matching}. In brackets 95 % of the difference to {baseline}, resampling cases; "folds" counts the
-different rules that the folds chose."""
+Lesions are matched {matching}. In brackets 95 % of the difference to {baseline}, resampling {resampled};
+"folds" counts the different rules that the folds chose."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,7 @@ def rules_text(fit: RuleFit) -> str:
     """The families beside the baseline in cases left out, and which rule is chosen."""
     lesions = sum(int(case.components.counted.sum()) for case in fit.cases)
     folds = len({case.fold for case in fit.cases})
+    matching = str(fit.settings["matching"]).replace("_", " ")
     header = ("in cases left out", "false positives per case", "recall", "", "lesion F1", "Dice", "", "rule", "folds")
     baseline = [fit.baseline, *_cells(summary(fit.baseline_cases)), "", ""]
     baseline = [*baseline[:3], "", *baseline[3:5], "", *baseline[5:]]
@@ -115,7 +116,7 @@ def rules_text(fit: RuleFit) -> str:
         f"{fit.false_positives:.2f} false positives per case and a Dice of at least {_number(fit.least_dice)}",
         text_table(header, [baseline, *(_family_row(family) for family in fit.families)]),
         _choice(fit),
-        _LEGEND.format(matching=str(fit.settings["matching"]).replace("_", " "), baseline=fit.baseline),
+        _LEGEND.format(matching=matching, baseline=fit.baseline, resampled=fit.resampled),
     ]
     return "\n\n".join(parts)
 

@@ -9,6 +9,7 @@ import pytest
 from ensemble_files import read_labels, write_labels
 
 from benchmarks.threshold_margin import kept_promises
+from nnunet_rw.evaluation.comparison.intervals import mean_interval
 from nnunet_rw.evaluation.metrics.lesions import match_lesions
 from nnunet_rw.evaluation.metrics.thresholds import THRESHOLDS
 from nnunet_rw.postprocessing.threshold.apply import apply_threshold
@@ -144,6 +145,27 @@ def test_a_region_has_the_false_positives_that_were_promised(model, predictions,
         position = THRESHOLDS.index(fit.threshold)
         assert false == [case.curve.false_positives[position] for case in fit.cases]
         assert sum(false) > 0
+
+
+def test_intervals_are_over_patients(model):
+    """Sixteen cases of eight patients, of whom two have a false positive in each case."""
+    cases, patients = {}, {}
+    for number in range(16):
+        case = f"case_{number:02}"
+        cases[case] = (number % 4, reference(1, 0), row(0.9, 0.9 if number // 2 < 2 else 0.1))
+        patients[case] = f"patient_{number // 2}"
+    source = model("RWTrainer", cases, LESIONS)
+    alone, together = (fit_threshold(source, false_positives=0.25, groups=groups) for groups in (None, patients))
+    assert (alone.resampled, together.resampled) == ("cases", "patients")
+    false = [item.false_positives for item in together.left_out]
+    assert [item.false_positives for item in alone.left_out] == false
+    # What two cases of one patient have in common is told once.
+    assert together.left_out_false_positives == mean_interval(np.array(false, float), list(patients.values()), seed=0)
+    assert together.left_out_false_positives.high > alone.left_out_false_positives.high
+    assert "95 % intervals, resampling patients." in threshold_text(together)
+    halved = {case: f"patient_{number // 4}" for number, case in enumerate(cases)}
+    with pytest.raises(ValueError, match=r"^Expected more patients for a margin, but a fold is left with \d of 4"):
+        fit_threshold(source, false_positives=0.25, margin=0.9, groups=halved)
 
 
 def test_files_and_text(source, baseline, tmp_path):

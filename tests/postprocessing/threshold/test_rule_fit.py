@@ -96,6 +96,21 @@ def test_the_price_is_the_baselines_and_dice_at_least_its_own(models):
         assert outcome["dice"] >= 0.4
 
 
+def test_intervals_are_over_patients(models):
+    # Nine cases, a false positive in each of three; of one patient each, or of two patients.
+    cases = [((RIM, True), ((0.6,) if number % 3 == 0 else (0.1,), False)) for number in range(9)]
+    names = [f"case_{number}" for number in range(9)]
+    own = {name: f"patient_{name}" for name in names}
+    two = {name: f"patient_{number % 2}" for number, name in enumerate(names)}
+    source = models(*cases)
+    fits = [fit_rules(source, groups=groups) for groups in (None, own, two)]
+    assert [fit.resampled for fit in fits] == ["cases", "patients", "patients"]
+    alone, each, few = (by_family(fit)["threshold"].false_positives for fit in fits)
+    assert alone == each
+    assert np.isfinite(alone.low)
+    assert np.isnan(few.low)
+
+
 def test_no_rule_keeps_within(models):
     fit = fit_rules(models(*[((RIM, True), ((0.999,) * 40, False))] * 3), false_positives=0)
     assert [family.rule for family in fit.families] == [None] * 4
