@@ -22,8 +22,7 @@ from nnunet_rw.pictures.gallery import write_gallery
 from nnunet_rw.training.recorded_run import VALIDATION_TTA
 from nnunet_rw.training.records import content_hash, other_than_recorded, read_run_record
 from nnunet_rw.util.files import nnunet_folder
-from nnunet_rw.util.readers import DamagedFile, read_checkpoint, read_splits, told
-from nnunet_rw.util.unpickling import ForbiddenGlobal
+from nnunet_rw.util.readers import DamagedFile, ForbiddenGlobal, read_checkpoint, read_splits, told
 
 _LOADING_PROCESSES = "nnUNet_n_proc_DA"
 # In the order in which nnU-Net's --c looks for them.

@@ -22,8 +22,7 @@ from nnunet_rw.evaluation.sources import CaseFiles, Source
 from nnunet_rw.maps.checks import as_spacing
 from nnunet_rw.util.files import case_names, write_atomically
 from nnunet_rw.util.parallel import in_processes
-from nnunet_rw.util.readers import read_json, told
-from nnunet_rw.util.unpickling import read_pickle
+from nnunet_rw.util.readers import read_json, read_pickle, told
 
 _COPY = "Copy it from the folder of the trained model."
 _ADVICE = "Predict with nnU-Net's --save_probabilities, or train with its --npz."

@@ -28,8 +28,7 @@ from nnunet_rw.maps.kinds import KINDS, LabelScheme, LesionTable, stored_kinds
 from nnunet_rw.store.compression import compressed_distances, compressed_lesions
 from nnunet_rw.util import advice
 from nnunet_rw.util.files import file_hash, host_name, short_hash, write_atomically
-from nnunet_rw.util.readers import read_case, told
-from nnunet_rw.util.unpickling import read_pickle
+from nnunet_rw.util.readers import read_case, read_pickle, told
 
 if TYPE_CHECKING:  # imports torch, for which every process that writes maps would wait
     from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager

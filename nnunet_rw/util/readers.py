@@ -1,25 +1,49 @@
-"""Files of users and of nnU-Net, which may be damaged: errors name the file and say what to do about it."""
+"""Files of users and of nnU-Net, which may be damaged: errors name the file and say what to do about it.
+
+Pickles and checkpoints are read without running what they say: a crafted one can name any function to be called.
+Allowed is what nnU-Net writes: numbers, text, containers, NumPy's arrays and scalars, and tensors in checkpoints.
+"""
 
 from __future__ import annotations
 
 import csv
 import errno
+import io
 import json
+import pickle
+import re
+import sys
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
+import numpy as np
 from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import NotRequired, TypedDict
 
-if TYPE_CHECKING:  # pragma: no cover - each takes seconds to import
-    import numpy as np
+# NumPy 2 renamed numpy.core; files of either name are read by either version.
+_NUMPY_CORES = ("numpy.core", "numpy._core")
+_NUMPY = {
+    "numpy.ndarray": np.ndarray,
+    "numpy.dtype": np.dtype,
+    **{f"{core}.multiarray.scalar": np.float64(0).__reduce__()[0] for core in _NUMPY_CORES},
+    **{f"{core}.multiarray._reconstruct": np.zeros(1).__reduce__()[0] for core in _NUMPY_CORES},
+    **{f"{core}.numeric._frombuffer": np.zeros(1).__reduce_ex__(5)[0] for core in _NUMPY_CORES},
+}
+_ALLOWED = {**_NUMPY, "collections.OrderedDict": OrderedDict, "builtins.complex": complex}
+# Torch asks for the class of every type of number.
+_NUMPY_DTYPES = [type(np.dtype(code)) for code in "?bBhHiIlLqQefdFDSU"]
 
 
 class DamagedFile(ValueError):
     """A file that is not what it should be."""
+
+
+class ForbiddenGlobal(DamagedFile):
+    """A file names a function or class that reading it would call, and that nnU-Net does not write."""
 
 
 class DatasetJson(TypedDict):
@@ -72,7 +96,7 @@ def told(
     """
     try:
         yield
-    except DamagedFile:
+    except (DamagedFile, MemoryError):
         raise
     except FileNotFoundError as error:
         raise FileNotFoundError(f"No {path}. {advice}") from error
@@ -142,22 +166,79 @@ def read_table(path: str | Path, columns: Sequence[str], advice: str) -> list[di
         return list(reader)
 
 
-def read_checkpoint(path: str | Path, advice: str, keys: Sequence[str] = ()) -> dict[str, Any]:
-    """nnU-Net's checkpoint, with these keys.
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, path: str | Path):
+        super().__init__(io.BytesIO(Path(path).read_bytes()))
+        self.path = path
+
+    def find_class(self, module: str, name: str) -> Any:
+        if f"{module}.{name}" not in _ALLOWED:
+            raise _refusal(self.path, f"{module}.{name}")
+        return _ALLOWED[f"{module}.{name}"]
+
+
+def read_pickle(path: str | Path, advice: str) -> Any:
+    """What a pickle holds, if that is of numbers, text, containers and NumPy arrays alone.
 
     Raises
     ------
+    ForbiddenGlobal
+        The file names anything else. Nothing of it has been run.
     FileNotFoundError, DamagedFile
+        There is no such file, or it is damaged or no pickle.
     """
-    from nnunet_rw.util import unpickling
-
     with told(path, advice):
-        checkpoint = unpickling.read_checkpoint(path, advice)
+        return _Unpickler(path).load()
+
+
+def read_checkpoint(path: str | Path, advice: str, keys: Sequence[str] = ()) -> dict[str, Any]:
+    """A checkpoint of nnU-Net's with these keys, its tensors on the CPU.
+
+    Torch before 2.6 cannot be told that NumPy's scalars, which checkpoints hold, are harmless: there the file is
+    trusted, and standard error says so.
+
+    Raises
+    ------
+    ForbiddenGlobal
+        The file names a function or class other than those of tensors and numbers. Nothing of it has been run.
+    FileNotFoundError, DamagedFile
+        There is no such file, or it is damaged or none of nnU-Net's.
+    """
+    with told(path, advice):
+        try:
+            checkpoint = _load_checkpoint(Path(path))
+        except pickle.UnpicklingError as error:
+            named = re.search(r"GLOBAL ([\w.]*\w)", str(error))
+            if named is None:
+                raise
+            raise _refusal(path, named[1]) from None
         if not isinstance(checkpoint, dict):
             raise TypeError(f"a {type(checkpoint).__name__}")
         for key in keys:
             checkpoint[key]
     return checkpoint
+
+
+def _refusal(path: str | Path, name: str) -> ForbiddenGlobal:
+    return ForbiddenGlobal(
+        f"{path} names {name}, which reading it would call: it may be crafted. Expected what nnU-Net writes, numbers, "
+        "text and arrays alone. Write the file again with nnU-Net."
+    )
+
+
+def _load_checkpoint(path: Path) -> Any:
+    import torch  # takes seconds, for which nobody should wait who reads another file
+
+    if not hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"):
+        print(
+            f"nnunet-rw: {path} is trusted: torch {torch.__version__} reads checkpoints only by running what they say, "
+            "2.6 and later without. Go on with files of people you trust alone.",
+            file=sys.stderr,
+        )
+        return torch.load(path, map_location="cpu", weights_only=False)
+    named: list[Any] = [(value, name) for name, value in _NUMPY.items()]
+    with torch.serialization.safe_globals([*named, *_NUMPY_DTYPES]):
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def read_case(data_folder: str | Path, case: str, advice: str) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
@@ -168,7 +249,6 @@ def read_case(data_folder: str | Path, case: str, advice: str) -> tuple[np.ndarr
     FileNotFoundError, DamagedFile
         One of its files is missing or damaged, as an interrupted preprocessing leaves them.
     """
-    import numpy as np
     from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 
     folder = str(data_folder)
@@ -182,10 +262,7 @@ def read_case(data_folder: str | Path, case: str, advice: str) -> tuple[np.ndarr
 
 def _find_fault(folder: Path, case: str, advice: str) -> None:
     """Open the files of a case one by one, until one fails."""
-    import pickle
-
     import blosc2
-    import numpy as np
 
     arrays = [folder / f"{case}.npz"]
     if not arrays[0].is_file():
@@ -199,7 +276,7 @@ def _find_fault(folder: Path, case: str, advice: str) -> None:
                 blosc2.open(urlpath=str(path), mode="r")[:]
     path = folder / f"{case}.pkl"
     with told(path, advice):
-        dict(pickle.loads(path.read_bytes()))
+        dict(read_pickle(path, advice))
 
 
 @lru_cache

@@ -16,7 +16,9 @@ from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO, SimpleITKIOWit
 from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
 from skimage import io
 
-from nnunet_rw.util.unpickling import ForbiddenGlobal, read_checkpoint, read_pickle
+from nnunet_rw.util.readers import ForbiddenGlobal, read_checkpoint, read_pickle
+
+ADVICE = "Write it again."
 
 
 class Crafted:
@@ -73,7 +75,7 @@ def test_properties_of_every_reader_of_nnunets(tmp_path, reader, protocol):
     properties = properties_of(reader, tmp_path)
     path = tmp_path / "a.pkl"
     path.write_bytes(pickle.dumps(properties, protocol))
-    found = read_pickle(path)
+    found = read_pickle(path, ADVICE)
     np.testing.assert_equal(found, properties)
     assert type(found["spacing"]) is type(properties["spacing"])
     if reader is SimpleITKIO:
@@ -87,7 +89,7 @@ def test_numpy_of_before_and_after_its_modules_were_renamed(tmp_path, core):
     # Protocol 3 has names as lines, without their length.
     path = tmp_path / "a.pkl"
     path.write_bytes(pickle.dumps(content, 3).replace(own, core))
-    np.testing.assert_equal(read_pickle(path), content)
+    np.testing.assert_equal(read_pickle(path, ADVICE), content)
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 4, 5])
@@ -96,7 +98,7 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path, crafted, protocol, wr
     path = tmp_path / "a.pkl"
     path.write_bytes(pickle.dumps(wrap(crafted), protocol))
     with pytest.raises(ForbiddenGlobal, match=rf"^{path} names {os.mkdir.__module__}\.mkdir, which reading it would"):
-        read_pickle(path)
+        read_pickle(path, ADVICE)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +114,7 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path, crafted, protocol, wr
 def test_only_what_is_listed_is_allowed(tmp_path, source):
     (tmp_path / "a.pkl").write_bytes(source)
     with pytest.raises(ForbiddenGlobal, match=r"a\.pkl names "):
-        read_pickle(tmp_path / "a.pkl")
+        read_pickle(tmp_path / "a.pkl", ADVICE)
 
 
 WHOLE = pickle.dumps({"spacing": [1.0, 2.0, 3.0]})
@@ -129,7 +131,7 @@ def test_a_damaged_pickle_is_told(tmp_path, content):
 
 def test_a_pickle_that_is_not_there(tmp_path):
     with pytest.raises(FileNotFoundError):
-        read_pickle(tmp_path / "a.pkl")
+        read_pickle(tmp_path / "a.pkl", ADVICE)
 
 
 def checkpoint():
@@ -155,7 +157,7 @@ def checkpoint():
 def test_a_checkpoint_of_nnunets(tmp_path):
     saved = checkpoint()
     torch.save(saved, tmp_path / "a.pth")
-    found = read_checkpoint(tmp_path / "a.pth")
+    found = read_checkpoint(tmp_path / "a.pth", ADVICE)
     assert torch.equal(found.pop("network_weights")["w"], saved.pop("network_weights")["w"])
     assert found.pop("optimizer_state")["state"][0]["momentum_buffer"].tolist() == [1.0, 1.0]
     del saved["optimizer_state"]
@@ -166,7 +168,7 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path, crafted):
     path = tmp_path / "a.pth"
     torch.save({**checkpoint(), "extra": crafted}, path)
     with pytest.raises(ForbiddenGlobal, match=rf"^{path} names {os.mkdir.__module__}\.mkdir, which reading it would"):
-        read_checkpoint(path)
+        read_checkpoint(path, ADVICE)
 
 
 @pytest.mark.parametrize("kept", [0, 10, 200, 0.5, -20])
@@ -182,5 +184,5 @@ def test_a_damaged_checkpoint_is_told(tmp_path, kept):
 def test_torch_that_cannot_be_told_what_is_harmless_trusts_and_says_so(tmp_path, monkeypatch, capsys):
     torch.save(checkpoint(), tmp_path / "a.pth")
     monkeypatch.delattr(torch.serialization, "get_unsafe_globals_in_checkpoint")
-    assert read_checkpoint(tmp_path / "a.pth")["_best_ema"] == 0.5
+    assert read_checkpoint(tmp_path / "a.pth", ADVICE)["_best_ema"] == 0.5
     assert f"{tmp_path / 'a.pth'} is trusted: torch " in capsys.readouterr().err
