@@ -16,9 +16,8 @@ from nnunet_rw.datasets.folders import OTHER_FILES, data_configurations, dataset
 from nnunet_rw.datasets.labels import read_dataset_json
 from nnunet_rw.store.write import ensure_maps
 from nnunet_rw.util.advice import command
-from nnunet_rw.util.files import nnunet_folder
+from nnunet_rw.util.files import nnunet_folder, replaced
 from nnunet_rw.util.readers import read_json, reason
-from nnunet_rw.util.replacing import replaced
 
 
 class _Fingerprint(TypedDict):

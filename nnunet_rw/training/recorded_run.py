@@ -27,7 +27,7 @@ from nnunet_rw.training.records import (
     write_run_record,
 )
 from nnunet_rw.training.seeds import SeededRun
-from nnunet_rw.util.replacing import replaced
+from nnunet_rw.util.files import replaced
 
 # "0": predict validation cases as they are and not mirrored along each axis too. With 8 predictions a patch, nnU-Net's
 # validation on a CPU takes as long as a short training, and its own commands have no option for it.

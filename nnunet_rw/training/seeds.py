@@ -12,7 +12,7 @@ from batchgenerators.dataloading.nondet_multi_threaded_augmenter import NonDetMu
 from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as stock
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunet_rw.util.replacing import replaced
+from nnunet_rw.util.files import replaced
 
 
 def seed_generators(seed: int) -> None:

@@ -28,7 +28,7 @@ from nnunet_rw.store.write import ensure_maps
 from nnunet_rw.training.compatibility import check_nnunet_version
 from nnunet_rw.training.dataloading import CASES_BY, OVERSAMPLE_BY, MapDataLoader
 from nnunet_rw.training.transforms import carry_maps, compute_maps
-from nnunet_rw.util.replacing import replaced
+from nnunet_rw.util.files import replaced
 
 check_nnunet_version()
 

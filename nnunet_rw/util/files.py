@@ -1,4 +1,7 @@
-"""Files that are whole or not there, cases, and nnU-Net's folders; imports nothing that takes long."""
+"""Files that are whole or not there, cases and nnU-Net's folders, and settings of others changed for a while.
+
+Imports nothing that takes long.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ import uuid
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 # Of file systems without locks.
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -188,6 +192,17 @@ def environment(**variables: str) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+@contextlib.contextmanager
+def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """An attribute changed for a while, such as a global that nnU-Net names inside a method of sixty lines."""
+    original = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, original)
 
 
 @contextlib.contextmanager

@@ -18,8 +18,7 @@ from nnunet_rw.datasets.folders import Preprocessed
 from nnunet_rw.losses import LossInputs
 from nnunet_rw.training.seeds import seed_generators
 from nnunet_rw.training.trainer import MapTrainer
-from nnunet_rw.util.files import environment
-from nnunet_rw.util.replacing import replaced
+from nnunet_rw.util.files import environment, replaced
 
 
 class RecordingTrainer(MapTrainer):
