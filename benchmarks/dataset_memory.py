@@ -13,8 +13,7 @@ from benchmarks.inputs import CT_SHAPE, organ_labels
 from benchmarks.memory import status_mib
 from benchmarks.preprocessed_folder import settings_of, write_preprocessed
 from nnunet_rw.maps.kinds import KINDS
-from nnunet_rw.store.files import write_case
-from nnunet_rw.store.write import list_cases
+from nnunet_rw.store.write import list_cases, write_case
 
 # Shape, foreground classes, cases, kinds of map.
 WRITTEN = (

@@ -8,8 +8,7 @@ from typing import Any
 from benchmarks.preprocessed_folder import settings_of
 from benchmarks.timers import timed
 from nnunet_rw.maps.kinds import INTERIOR_DISTANCE, LESION_IDS
-from nnunet_rw.store.files import write_case
-from nnunet_rw.store.write import list_cases
+from nnunet_rw.store.write import list_cases, write_case
 
 COMMAND_KINDS = (INTERIOR_DISTANCE, LESION_IDS)  # those that ``nnunet-rw maps`` writes if not told otherwise
 _REST = "all else"
@@ -17,15 +16,15 @@ _PARTS = {
     "edt": ("edt.edt",),
     "cc3d": ("cc3d.connected_components",),
     "NumPy around edt": ("nnunet_rw.maps.kinds.interior_distance",),
-    "NumPy around cc3d": ("nnunet_rw.store.files.compressed_lesions",),
-    "conversion to float16": ("nnunet_rw.store.files.compressed_distances",),
+    "NumPy around cc3d": ("nnunet_rw.store.write.compressed_lesions",),
+    "conversion to float16": ("nnunet_rw.store.write.compressed_distances",),
     "compression": ("blosc2.zeros", "blosc2.NDArray.__setitem__", "blosc2.NDArray.to_cframe"),
     "reading labels": (
         "nnunet_rw.store.files._fingerprint",
         "nnunetv2.training.dataloading.nnunet_dataset.nnUNetDatasetBlosc2.load_case",
         "blosc2.NDArray.__getitem__",
     ),
-    "writing files": ("nnunet_rw.store.files.write_atomically",),
+    "writing files": ("nnunet_rw.store.write.write_atomically",),
 }
 
 

@@ -18,7 +18,7 @@ from nnunet_rw.maps.kinds import (
     compute_distances,
     compute_lesion_ids,
 )
-from nnunet_rw.store.compression import compressed_distances, compressed_lesions
+from nnunet_rw.store.write import compressed_distances, compressed_lesions
 
 COMPUTATIONS = ("interior distance", "RRW maps", "lesion ids", "both stored, in memory")
 # Boundary distances of all heads of the largest volume would take longer than all else.

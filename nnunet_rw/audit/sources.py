@@ -19,7 +19,7 @@ from nnunet_rw.datasets.labels import labels_of, read_dataset_json
 from nnunet_rw.evaluation.reading import is_two_dimensional, read_labels
 from nnunet_rw.evaluation.sources import CaseFiles, Source, folders_source
 from nnunet_rw.maps.kinds import LabelScheme
-from nnunet_rw.store.files import label_scheme
+from nnunet_rw.store.files import check_labels, label_scheme
 from nnunet_rw.store.write import list_cases
 from nnunet_rw.util.readers import read_case, told
 
@@ -89,11 +89,7 @@ class PreprocessedLabels(LabelSource):
 
     def read(self, case: str) -> tuple[np.ndarray, tuple[float, ...]]:
         _, labels, properties = read_case(self.folder, case, self.advice)
-        if labels.max() > self.scheme.highest_label:
-            raise ValueError(
-                f"Case '{case}' in {self.folder} holds label {int(labels.max())}, but the dataset's highest is "
-                f"{self.scheme.highest_label}. Correct the label file or dataset.json and preprocess again."
-            )
+        check_labels(labels, self.scheme, case, self.folder)
         spacing = self.spacing_mm
         if len(spacing) == 2:
             # A 2D configuration leaves the distance of the slices as it was.

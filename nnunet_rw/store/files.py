@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,9 +24,8 @@ import numpy as np
 
 from nnunet_rw.maps.checks import as_labels
 from nnunet_rw.maps.kinds import KINDS, LabelScheme, LesionTable, stored_kinds
-from nnunet_rw.store.compression import compressed_distances, compressed_lesions
 from nnunet_rw.util import advice
-from nnunet_rw.util.files import file_hash, host_name, short_hash, write_atomically
+from nnunet_rw.util.files import file_hash
 from nnunet_rw.util.readers import read_case, read_pickle, told
 
 if TYPE_CHECKING:  # imports torch, for which every process that writes maps would wait
@@ -35,12 +33,10 @@ if TYPE_CHECKING:  # imports torch, for which every process that writes maps wou
 
 FORMAT_VERSION = 2
 FOLDER_NAME = "rw_maps"
-_METADATA_KEY = "nnunet_rw"
-_LESIONS_KEY = "lesions"
+METADATA_KEY = "nnunet_rw"
+LESIONS_KEY = "lesions"
 # The function that nnU-Net's planners without resampling name in their plans.
 _NO_RESAMPLING = "no_resampling_hack"
-# Of `nnunet_rw.util.files.temporary_path`, and of earlier versions, which wrote out the case.
-_TEMPORARY_NAME = re.compile(r"\.(?P<case>.*)@(?P<host>[^@-]*)-(?P<pid>\d+)-([0-9a-f]{12}|[0-9a-f]{32})\.tmp")
 
 
 @dataclass(frozen=True)
@@ -205,11 +201,11 @@ def open_map(
     mapping = {} if os.name == "nt" else {"mmap_mode": "r"}
     try:
         array = blosc2.open(urlpath=str(path), mode="r", dparams={"nthreads": 1}, **mapping)
-        said = array.schunk.vlmeta[_METADATA_KEY] if check else {}
+        said = array.schunk.vlmeta[METADATA_KEY] if check else {}
     except (RuntimeError, KeyError, ValueError, OSError) as error:
         raise ValueError(f"Map file {path} is damaged. {settings.maps_advice(data_folder)}") from error
     if check:
-        for key, value in _identity(data_folder, kind, case, settings).items():
+        for key, value in identity_of(data_folder, kind, case, settings).items():
             if said.get(key) != value:
                 raise ValueError(
                     f"Map file {path} is of another {key.removesuffix('_mm').replace('_', ' ')} ({said.get(key)}) than "
@@ -227,7 +223,7 @@ def read_labels(data_folder: str | Path, case: str, settings: MapSettings) -> tu
         The case is missing or damaged, or holds a label that the dataset does not list; the message says what to do.
     """
     labels = as_labels(read_case(data_folder, case, settings.preprocess_advice(data_folder))[1])
-    _check_labels(labels, settings.scheme, case, data_folder)
+    check_labels(labels, settings.scheme, case, data_folder)
     return labels, settings.spacing_of(data_folder, case)
 
 
@@ -240,7 +236,7 @@ def lesion_table(ids: blosc2.NDArray) -> LesionTable:
         It lists none: the file is damaged.
     """
     try:
-        columns = ids.schunk.vlmeta[_LESIONS_KEY]
+        columns = ids.schunk.vlmeta[LESIONS_KEY]
         arrays: dict[str, Any] = {
             name: np.frombuffer(content, np.dtype(dtype)).reshape(shape)
             for name, (dtype, shape, content) in columns.items()
@@ -250,14 +246,14 @@ def lesion_table(ids: blosc2.NDArray) -> LesionTable:
         raise ValueError(f"Map file {ids.schunk.urlpath} is damaged. Delete it.") from error
 
 
-def _packed(table: LesionTable) -> dict[str, Any]:
-    """The table as bytes: with nested lists instead, 20 000 lesions take a fifth of a second to read."""
+def packed(table: LesionTable) -> dict[str, Any]:
+    """As `lesion_table` reads it, in bytes: from nested lists 20 000 lesions take a fifth of a second to read."""
     columns = {name: np.atleast_1d(value) for name, value in vars(table).items()}
     columns["locations"] = columns["locations"].astype(np.min_scalar_type(int(columns["locations"].max(initial=0))))
     return {name: [array.dtype.str, list(array.shape), array.tobytes()] for name, array in columns.items()}
 
 
-def _identity(data_folder: str | Path, kind: str, case: str, settings: MapSettings) -> dict[str, Any]:
+def identity_of(data_folder: str | Path, kind: str, case: str, settings: MapSettings) -> dict[str, Any]:
     """What the metadata of a case's map say of it."""
     identity = settings.describe(kind) | {"segmentation": _fingerprint(data_folder, case, settings)}
     if "spacing_mm" in identity:
@@ -265,47 +261,8 @@ def _identity(data_folder: str | Path, kind: str, case: str, settings: MapSettin
     return identity
 
 
-def write_case(
-    data_folder: str | Path, case: str, kinds: Iterable[str], settings: MapSettings, compact: bool = False
-) -> None:
-    """Compute and store maps of one case.
-
-    Parameters
-    ----------
-    compact : bool
-        The same maps in smaller files, which take several times as long to compress.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        See `read_labels`.
-    OSError
-        The folder cannot be written to or is full. Nothing torn is left behind.
-    """
-    identities = {kind: _identity(data_folder, kind, case, settings) for kind in kinds}
-    labels, spacing_mm = read_labels(data_folder, case, settings)
-    for kind, identity in identities.items():
-        if KINDS[kind].sampling == "linear":
-            array = compressed_distances(kind, labels, spacing_mm, settings, compact)
-        else:
-            array, table = compressed_lesions(labels, settings, compact)
-            array.schunk.vlmeta[_LESIONS_KEY] = _packed(table)
-        array.schunk.vlmeta[_METADATA_KEY] = identity
-        write_atomically(map_path(data_folder, kind, case, settings), array.to_cframe())
-
-
-def remove_leftovers(data_folder: str | Path, cases: Iterable[str] | None = None) -> None:
-    """Delete temporary files of writers on this machine that died: of these cases, or of all."""
-    chosen = None if cases is None else {name for case in cases for name in (case, short_hash(case))}
-    for path in (Path(data_folder) / FOLDER_NAME).glob("*/*/.*.tmp"):
-        writer = _TEMPORARY_NAME.fullmatch(path.name)
-        if writer is None or (chosen is not None and writer["case"] not in chosen):
-            continue
-        if writer["host"] == host_name() and not _is_alive(int(writer["pid"])):
-            path.unlink(missing_ok=True)
-
-
-def _check_labels(labels: np.ndarray, scheme: LabelScheme, case: str, data_folder: str | Path) -> None:
+def check_labels(labels: np.ndarray, scheme: LabelScheme, case: str, data_folder: str | Path) -> None:
+    """Refuse, with a ValueError, labels of a preprocessed case that the dataset does not list."""
     if labels.max() > scheme.highest_label:
         raise ValueError(
             f"Case '{case}' in {data_folder} holds label {int(labels.max())}, but the dataset's highest is "
@@ -322,16 +279,6 @@ def _fingerprint(data_folder: str | Path, case: str, settings: MapSettings) -> s
             return file_hash(path, state.st_size, state.st_mtime_ns)
     what_to_do = settings.preprocess_advice(data_folder)
     raise FileNotFoundError(f"No segmentation of case '{case}' in {data_folder}. {what_to_do}")
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def _plain(value: Any) -> Any:

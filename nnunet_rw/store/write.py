@@ -1,19 +1,55 @@
-"""Bring the maps of a whole preprocessed dataset up to date."""
+"""Maps of a whole preprocessed dataset computed, compressed and written, where they are not up to date.
+
+Each is computed and compressed a channel at a time, so that memory holds one channel and not one per class.
+"""
 
 from __future__ import annotations
 
 import errno
 import multiprocessing
+import os
+import re
 from collections.abc import Callable, Iterable
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from pathlib import Path
 
-from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
+import blosc2
+import numpy as np
+from nnunetv2.training.dataloading.nnunet_dataset import comp_blosc2_params, infer_dataset_class
 
-from nnunet_rw.store.files import FOLDER_NAME, MapSettings, is_current, missing_maps, remove_leftovers, write_case
+from nnunet_rw.maps.checks import diagonal
+from nnunet_rw.maps.kinds import (
+    KINDS,
+    LESION_IDS,
+    MAX_LOCATIONS,
+    LesionTable,
+    distance_channels,
+    lesion_channels,
+    list_lesions,
+)
+from nnunet_rw.store.files import (
+    FOLDER_NAME,
+    LESIONS_KEY,
+    METADATA_KEY,
+    MapSettings,
+    identity_of,
+    is_current,
+    map_path,
+    missing_maps,
+    packed,
+    read_labels,
+)
 from nnunet_rw.util import advice
-from nnunet_rw.util.files import locked
+from nnunet_rw.util.files import host_name, locked, short_hash, write_atomically
 from nnunet_rw.util.parallel import in_processes
+
+# nnU-Net's own codec, LZ4HC, takes three times as long for distances and compresses them no better.
+_FAST = {"codec": blosc2.Codec.ZSTD, "clevel": 1, "filters": [blosc2.Filter.SHUFFLE]}
+_COMPACT = {"codec": blosc2.Codec.ZSTD, "clevel": 5, "filters": [blosc2.Filter.SHUFFLE, blosc2.Filter.BYTEDELTA]}
+_FLOAT16_MAX = float(np.finfo(np.float16).max)
+# Of `nnunet_rw.util.files.temporary_path`, and of earlier versions, which wrote out the case.
+_TEMPORARY_NAME = re.compile(r"\.(?P<case>.*)@(?P<host>[^@-]*)-(?P<pid>\d+)-([0-9a-f]{12}|[0-9a-f]{32})\.tmp")
 
 
 def list_cases(data_folder: str | Path, settings: MapSettings | None = None) -> list[str]:
@@ -186,3 +222,108 @@ def _explained(error: OSError, data_folder: Path, settings: MapSettings) -> OSEr
             "and run the same command again",
         )
     return error
+
+
+def write_case(
+    data_folder: str | Path, case: str, kinds: Iterable[str], settings: MapSettings, compact: bool = False
+) -> None:
+    """Compute and store maps of one case.
+
+    Parameters
+    ----------
+    compact : bool
+        The same maps in smaller files, which take several times as long to compress.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        See `read_labels`.
+    OSError
+        The folder cannot be written to or is full. Nothing torn is left behind.
+    """
+    identities = {kind: identity_of(data_folder, kind, case, settings) for kind in kinds}
+    labels, spacing_mm = read_labels(data_folder, case, settings)
+    for kind, identity in identities.items():
+        if KINDS[kind].sampling == "linear":
+            array = compressed_distances(kind, labels, spacing_mm, settings, compact)
+        else:
+            array, table = compressed_lesions(labels, settings, compact)
+            array.schunk.vlmeta[LESIONS_KEY] = packed(table)
+        array.schunk.vlmeta[METADATA_KEY] = identity
+        write_atomically(map_path(data_folder, kind, case, settings), array.to_cframe())
+
+
+def compressed_distances(
+    kind: str, labels: np.ndarray, spacing_mm: tuple[float, ...], settings: MapSettings, compact: bool
+) -> blosc2.NDArray:
+    """A distance map (channels, X, Y, Z) in memory: float16, or float32 where that would overflow or be too coarse.
+
+    Parameters
+    ----------
+    kind : "interior_distance" or "boundary_distance"
+    labels : integer array (X, Y, Z)
+    spacing_mm : 3 floats
+        Of this case.
+    settings : MapSettings
+    compact : bool
+        Fewer bytes, in several times the time.
+    """
+    # No distance is longer than the diagonal.
+    fits = diagonal(labels.shape, spacing_mm) < _FLOAT16_MAX and min(spacing_mm) > 1e-2
+    dtype = np.dtype(np.float16 if fits else np.float32)
+    array = _zeros(KINDS[kind].num_channels(settings.scheme), labels.shape, dtype, settings, compact)
+    distances = distance_channels(kind, labels, settings.scheme, spacing_mm, settings.per_slice)
+    thickness = array.chunks[1]
+    for channel, values in enumerate(distances):
+        # Whole chunks, so that none is compressed twice; slabs, so that only they are in memory in both types.
+        for start in range(0, len(values), thickness):
+            slab = slice(start, start + thickness)
+            array[channel, slab] = values[slab].astype(dtype, order="C")
+    return array
+
+
+def compressed_lesions(labels: np.ndarray, settings: MapSettings, compact: bool) -> tuple[blosc2.NDArray, LesionTable]:
+    """Lesion ids (channels, X, Y, Z) in memory, unsigned integers, and their table; parameters as above."""
+    scheme = settings.scheme
+    for dtype in (np.dtype(np.uint16), np.dtype(np.uint32)):
+        array = _zeros(KINDS[LESION_IDS].num_channels(scheme), labels.shape, dtype, settings, compact)
+        found = []
+        for channel, lesions in enumerate(lesion_channels(scheme.each_mask(labels), MAX_LOCATIONS)):
+            if lesions.ids.size:
+                array[(channel, *lesions.box)] = lesions.ids.astype(dtype, order="C")
+            found.append(replace(lesions, ids=lesions.ids[:0]))
+        table = list_lesions(found, scheme.num_labelled(labels))
+        if len(table) <= np.iinfo(dtype).max:
+            break
+    return array, table
+
+
+def _zeros(
+    num_channels: int, shape: tuple[int, ...], dtype: np.dtype, settings: MapSettings, compact: bool
+) -> blosc2.NDArray:
+    """To be filled; what stays zero takes neither room nor time."""
+    whole = (num_channels, *shape)
+    blocks, chunks = comp_blosc2_params(whole, settings.patch_size, dtype.itemsize)
+    parameters = (_COMPACT if compact else _FAST) | {"nthreads": 1}
+    return blosc2.zeros(whole, dtype, chunks=chunks, blocks=blocks, cparams=parameters)
+
+
+def remove_leftovers(data_folder: str | Path, cases: Iterable[str] | None = None) -> None:
+    """Delete temporary files of writers on this machine that died: of these cases, or of all."""
+    chosen = None if cases is None else {name for case in cases for name in (case, short_hash(case))}
+    for path in (Path(data_folder) / FOLDER_NAME).glob("*/*/.*.tmp"):
+        writer = _TEMPORARY_NAME.fullmatch(path.name)
+        if writer is None or (chosen is not None and writer["case"] not in chosen):
+            continue
+        if writer["host"] == host_name() and not _is_alive(int(writer["pid"])):
+            path.unlink(missing_ok=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

@@ -15,8 +15,8 @@ from benchmarks.preprocessed_folder import DATASET, settings_of, write_preproces
 from benchmarks.timers import timed
 from nnunet_rw.datasets.folders import open_preprocessed
 from nnunet_rw.maps.kinds import INTERIOR_DISTANCE, KINDS, LESION_IDS, compute_lesion_ids
-from nnunet_rw.store.files import lesion_table, open_map, write_case
-from nnunet_rw.store.write import list_cases
+from nnunet_rw.store.files import lesion_table, open_map
+from nnunet_rw.store.write import list_cases, write_case
 
 FACES = np.ones((3, 3, 3))
 

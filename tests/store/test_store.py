@@ -24,9 +24,10 @@ from nnunet_rw.maps.kinds import (
     lesion_channels,
     list_lesions,
 )
-from nnunet_rw.store import compression
 from nnunet_rw.store import files as store
-from nnunet_rw.store.files import is_current, lesion_table, map_path, missing_maps, open_map, write_case
+from nnunet_rw.store import write
+from nnunet_rw.store.files import is_current, lesion_table, map_path, missing_maps, open_map
+from nnunet_rw.store.write import write_case
 
 
 @pytest.fixture
@@ -135,7 +136,7 @@ class TestRoundTrip:
         labels = references.random_blobs((50, 40, 30), 3, 0).astype(np.int8)
         save_alone(tmp_path, labels)
         # nnU-Net's chunks hold megabytes.
-        monkeypatch.setattr(compression, "comp_blosc2_params", lambda *_: ((1, 8, 8, 8), (1, 16, 16, 16)))
+        monkeypatch.setattr(write, "comp_blosc2_params", lambda *_: ((1, 8, 8, 8), (1, 16, 16, 16)))
         write_case(tmp_path, "case_0", KINDS, SETTINGS)
         for kind in KINDS:
             array = open_map(tmp_path, kind, "case_0", SETTINGS)

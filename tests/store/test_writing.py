@@ -31,8 +31,8 @@ from stored_cases import (
 
 from nnunet_rw.maps.kinds import BOUNDARY_DISTANCE, INTERIOR_DISTANCE, KINDS, LESION_IDS, LabelScheme
 from nnunet_rw.store import files as store
-from nnunet_rw.store.files import is_current, map_path, missing_maps, open_map, write_case
-from nnunet_rw.store.write import ensure_maps, list_cases
+from nnunet_rw.store.files import is_current, map_path, missing_maps, open_map
+from nnunet_rw.store.write import ensure_maps, list_cases, write_case
 
 # Of the tests that write in parts.
 CASES = [f"case_{number}" for number in range(7)]

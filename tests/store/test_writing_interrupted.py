@@ -32,8 +32,8 @@ from stored_cases import (
 )
 
 from nnunet_rw.maps.kinds import BOUNDARY_DISTANCE, INTERIOR_DISTANCE, KINDS, LESION_IDS, LabelScheme
-from nnunet_rw.store.files import map_path, remove_leftovers, write_case
-from nnunet_rw.store.write import ensure_maps
+from nnunet_rw.store.files import map_path
+from nnunet_rw.store.write import ensure_maps, remove_leftovers, write_case
 from nnunet_rw.util import parallel
 from nnunet_rw.util.files import host_name, short_hash
 

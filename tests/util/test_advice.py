@@ -17,7 +17,8 @@ from segmentation_files import write_dataset_json, write_image
 import nnunet_rw
 from nnunet_rw.cli import argument_parser, main
 from nnunet_rw.maps.kinds import LESION_IDS
-from nnunet_rw.store.files import open_map, write_case
+from nnunet_rw.store.files import open_map
+from nnunet_rw.store.write import write_case
 from nnunet_rw.util import advice
 
 # A plans' name that, parted at an underscore, would be that of others.
