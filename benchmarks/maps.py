@@ -23,8 +23,8 @@ from benchmarks.reference_maps import (
     lesion_volumes_by_loop,
     rectified_maps_by_loop,
 )
+from nnunet_rw.maps.distance import rectified_region_wise_maps
 from nnunet_rw.maps.lesions import inverse_volume_weights, lesion_components, lesion_volume_map
-from nnunet_rw.maps.region_wise import rectified_region_wise_maps
 
 VOLUMES: dict[str, tuple[Callable[[], np.ndarray], tuple[float, float, float], int]] = {
     "MS lesions": (ms_labels, MS_SPACING_MM, 5),

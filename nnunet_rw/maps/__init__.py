@@ -1,6 +1,12 @@
 """Maps of a label volume: NumPy in, NumPy out. Knows neither torch nor nnU-Net."""
 
-from nnunet_rw.maps.distance import boundary_maps, interior_distance, signed_distance
+from nnunet_rw.maps.distance import (
+    active_contour_maps,
+    boundary_maps,
+    interior_distance,
+    rectified_region_wise_maps,
+    signed_distance,
+)
 from nnunet_rw.maps.lesions import (
     LesionComponents,
     expand_lesions,
@@ -8,7 +14,6 @@ from nnunet_rw.maps.lesions import (
     lesion_components,
     lesion_volume_map,
 )
-from nnunet_rw.maps.region_wise import active_contour_maps, rectified_region_wise_maps
 
 __all__ = [
     "LesionComponents",
