@@ -26,8 +26,13 @@ from nnunet_rw.losses.cross_entropy import (
     WeightedCrossEntropyLoss,
 )
 from nnunet_rw.losses.deep_supervision import StockLoss
-from nnunet_rw.losses.fuzzy_rough import DualFuzzyRoughLoss, FuzzyRoughLoss
-from nnunet_rw.losses.hausdorff import HausdorffConvolutionLoss, HausdorffDTLoss, HausdorffErosionLoss
+from nnunet_rw.losses.hausdorff import (
+    DualFuzzyRoughLoss,
+    FuzzyRoughLoss,
+    HausdorffConvolutionLoss,
+    HausdorffDTLoss,
+    HausdorffErosionLoss,
+)
 from nnunet_rw.losses.inputs import LossInputs
 from nnunet_rw.losses.lesion_wise import BlobLoss, CCDiceCELoss
 from nnunet_rw.losses.overlap import (

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 
 import torch
 from torch import nn
+from torch.nn.functional import interpolate
 
 from nnunet_rw.losses.base import SegmentationLoss
 from nnunet_rw.losses.compound import CompoundLoss
 from nnunet_rw.losses.distance_transform import Spacing
-from nnunet_rw.losses.inputs import LossInputs, resample_maps
+from nnunet_rw.losses.inputs import LossInputs
+from nnunet_rw.store.layout import LESION_TABLE
 
 
 class StockLoss(SegmentationLoss):
@@ -99,3 +101,17 @@ class MappedLoss(nn.Module):
         # Kept on the device: reading a value here would make every step wait for the GPU.
         for name, value in terms.items():
             self._history[name].append(value)
+
+
+def resample_maps(maps: dict[str, torch.Tensor], shape: Sequence[int]) -> dict[str, torch.Tensor]:
+    """Maps at the spatial shape of a deep-supervision output.
+
+    Takes the same voxels as nnU-Net takes for the target (nearest-exact), so maps and target agree; distances keep
+    their unit (mm), so a boundary is as far away on every scale.
+    """
+    return {
+        kind: values
+        if kind == LESION_TABLE or values.shape[2:] == tuple(shape)
+        else interpolate(values, tuple(shape), mode="nearest-exact")
+        for kind, values in maps.items()
+    }

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
+from nnunet_rw.losses.base import ReweightedLoss
 from nnunet_rw.losses.inputs import LossInputs
-from nnunet_rw.losses.weighting import ReweightedLoss
 
 
 class OverlapLoss(ReweightedLoss):

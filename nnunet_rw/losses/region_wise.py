@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
+from nnunet_rw.losses.base import ReweightedLoss
 from nnunet_rw.losses.inputs import LossInputs, without_single_slices
-from nnunet_rw.losses.weighting import ReweightedLoss
 from nnunet_rw.maps.kinds import BOUNDARY_DISTANCE, INTERIOR_DISTANCE
 
 

@@ -18,9 +18,8 @@ import nnunetv2
 from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
 
 from nnunet_rw.losses import LOSSES, STOCK_TERM, Term, build, option_defaults, option_names
-from nnunet_rw.losses.base import SegmentationLoss
+from nnunet_rw.losses.base import ReweightedLoss, SegmentationLoss
 from nnunet_rw.losses.compound import weight_at
-from nnunet_rw.losses.weighting import ReweightedLoss
 from nnunet_rw.training.catalogue import loss_text, searched_folders, trainers_folder
 from nnunet_rw.training.dataloading import CASES_BY, OVERSAMPLE_BY
 from nnunet_rw.training.trainer import MAP_SOURCES, OPTIMIZERS, MapTrainer

@@ -7,8 +7,7 @@ from torch import nn
 
 from nnunet_rw.losses import build
 from nnunet_rw.losses.compound import CompoundLoss
-from nnunet_rw.losses.deep_supervision import MappedLoss, StockLoss
-from nnunet_rw.losses.inputs import resample_maps
+from nnunet_rw.losses.deep_supervision import MappedLoss, StockLoss, resample_maps
 from nnunet_rw.maps.kinds import LabelScheme, compute_distances, compute_lesion_ids
 from nnunet_rw.store.layout import lesion_table_tensor
 

@@ -9,7 +9,7 @@ import torch
 from loss_problems import IGNORE, LESIONS, P_LESIONS, logits_of, row
 
 from nnunet_rw.losses import LossInputs, build
-from nnunet_rw.losses.weighting import InverseVolume
+from nnunet_rw.losses.base import InverseVolume
 from nnunet_rw.maps import inverse_volume_weights, lesion_components
 
 
