@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from nnunet_rw.benchmark.executors.base import processors
+from nnunet_rw.benchmark.executors import processors
 from nnunet_rw.benchmark.report.tables.leaderboard import leaderboard_rows
 from nnunet_rw.benchmark.results import read_results
 from nnunet_rw.benchmark.run import Benchmark

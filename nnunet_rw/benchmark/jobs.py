@@ -1,4 +1,7 @@
-"""What a benchmark has to do, in pieces that can run apart from each other, and the state of each on disk."""
+"""What a benchmark has to do, in pieces that can run apart from each other, and the state of each on disk.
+
+Imports nothing that takes long.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,30 @@ from pathlib import Path
 from typing import Literal
 
 from nnunet_rw.benchmark.specification import SMALL, Specification
-from nnunet_rw.benchmark.tasks import Task
 from nnunet_rw.benchmark.workspace import Workspace
 from nnunet_rw.util.files import NO_LOCKS, write_atomically
 
 Kind = Literal["prepare", "train", "evaluate"]
 SMALL_PLANS = "nnUNetPlansSmall"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One dataset.
+
+    Attributes
+    ----------
+    name : str
+        As the report has it.
+    dataset : str
+        nnU-Net's name.
+    folder : Path, optional
+        In MSD layout; None where the dataset is in nnUNet_raw already, or is yet to be downloaded.
+    """
+
+    name: str
+    dataset: str
+    folder: Path | None = None
 
 
 @dataclass(frozen=True)

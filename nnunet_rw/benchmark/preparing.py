@@ -1,9 +1,10 @@
-"""The first job of a task: its dataset, plans, splits and maps."""
+"""The datasets of a benchmark, and the first job of each: to get it, plans, splits and maps."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -13,14 +14,13 @@ from nnunetv2.utilities.crossval_split import generate_crossval_split
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 from sklearn.model_selection import GroupKFold
 
-from nnunet_rw.benchmark.jobs import plans_name
+from nnunet_rw.benchmark.jobs import Task, plans_name
 from nnunet_rw.benchmark.specification import SMALL, Specification
-from nnunet_rw.benchmark.tasks import Task
-from nnunet_rw.benchmark.trainers import needed_maps
+from nnunet_rw.benchmark.training import needed_maps
 from nnunet_rw.benchmark.workspace import Workspace
 from nnunet_rw.datasets.folders import SPLITS_FILE, STOCK_PLANS, Preprocessed, dataset_folder, open_preprocessed
 from nnunet_rw.datasets.labels import read_dataset_json
-from nnunet_rw.datasets.msd import download_task, ensure_converted
+from nnunet_rw.datasets.msd import TASKS, check_msd_folder, dataset_name_of, download_task, ensure_converted
 from nnunet_rw.datasets.preprocess import preprocess_with_maps
 from nnunet_rw.datasets.small_plans import write_small_plans
 from nnunet_rw.evaluation.comparison.groups import read_groups, units_of
@@ -30,7 +30,56 @@ from nnunet_rw.util import readers
 from nnunet_rw.util.files import nnunet_folder, write_atomically
 from nnunet_rw.util.readers import told
 
+_RAW = "nnUNet_raw"
+_DATASET = re.compile(r"Dataset(\d{3})_\w+")
 _REPAIR = "Restore it, or remove it together with what was trained with it."
+
+
+def find_task(text: str, downloads: Path) -> Task:
+    """The dataset that is meant.
+
+    Parameters
+    ----------
+    text : str
+        A folder in MSD layout, a Decathlon name, or the name of a dataset in nnUNet_raw.
+    downloads : Path
+        Folder of downloaded tasks.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        It is none of these, or its number belongs to another dataset of nnUNet_raw.
+    """
+    task = _find(text, downloads)
+    raw = Path(os.environ[_RAW])
+    others = [path.name for path in raw.glob(f"{task.dataset[:10]}_*") if path.name != task.dataset]
+    if others:
+        raise ValueError(f"{text} would be {task.dataset}, but {raw} has {others[0]}. Give the folder another number.")
+    return task
+
+
+def _find(text: str, downloads: Path) -> Task:
+    if _DATASET.fullmatch(text):
+        path = nnunet_folder(_RAW) / text
+        if not (path / "dataset.json").is_file():
+            raise FileNotFoundError(f"No dataset.json in {path}. Give a dataset of nnUNet_raw, or an MSD folder.")
+        return Task(text, text)
+    if os.sep in text or Path(text).is_dir():
+        folder = Path(text).resolve()
+        if not folder.is_dir():
+            raise FileNotFoundError(
+                f"No folder {folder} of a task. Was it moved? Give its place with --tasks, or write it into the "
+                "benchmark's YAML file."
+            )
+        check_msd_folder(folder)
+        return Task(folder.name, dataset_name_of(folder.name), folder)
+    if text in TASKS:
+        downloaded = downloads / text
+        return Task(text, dataset_name_of(text), downloaded if downloaded.is_dir() else None)
+    raise ValueError(
+        f"Unknown task {text!r}. Give a folder in MSD layout, a dataset of nnUNet_raw (Dataset004_Hippocampus), or one "
+        f"of the Decathlon: {', '.join(TASKS)}."
+    )
 
 
 def ensure_splits(data: Preprocessed, given: Path | None = None, groups: Mapping[str, str] | None = None) -> int:

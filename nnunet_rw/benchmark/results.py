@@ -6,9 +6,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_rw.benchmark.jobs import Job, jobs_of, read_state
+from nnunet_rw.benchmark.jobs import Job, Task, jobs_of, read_state
+from nnunet_rw.benchmark.preparing import find_task
 from nnunet_rw.benchmark.specification import Specification
-from nnunet_rw.benchmark.tasks import Task, find_task
 from nnunet_rw.benchmark.training import fold_folder, is_evaluated, is_trained, output_folder
 from nnunet_rw.benchmark.workspace import Workspace
 from nnunet_rw.datasets.labels import read_dataset_json

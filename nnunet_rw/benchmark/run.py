@@ -7,14 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_rw.benchmark.executors import Executor, LocalExecutor
-from nnunet_rw.benchmark.executors.local import visible_gpus
+from nnunet_rw.benchmark.executors import Executor, LocalExecutor, visible_gpus
 from nnunet_rw.benchmark.jobs import Job, JobState, jobs_of, log_tail, now, read_state, write_state
-from nnunet_rw.benchmark.preparing import is_prepared
-from nnunet_rw.benchmark.specification import Specification
-from nnunet_rw.benchmark.tasks import find_task
-from nnunet_rw.benchmark.trainers import find_trainers
-from nnunet_rw.benchmark.training import is_evaluated, is_trained
+from nnunet_rw.benchmark.preparing import find_task, is_prepared
+from nnunet_rw.benchmark.specification import Specification, with_paths
+from nnunet_rw.benchmark.training import find_trainers, is_evaluated, is_trained
 from nnunet_rw.benchmark.workspace import Workspace
 
 POLL_SECONDS = 1.0
@@ -156,7 +153,10 @@ class Benchmark:
 
     def __init__(self, folder: str | Path, specification: Specification | None = None) -> None:
         self.workspace = Workspace(Path(folder).resolve())
-        self.specification = _with_whole_paths(specification or self.workspace.specification())
+        # Jobs, and later commands, may run elsewhere.
+        self.specification = with_paths(
+            specification or self.workspace.specification(), lambda text: str(Path(text).resolve())
+        )
         self.workspace.activate()
         find_trainers(self.specification)
         self.tasks = [find_task(text, self.workspace.downloads) for text in self.specification.tasks]
@@ -208,7 +208,7 @@ class Benchmark:
     def _executor(self) -> Executor:
         execution = self.specification.execution
         if execution.executor == "slurm":
-            from nnunet_rw.benchmark.executors.slurm import SlurmExecutor
+            from nnunet_rw.benchmark.slurm import SlurmExecutor
 
             gpus_a_job = execution.slurm.gpus if self.specification.device == "cuda" else 0
             if self.specification.device == "cuda" and gpus_a_job < self.specification.num_gpus:
@@ -227,11 +227,3 @@ class Benchmark:
                     "small, or --executor slurm."
                 )
         return LocalExecutor(self.workspace, execution.jobs, gpus, self.specification.num_gpus)
-
-
-def _with_whole_paths(specification: Specification) -> Specification:
-    """Jobs, and later commands, may run elsewhere."""
-    tasks = tuple(str(Path(task).resolve()) if Path(task).is_dir() else task for task in specification.tasks)
-    splits = {task: str(Path(path).resolve()) for task, path in specification.splits.items()}
-    groups = specification.groups and str(Path(specification.groups).resolve())
-    return specification.model_copy(update={"tasks": tasks, "splits": splits, "groups": groups})

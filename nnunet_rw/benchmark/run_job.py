@@ -10,10 +10,9 @@ import sys
 import traceback
 from pathlib import Path
 
-from nnunet_rw.benchmark.executors.base import processors
+from nnunet_rw.benchmark.executors import processors
 from nnunet_rw.benchmark.jobs import AlreadyRunning, Job, jobs_of, working_on
 from nnunet_rw.benchmark.specification import Specification
-from nnunet_rw.benchmark.tasks import find_task
 from nnunet_rw.benchmark.workspace import Workspace
 from nnunet_rw.util.readers import DamagedFile
 
@@ -47,6 +46,8 @@ def run_job(workspace: Workspace, name: str, processes: int) -> None:
 
 def find_job(workspace: Workspace, specification: Specification, name: str) -> Job:
     """The job of a name."""
+    from nnunet_rw.benchmark.preparing import find_task
+
     for task in specification.tasks:
         if Path(task).name == name.split("/")[1]:
             for job in jobs_of(specification, [find_task(task, workspace.downloads)]):
@@ -56,18 +57,15 @@ def find_job(workspace: Workspace, specification: Specification, name: str) -> J
 
 
 def _do(workspace: Workspace, specification: Specification, job: Job, processes: int) -> None:
-    # Each imports nnU-Net and torch, for seconds.
-    if job.kind == "prepare":
-        from nnunet_rw.benchmark.preparing import prepare
+    # Imported once the workspace has told torch how threads wait.
+    from nnunet_rw.benchmark.preparing import prepare
+    from nnunet_rw.benchmark.training import evaluate_trainer, train
 
+    if job.kind == "prepare":
         prepare(workspace, specification, job.task, processes)
     elif job.kind == "train":
-        from nnunet_rw.benchmark.training import train
-
         train(specification, job, processes)
     else:
-        from nnunet_rw.benchmark.training import evaluate_trainer
-
         evaluate_trainer(workspace, specification, job, processes)
 
 

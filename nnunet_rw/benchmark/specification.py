@@ -220,10 +220,11 @@ def specification_of(values: dict[str, Any], origin: str) -> Specification:
 
 
 def with_paths(specification: Specification, change: Callable[[str], str]) -> Specification:
-    """The same with other paths of tasks, where these are folders, and of splits."""
-    tasks = tuple(change(task) if os.sep in task else task for task in specification.tasks)
+    """The same with other paths: of tasks where these are folders, of splits and of the patients' file."""
+    tasks = tuple(change(task) if os.sep in task or Path(task).is_dir() else task for task in specification.tasks)
     splits = {task: change(path) for task, path in specification.splits.items()}
-    return specification.model_copy(update={"tasks": tasks, "splits": splits})
+    groups = specification.groups and change(specification.groups)
+    return specification.model_copy(update={"tasks": tasks, "splits": splits, "groups": groups})
 
 
 def read_specification(path: str | Path) -> Specification:

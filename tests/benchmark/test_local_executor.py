@@ -6,10 +6,9 @@ import time
 
 import pytest
 
-from nnunet_rw.benchmark.executors import local
-from nnunet_rw.benchmark.executors.local import LocalExecutor, visible_gpus
-from nnunet_rw.benchmark.jobs import Job
-from nnunet_rw.benchmark.tasks import Task
+from nnunet_rw.benchmark import executors
+from nnunet_rw.benchmark.executors import LocalExecutor, visible_gpus
+from nnunet_rw.benchmark.jobs import Job, Task
 from nnunet_rw.benchmark.workspace import Workspace
 
 # Before a test replaces it.
@@ -40,7 +39,7 @@ def commands(monkeypatch):
         started.append((command[-1], env.get("CUDA_VISIBLE_DEVICES")))
         return POPEN(["sleep", "60"], env=env, **options)
 
-    monkeypatch.setattr(local.subprocess, "Popen", sleep)
+    monkeypatch.setattr(executors.subprocess, "Popen", sleep)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     return started
 

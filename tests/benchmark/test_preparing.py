@@ -5,10 +5,10 @@ import shutil
 
 import pytest
 
+from nnunet_rw.benchmark.jobs import Task
 from nnunet_rw.benchmark.preparing import ensure_splits, is_prepared, is_preprocessed, prepare
 from nnunet_rw.benchmark.specification import specification_of
-from nnunet_rw.benchmark.tasks import Task
-from nnunet_rw.benchmark.trainers import find_trainers, needed_maps
+from nnunet_rw.benchmark.training import find_trainers, needed_maps
 from nnunet_rw.benchmark.workspace import Workspace
 from nnunet_rw.datasets.folders import open_preprocessed
 from nnunet_rw.maps.kinds import BOUNDARY_DISTANCE, INTERIOR_DISTANCE, LESION_IDS

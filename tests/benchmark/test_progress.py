@@ -8,11 +8,10 @@ import pytest
 from benchmark_results import write_run
 from rich.console import Console
 
-from nnunet_rw.benchmark.jobs import Job, JobState, write_state
+from nnunet_rw.benchmark.jobs import Job, JobState, Task, write_state
 from nnunet_rw.benchmark.run import Benchmark
 from nnunet_rw.benchmark.specification import specification_of
 from nnunet_rw.benchmark.status import JobProgress, duration, progress_of, seconds_left, show_status, status_tables
-from nnunet_rw.benchmark.tasks import Task
 
 TASK = Task("Task04_Hippocampus", "Dataset004_Hippocampus")
 OTHER = Task("Task11_MSLesion", "Dataset011_MSLesion")

@@ -11,13 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from nnunet_rw.benchmark.executors.base import processors
-from nnunet_rw.benchmark.executors.slurm import SlurmExecutor, queue_states
-from nnunet_rw.benchmark.executors.slurm_job import RunInSlurm
-from nnunet_rw.benchmark.jobs import Job, JobState, read_state, write_state
+from nnunet_rw.benchmark.executors import processors
+from nnunet_rw.benchmark.jobs import Job, JobState, Task, read_state, write_state
 from nnunet_rw.benchmark.run import run_schedule
+from nnunet_rw.benchmark.slurm import RunInSlurm, SlurmExecutor, queue_states
 from nnunet_rw.benchmark.specification import SlurmSettings
-from nnunet_rw.benchmark.tasks import Task
 from nnunet_rw.benchmark.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -327,13 +325,13 @@ def test_a_job_begins_when_its_id_is_known(workspace, in_slurm, monkeypatch):
         waits.append(seconds)
         write_state(workspace, PREPARE.name, written)
 
-    monkeypatch.setattr("nnunet_rw.benchmark.executors.slurm_job.time.sleep", wait)
+    monkeypatch.setattr("nnunet_rw.benchmark.slurm.time.sleep", wait)
     work._claim("17")
     assert len(waits) == 1
 
 
 def test_a_job_whose_command_was_killed_before_it_wrote_the_id(workspace, in_slurm, monkeypatch):
-    monkeypatch.setattr("nnunet_rw.benchmark.executors.slurm_job._CLAIM_SECONDS", 0.1)
+    monkeypatch.setattr("nnunet_rw.benchmark.slurm._CLAIM_SECONDS", 0.1)
     work_of(workspace, "exit 0", cluster_id="16")()
     assert read_state(workspace, PREPARE.name) == JobState("queued", 0, cluster_id="17")
 

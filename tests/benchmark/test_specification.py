@@ -39,6 +39,16 @@ def test_written_and_read_again(tmp_path):
     assert "folds:\n- 1\n- 0\n" in path.read_text()
 
 
+def test_the_file_of_patients_moves_with_the_benchmark(tmp_path):
+    before, after = tmp_path / "before", tmp_path / "after"
+    before.mkdir()
+    (before / "patients.csv").write_text("case,patient\n")
+    written = specification_of({**VALUES, "groups": str(before / "patients.csv")}, "here")
+    write_specification(written, before / "benchmark.yaml")
+    before.rename(after)
+    assert read_specification(after / "benchmark.yaml").groups == str(after / "patients.csv")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -6,6 +6,7 @@ import pytest
 import torch
 from nnunetv2.utilities.crossval_split import generate_crossval_split
 
+from nnunet_rw.benchmark.jobs import Task
 from nnunet_rw.benchmark.preparing import (
     ensure_splits,
     is_prepared,
@@ -15,8 +16,7 @@ from nnunet_rw.benchmark.preparing import (
     write_patient_splits,
 )
 from nnunet_rw.benchmark.specification import specification_of
-from nnunet_rw.benchmark.tasks import Task
-from nnunet_rw.benchmark.trainers import find_trainers
+from nnunet_rw.benchmark.training import find_trainers
 from nnunet_rw.cli import main
 from nnunet_rw.datasets.folders import open_preprocessed
 from nnunet_rw.store.write import list_cases

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from nnunet_rw.benchmark.tasks import Task, find_task
+from nnunet_rw.benchmark.jobs import Task
+from nnunet_rw.benchmark.preparing import find_task
 
 
 @pytest.fixture

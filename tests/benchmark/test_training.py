@@ -10,12 +10,16 @@ import torch
 from benchmark_results import write_run
 
 from nnunet_rw.benchmark import training
-from nnunet_rw.benchmark.jobs import Job
+from nnunet_rw.benchmark.jobs import Job, Task
 from nnunet_rw.benchmark.results import check_same_settings
 from nnunet_rw.benchmark.specification import specification_of
-from nnunet_rw.benchmark.tasks import Task
-from nnunet_rw.benchmark.trainers import present_loss_and_optimizer
-from nnunet_rw.benchmark.training import check_same_conditions, fold_folder, is_trained, usable_checkpoint
+from nnunet_rw.benchmark.training import (
+    check_same_conditions,
+    fold_folder,
+    is_trained,
+    present_loss_and_optimizer,
+    usable_checkpoint,
+)
 from nnunet_rw.training.recorded_run import VALIDATION_TTA
 from nnunet_rw.training.records import content_hash, write_run_record
 

@@ -273,7 +273,7 @@ def test_prose_has_the_numbers_of_the_results():
 
 @pytest.mark.parametrize("path", sorted(EVIDENCE.glob("*.yaml")), ids=lambda path: path.name)
 def test_specifications_name_trainers_and_splits_that_are_there(path, monkeypatch):
-    from nnunet_rw.benchmark.trainers import find_trainers
+    from nnunet_rw.benchmark.training import find_trainers
     from nnunet_rw.training.catalogue import trainers_folder
 
     monkeypatch.setenv("nnUNet_extTrainer", f"{trainers_folder()}:{EVIDENCE / 'trials'}")

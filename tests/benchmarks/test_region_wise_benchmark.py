@@ -244,7 +244,7 @@ class TestFigure:
 
 @pytest.mark.parametrize("path", sorted(REGION_WISE.glob("*.yaml")), ids=lambda path: path.name)
 def test_specifications_name_trainers_that_are_there(path, monkeypatch):
-    from nnunet_rw.benchmark.trainers import find_trainers
+    from nnunet_rw.benchmark.training import find_trainers
     from nnunet_rw.training.catalogue import trainers_folder
 
     monkeypatch.setenv("nnUNet_extTrainer", f"{trainers_folder()}:{REGION_WISE / 'trials'}")

@@ -6,12 +6,11 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from nnunet_rw.benchmark.jobs import Job, jobs_of
+from nnunet_rw.benchmark.jobs import Job, Task, jobs_of
 from nnunet_rw.benchmark.report.page.page import finished_jobs, write_html_report
 from nnunet_rw.benchmark.report.tables.documents import latex_files, report_markdown
 from nnunet_rw.benchmark.report.tables.tidy import csv_text, tidy_tables
 from nnunet_rw.benchmark.results import BenchmarkResults, read_results
-from nnunet_rw.benchmark.tasks import Task
 from nnunet_rw.benchmark.training import GALLERY, output_folder
 from nnunet_rw.benchmark.workspace import Workspace
 from nnunet_rw.util.advice import command

@@ -1,4 +1,4 @@
-"""Jobs as processes of this machine."""
+"""Where jobs run: what the schedule asks of an executor, and jobs as processes of this machine."""
 
 from __future__ import annotations
 
@@ -6,11 +6,81 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-from nnunet_rw.benchmark.executors.base import job_environment, processors
 from nnunet_rw.benchmark.jobs import Job, is_locked
 from nnunet_rw.benchmark.workspace import Workspace
+
+# Does a job; gets the workspace's folder and the job's name.
+RUN_JOB = (sys.executable, "-u", "-m", "nnunet_rw.benchmark.run_job")
+# nnU-Net's own number where a machine has more processors.
+_MOST_PROCESSES = 8
+
+
+class Executor(Protocol):
+    """Starts jobs and tells which have ended; how a job went is in its state on disk.
+
+    A job that an earlier command started, and that is still at work, is taken over rather than started twice.
+    """
+
+    def room(self) -> int:
+        """How many more jobs may be started now."""
+
+    def start(self, job: Job) -> None:
+        """Start a job, or take over one that is at work."""
+
+    def ended(self) -> list[Job]:
+        """The jobs that have ended since the last call, well or not; does not wait."""
+
+    def stop(self) -> None:
+        """Called when the command is interrupted, with jobs at work."""
+
+
+def job_environment(processors: int) -> dict[str, str]:
+    """The environment of a job that has so many processors to itself.
+
+    nnU-Net predicts and preprocesses with eight processes of almost a gigabyte each, however many processors there are,
+    unless its variable says otherwise; a user's own value is kept.
+    """
+    processes = str(max(1, min(processors, _MOST_PROCESSES)))
+    return {"nnUNet_def_n_proc": processes, **os.environ}
+
+
+def processors() -> int:
+    """The processors that this process may use: fewer than the machine's under Slurm."""
+    if "SLURM_CPUS_PER_TASK" in os.environ:  # not every cluster binds jobs to theirs
+        return int(os.environ["SLURM_CPUS_PER_TASK"])
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def start_process(
+    workspace: Workspace,
+    job: str,
+    environment: dict[str, str],
+    command: Sequence[str] = RUN_JOB,
+    heading: str = "",
+    preexec_fn: Callable[[], None] | None = None,
+) -> subprocess.Popen[bytes]:
+    """A process that does a job, its output in the job's log below a heading.
+
+    It has a group of its own, so that all it starts can be ended with it.
+    """
+    log = workspace.job_file(job, ".log")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "ab") as file:
+        file.write(heading.encode())
+        file.flush()
+        return subprocess.Popen(
+            [*command, str(workspace.folder), job],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=preexec_fn,
+        )
 
 
 @dataclass(frozen=True)
@@ -53,19 +123,7 @@ class LocalExecutor:
         environment = job_environment(processors() // self.jobs)
         if gpus:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
-        log = self.workspace.job_file(job.name, ".log")
-        log.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-u", "-m", "nnunet_rw.benchmark.run_job", str(self.workspace.folder), job.name]
-        with open(log, "ab") as file:
-            # A group of its own, so that all it starts can be ended with it.
-            process = subprocess.Popen(
-                command,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        process = start_process(self.workspace, job.name, environment)
         self._running.append(_Running(job, process, gpus))
 
     def ended(self) -> list[Job]:
