@@ -5,10 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from nnunet_rw.audit.audit import Audit, GradientShares
+from nnunet_rw.audit.audit import Audit, GradientShares, Recommendation
 from nnunet_rw.audit.gradients import AUDITED
 from nnunet_rw.audit.lesions import Lesions, summarise_label, summarise_sizes
-from nnunet_rw.audit.recommendation import Recommendation
 from nnunet_rw.audit.report import SIZE_COLOURS, audit_text, draw_audit, share_text
 from nnunet_rw.audit.sharing import SharedLesions
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
+from nnunet_rw.audit.audit import REASONS
 from nnunet_rw.audit.gradients import AUDITED, GradientAudit, audited_losses
 from nnunet_rw.audit.lesions import find_case_lesions
-from nnunet_rw.audit.recommendation import RULES
 from nnunet_rw.maps.kinds import LabelScheme
 from nnunet_rw.training.catalogue import trainer_classes
 
@@ -132,5 +132,5 @@ def test_a_case_without_lesions_has_background_alone():
 
 
 def test_all_that_may_be_recommended_are_audited():
-    assert {rule.trainer for rule in RULES} <= set(AUDITED)
+    assert set(REASONS) <= set(AUDITED)
     assert set(AUDITED) <= {"nnUNetTrainer", *trainer_classes()}

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from nnunet_rw.audit.recommendation import RULES, Figures, recommend
+from nnunet_rw.audit.audit import REASONS, Figures, recommend
 
 MANY_SMALL = Figures(
     small_per_case=33.0,
@@ -50,4 +50,4 @@ def test_small_lesions_at_the_limits():
 
 
 def test_rectified_maps_alone_are_never_recommended():
-    assert "RWTrainer_RRW" not in {rule.trainer for rule in RULES}
+    assert "RWTrainer_RRW" not in set(REASONS)

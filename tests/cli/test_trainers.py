@@ -28,10 +28,10 @@ def test_trainers_lists_every_class_of_the_folder_and_the_base(succeeds):
 
 
 def test_recommended_trainers_are_there_and_may_be_recommended_by_an_audit(succeeds):
-    from nnunet_rw.audit.recommendation import RULES
+    from nnunet_rw.audit.audit import REASONS
 
     assert set(catalogue.RECOMMENDED) <= set(catalogue.trainer_classes())
-    assert {rule.trainer for rule in RULES} == {*catalogue.RECOMMENDED, "nnUNetTrainer"}
+    assert set(REASONS) == {*catalogue.RECOMMENDED, "nnUNetTrainer"}
     assert "Recommended for many small lesions: RWTrainer_SmallLesions" in succeeds("trainers")
 
 
