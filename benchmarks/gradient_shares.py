@@ -33,8 +33,8 @@ from torch import nn
 from torch.nn.functional import interpolate
 
 from benchmarks.inputs import MS_SPACING_MM, ms_crops, organ_labels
+from nnunet_rw.audit.curves import CLIP_NORM
 from nnunet_rw.audit.gradients import NUM_EPOCHS, loss_of_terms
-from nnunet_rw.audit.stability.curves import CLIP_NORM
 from nnunet_rw.datasets.folders import open_preprocessed
 from nnunet_rw.losses import CompoundLoss, Term
 from nnunet_rw.losses.compound import weight_at
@@ -43,7 +43,7 @@ from nnunet_rw.losses.inputs import LESION_TABLE
 from nnunet_rw.maps.kinds import KINDS, LESION_IDS, LabelScheme, compute_distances, compute_lesion_ids
 from nnunet_rw.store.layout import lesion_table_tensor
 from nnunet_rw.training.catalogue import loss_text, trainer_classes
-from nnunet_rw.training.seeds import seed_generators
+from nnunet_rw.training.recorded_run import seed_generators
 from nnunet_rw.training.trainer import STOCK_TERM
 
 ITERATIONS, BATCHES, PATCH = 250, 8, 32

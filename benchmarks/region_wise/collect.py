@@ -17,7 +17,7 @@ from batchgenerators.utilities.file_and_folder_operations import load_json
 
 from benchmarks.harness import read_rows, write_result
 from benchmarks.trainings import case_values, paired_difference, seconds_per_epoch, spread, without_nan
-from nnunet_rw.audit.stability.curves import gradient_spikes, largest_rise, moving_mean, window_of
+from nnunet_rw.audit.curves import gradient_spikes, largest_rise, moving_mean, window_of
 from nnunet_rw.benchmark.results import Run, TaskResults, read_results
 from nnunet_rw.evaluation.folder import Evaluation
 from nnunet_rw.training.records import read_iterations
@@ -192,7 +192,7 @@ def _course(run: Run) -> dict[str, Any]:
 
     ``largest_fall`` is how far the pseudo-Dice was at most below the best before; ``loss_rise`` the same of the
     training loss, relative to its range, and ``gradient_spikes`` the number of iterations whose gradient was ten times
-    as long as usual, both as `nnunet_rw.audit.stability.curves` has them.
+    as long as usual, both as `nnunet_rw.audit.curves` has them.
     """
     assert run.record is not None
     curve = np.nan_to_num([epoch.pseudo_dice for epoch in run.record.epochs])

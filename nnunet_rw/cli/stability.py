@@ -32,7 +32,7 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
 
 
 def _stability(options: argparse.Namespace) -> None:
-    from nnunet_rw.audit.stability.runs import Stability, run_stability
+    from nnunet_rw.audit.stability import Stability, run_stability
 
     settings = Stability(
         dataset=options.d,

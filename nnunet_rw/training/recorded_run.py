@@ -1,16 +1,22 @@
-"""Trainings that write down what they do: a class to put before any of nnU-Net's trainers."""
+"""Trainings that a seed determines and that write down what they do: classes to put before a trainer of nnU-Net's."""
 
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from itertools import count
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 import torch
+from batchgenerators.dataloading.nondet_multi_threaded_augmenter import NonDetMultiThreadedAugmenter
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
+from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as stock
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch.nn.utils import clip_grad_norm_
 
 from nnunet_rw.training.records import (
@@ -26,7 +32,6 @@ from nnunet_rw.training.records import (
     this_session,
     write_run_record,
 )
-from nnunet_rw.training.seeds import SeededRun
 from nnunet_rw.util.files import replaced
 
 # "0": predict validation cases as they are and not mirrored along each axis too. With 8 predictions a patch, nnU-Net's
@@ -34,6 +39,76 @@ from nnunet_rw.util.files import replaced
 VALIDATION_TTA = "nnUNet_rw_validation_tta"
 # Of Adam, in torch: not worth a word.
 _USUAL_BETAS = (0.9, 0.999)
+
+
+def seed_generators(seed: int) -> None:
+    """Seed Python's, NumPy's and torch's generators, those of the GPUs included."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def mixed_seed(*numbers: int) -> int:
+    """One seed below 2^32 from one or more numbers of at least 0, such as a run's seed, an epoch and a rank."""
+    # The count comes first: a SeedSequence does not see zeros at its end.
+    return int(np.random.SeedSequence([len(numbers), *numbers]).generate_state(1)[0])
+
+
+class SeededRun(nnUNetTrainer):
+    """Seeds initial weights, patches and augmentation; stands before the trainer among the bases.
+
+    With nnUNet_n_proc_DA=0 a seed gives, on a CPU, the same losses to the last bit. One loading process
+    (nnUNet_n_proc_DA=1) gives one sequence of patches as well; several are seeded each, but whose patch comes first
+    depends on their speed. A GPU adds in an order of its own, so that losses drift apart from rounding on. A continued
+    training draws from its seed and the epoch that it starts in: neither the patches of its first epochs again, nor
+    those that it would have drawn without the interruption.
+
+    Attributes
+    ----------
+    run_seed : int
+    """
+
+    run_seed: int
+
+    def initialize(self) -> None:
+        # The same weights on every GPU.
+        seed_generators(mixed_seed(self.run_seed))
+        super().initialize()
+
+    def get_dataloaders(self) -> tuple[Any, Any]:
+        worker = count()
+        patch_seed = self._patch_seed()
+
+        def seeded(*, num_processes: int, **options: Any) -> NonDetMultiThreadedAugmenter:
+            options["seeds"] = [mixed_seed(*patch_seed, next(worker)) for _ in range(num_processes)]
+            return NonDetMultiThreadedAugmenter(num_processes=num_processes, **options)
+
+        with replaced(stock, "NonDetMultiThreadedAugmenter", seeded):
+            return super().get_dataloaders()
+
+    def on_train_start(self) -> None:
+        super().on_train_start()
+        # Not before the loaders are made: a loss or the writing of maps may have drawn numbers.
+        seed_generators(mixed_seed(*self._patch_seed()))
+
+    def _patch_seed(self) -> tuple[int, ...]:
+        return self.run_seed, self.current_epoch, self.local_rank
+
+
+@contextmanager
+def gradient_norms() -> Iterator[list[torch.Tensor]]:
+    """The norms before clipping, of the steps within: clipping returns them, and nnU-Net throws them away.
+
+    They stay on their device: reading one would make the step wait for the GPU.
+    """
+    norms: list[torch.Tensor] = []
+
+    def clip(*args: Any, **kwargs: Any) -> torch.Tensor:
+        norms.append(clip_grad_norm_(*args, **kwargs))
+        return norms[-1]
+
+    with replaced(torch.nn.utils, "clip_grad_norm_", clip):
+        yield norms
 
 
 class TimedBatches:
@@ -143,17 +218,9 @@ class RecordedRun(SeededRun):
             torch.cuda.reset_peak_memory_stats(self.device)
 
     def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
-        norm: Any = torch.nan
-
-        # nnU-Net throws away the norm that clipping returns.
-        def clip(*args: Any, **kwargs: Any) -> torch.Tensor:
-            nonlocal norm
-            norm = clip_grad_norm_(*args, **kwargs)
-            return norm
-
-        with replaced(torch.nn.utils, "clip_grad_norm_", clip):
+        with gradient_norms() as norms:
             result = super().train_step(batch)
-        # The norm stays on its device until the epoch ends: reading it would make every step wait for the GPU.
+        norm = norms[-1] if norms else torch.nan
         self._steps.append((result["loss"], norm, getattr(self.dataloader_train, "seconds", 0.0)))
         return result
 

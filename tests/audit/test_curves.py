@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from nnunet_rw.audit.stability.curves import (
+from nnunet_rw.audit.curves import (
     Curves,
     gradient_spikes,
     is_higher,
@@ -20,7 +20,7 @@ from nnunet_rw.audit.stability.curves import (
     window_of,
     write_curves,
 )
-from nnunet_rw.audit.stability.training import class_shares
+from nnunet_rw.audit.stability import class_shares
 
 
 def curves(loss, norm=None, predicted=0.1, true=0.1, overlap=0.05):

@@ -10,11 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from nnunet_rw.audit.stability import runs
-from nnunet_rw.audit.stability.curves import Curves
-from nnunet_rw.audit.stability.report import draw_stability
-from nnunet_rw.audit.stability.runs import Stability
-from nnunet_rw.audit.stability.training import RecordingTrainer
+from nnunet_rw.audit import stability
+from nnunet_rw.audit.curves import Curves, draw_stability
+from nnunet_rw.audit.stability import RecordingTrainer, Stability
 from nnunet_rw.cli import main
 from nnunet_rw.losses import Term
 from nnunet_rw.training.trainer import OPTIMIZERS
@@ -56,13 +54,13 @@ def fails(capsys):
 def trained(monkeypatch):
     """The runs that are trained, as (names of the terms, seed)."""
     seen = []
-    record = runs.record_training
+    record = stability.record_training
 
     def recorded(data, attributes, fold, seed, *arguments):
         seen.append(("+".join(term.loss for term in attributes["loss_terms"]), seed))
         return record(data, attributes, fold, seed, *arguments)
 
-    monkeypatch.setattr(runs, "record_training", recorded)
+    monkeypatch.setattr(stability, "record_training", recorded)
     return seen
 
 
@@ -123,7 +121,7 @@ def test_finished_runs_are_not_repeated_and_torn_ones_are(dataset, compare, trai
 
 
 def test_an_interrupted_command_goes_on_with_the_run_that_it_was_at(dataset, compare, trained, tmp_path, monkeypatch):
-    record = runs.record_training
+    record = stability.record_training
 
     def interrupted(data, attributes, *arguments):
         if attributes["loss_terms"][0].loss == "rrw":
@@ -131,7 +129,7 @@ def test_an_interrupted_command_goes_on_with_the_run_that_it_was_at(dataset, com
         return record(data, attributes, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(runs, "record_training", interrupted)
+        patch.setattr(stability, "record_training", interrupted)
         arguments = ["-d", "900", "-p", "nnUNetPlans", "-o", str(tmp_path / "out"), "--seeds", "1", "--iterations", "1"]
         assert main(["stability", *arguments]) == 130
     assert trained == [("boundary", 0)]
@@ -271,7 +269,7 @@ def test_choices_of_optimisers_are_those_of_the_trainer(capsys):
         main(["stability", "--help"])
     assert f"--optimizer {{{','.join(OPTIMIZERS)}}}" in capsys.readouterr().out
     with pytest.raises(ValueError, match=r"Unknown optimiser 'lion'\. Known: sgd, adam, adamw\."):
-        runs.run_stability(Stability("4", optimizer_name="lion"))
+        stability.run_stability(Stability("4", optimizer_name="lion"))
 
 
 def test_figure_has_a_column_a_loss_and_a_line_a_seed(tmp_path, monkeypatch):

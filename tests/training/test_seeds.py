@@ -7,8 +7,8 @@ from nnunetv2.run.run_training import get_trainer_from_args
 from nnunetv2.training.logging.nnunet_logger import LocalLogger
 from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as stock
 
+from nnunet_rw.training.recorded_run import mixed_seed, seed_generators
 from nnunet_rw.training.records import read_iterations
-from nnunet_rw.training.seeds import mixed_seed, seed_generators
 
 SYNTHETIC = "Dataset900_Synthetic"
 STARTS = {"RWTrainer": "RWTrainer_1epochs_2iterations", "nnUNetTrainer": "nnUNetTrainer_1epochs_2iterations"}
@@ -100,7 +100,7 @@ def test_every_loading_process_gets_a_seed_of_its_own(monkeypatch):
         def __next__(self):
             return {}
 
-    monkeypatch.setattr("nnunet_rw.training.seeds.NonDetMultiThreadedAugmenter", Augmenter)
+    monkeypatch.setattr("nnunet_rw.training.recorded_run.NonDetMultiThreadedAugmenter", Augmenter)
     monkeypatch.setattr(stock, "get_allowed_n_proc_DA", lambda: 4)
     seen, of_run = [], {}
     for run in ((1, 0, 0), (2, 0, 0), (1, 3, 0), (1, 0, 1)):

@@ -8,30 +8,36 @@ background's included, which `boundary` does here as well (its default elsewhere
 
 from __future__ import annotations
 
+import copy
+import io
 import json
+from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from tqdm import tqdm
 from typing_extensions import TypedDict
 
-from nnunet_rw.audit.stability.curves import (
+from nnunet_rw.audit.curves import (
     Curves,
+    draw_stability,
     join_files,
     measure,
     read_finished_curves,
+    stability_table,
     summarise_runs,
     write_curves,
 )
-from nnunet_rw.audit.stability.report import draw_stability, stability_table
-from nnunet_rw.audit.stability.training import record_training
 from nnunet_rw.datasets.folders import Preprocessed, open_preprocessed
-from nnunet_rw.losses import LOSSES, Term, build
+from nnunet_rw.losses import LOSSES, LossInputs, Term, build
 from nnunet_rw.store.write import ensure_maps, list_cases
-from nnunet_rw.training.trainer import OPTIMIZERS
-from nnunet_rw.util.files import write_atomically
+from nnunet_rw.training.recorded_run import gradient_norms, seed_generators
+from nnunet_rw.training.trainer import OPTIMIZERS, MapTrainer
+from nnunet_rw.util.files import environment, write_atomically
 from nnunet_rw.util.readers import read_json, read_splits
 
 _OPTIONS: dict[str, dict[str, Any]] = {"boundary": {"include_background": True}}
@@ -215,3 +221,126 @@ def _run_file(output: Path, name: str, seed: int) -> Path:
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     write_atomically(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
+
+
+class RecordingTrainer(MapTrainer):
+    """MapTrainer that keeps loss, gradient norm and prediction of every training step; the step itself is nnU-Net's."""
+
+    def initialize(self) -> None:
+        super().initialize()
+        self.rows: list[tuple[Any, ...]] = []
+        # The loss is handed logits and target of the present step, on the device; nnU-Net keeps neither.
+        self.loss.register_forward_hook(self._see)
+
+    def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
+        with gradient_norms() as norms:
+            try:
+                return super().train_step(batch)
+            finally:  # of a step whose loss ends the training, too; none of one that was interrupted
+                for norm in norms:
+                    loss, shares = self._seen
+                    self.rows.append((loss, norm.item(), *shares))
+
+    def curves(self) -> Curves:
+        """All steps so far."""
+        return Curves(*(np.array(column, dtype=np.float64) for column in zip(*self.rows, strict=True)))
+
+    def _do_i_compile(self) -> bool:
+        # Compiling takes longer than the few hundred iterations that are run.
+        return False
+
+    def _see(self, module: torch.nn.Module, arguments: tuple[Any, ...], value: torch.Tensor) -> None:
+        logits, target = (x[0] if isinstance(x, (list, tuple)) else x for x in arguments)
+        labels = self.label_manager
+        self._seen = (value.item(), class_shares(logits.detach(), target, labels.has_regions, labels.ignore_label))
+
+
+def class_shares(
+    logits: torch.Tensor, target: torch.Tensor, regions: bool = False, ignore_label: int | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Share of the labelled voxels of a batch that are predicted, true, and both, per foreground class.
+
+    Parameters
+    ----------
+    logits : (B, C, X, Y[, Z])
+        The prediction is the class of the highest logit; with ``regions`` each head above 0.
+    target, regions, ignore_label
+        As of `nnunet_rw.losses.LossInputs`.
+
+    Returns
+    -------
+    predicted, true, overlap : (K,) float64 in [0, 1]
+        K = C - 1, or C with ``regions``; 0 where no voxel is labelled.
+    """
+    inputs = LossInputs(logits, target, regions=regions, ignore_label=ignore_label)
+    true = inputs.onehot
+    if regions:
+        predicted = (logits > 0).to(true.dtype)
+    else:
+        predicted = torch.zeros_like(true).scatter_(1, logits.argmax(1, keepdim=True), 1)
+    if inputs.mask is not None:
+        predicted = predicted * inputs.mask
+    labelled = predicted[:, 0].numel() if inputs.mask is None else max(1, int(inputs.mask.sum()))
+    counts = [x.transpose(0, 1).flatten(1).sum(1) for x in (predicted, true, predicted * true)]
+    foreground = torch.stack(counts)[:, 0 if regions else 1 :].double() / labelled
+    predicted_share, true_share, overlap_share = foreground.cpu().numpy()
+    return predicted_share, true_share, overlap_share
+
+
+def record_training(
+    data: Preprocessed,
+    attributes: dict[str, Any],
+    fold: int,
+    seed: int,
+    iterations: int,
+    device: str,
+    folder: Path,
+    on_step: Callable[[], Any] = lambda: None,
+) -> Curves:
+    """The first iterations of a training of nnU-Net's usual length.
+
+    Network, decay of the learning rate, augmentation and clipping are nnU-Net's. Initial weights and patches depend on
+    the seed alone: they are the same for every loss.
+
+    Parameters
+    ----------
+    data : Preprocessed
+    attributes : dict
+        Of the trainer, see `MapTrainer`: its loss_terms, and its optimiser where that is not nnU-Net's.
+    fold, seed, iterations : int
+    device : str
+        "cpu" or "cuda".
+    folder : path
+        For nnU-Net's log.
+    on_step : function
+        Called after every iteration.
+
+    Returns
+    -------
+    Curves
+        Shorter than ``iterations`` where the loss became non-finite.
+    """
+    trainer_class = type("StabilityTrainer", (RecordingTrainer,), attributes)
+    plans = {**copy.deepcopy(data.plans.plans), "continue_training": False}
+    # One process: nnU-Net's workers draw seeds of their own.
+    with environment(nnUNet_results=str(folder), nnUNet_n_proc_DA="0"), redirect_stdout(io.StringIO()):
+        trainer = trainer_class(plans, data.name, fold, copy.deepcopy(data.dataset_json), torch.device(device))
+        if device == "cpu":
+            torch.set_flush_denormal(True)  # as `MapTrainer.on_train_start`, which is not called here
+        seed_generators(seed)
+        trainer.initialize()
+        # Again, since building a loss might draw numbers.
+        seed_generators(seed)
+        batches, _ = trainer.get_dataloaders()
+        trainer.set_deep_supervision_enabled(trainer.enable_deep_supervision)
+        for iteration in range(iterations):
+            if iteration % trainer.num_iterations_per_epoch == 0:
+                trainer.current_epoch = iteration // trainer.num_iterations_per_epoch
+                trainer.on_train_epoch_start()
+            try:
+                trainer.train_step(next(batches))
+            except FloatingPointError:
+                break
+            finally:
+                on_step()
+    return trainer.curves()
