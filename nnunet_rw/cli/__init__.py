@@ -79,7 +79,7 @@ def _told(error: Exception) -> str:
 
 def argument_parser() -> argparse.ArgumentParser:
     """Of all commands."""
-    from nnunet_rw.cli import audit, benchmark, data, evaluation, predictions, stability, trainers
+    from nnunet_rw.cli import audit, benchmark, data, evaluation, predictions, trainers
 
     parser = argparse.ArgumentParser(
         prog="nnunet-rw",
@@ -89,6 +89,6 @@ def argument_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"nnunet-rw {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for group in (trainers, data, audit, stability, benchmark, evaluation, predictions):
+    for group in (trainers, data, audit, benchmark, evaluation, predictions):
         group.register(commands)
     return parser

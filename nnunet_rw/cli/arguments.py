@@ -9,8 +9,13 @@ from pathlib import Path
 from nnunet_rw.maps.kinds import INTERIOR_DISTANCE, KINDS, LESION_IDS
 
 
-def add_command(commands, name: str, run, help_text: str) -> argparse.ArgumentParser:  # type: ignore[no-untyped-def]
-    command = commands.add_parser(name, help=help_text)
+def add_command(  # type: ignore[no-untyped-def]
+    commands, name: str, run, help_text: str, description: str | None = None
+) -> argparse.ArgumentParser:
+    """A command whose description, of several lines, is printed as it is."""
+    command = commands.add_parser(
+        name, help=help_text, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     command.set_defaults(run=run)
     return command
 

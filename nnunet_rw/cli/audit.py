@@ -1,11 +1,11 @@
-"""The command that looks at a dataset before anyone trains."""
+"""The commands that look before anyone trains: at a dataset, and at which losses train stably."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from nnunet_rw.cli.arguments import add_command, positive
+from nnunet_rw.cli.arguments import add_command, add_processes, positive, positive_number
 
 _DESCRIPTION = """\
 Count and measure the lesions of a dataset, tell which of them dominate a loss's gradient, and which trainer to try.
@@ -15,10 +15,10 @@ Raw labels are taken where there are any; preprocessed ones otherwise, or if -c 
 
 
 def register(commands) -> None:  # type: ignore[no-untyped-def]
-    """Add the command to the parser."""
-    command = add_command(commands, "audit", _audit, "look at a dataset's lesions, and recommend a trainer")
-    command.description = _DESCRIPTION
-    command.formatter_class = argparse.RawDescriptionHelpFormatter
+    """Add the commands to the parser."""
+    command = add_command(
+        commands, "audit", _audit, "look at a dataset's lesions, and recommend a trainer", _DESCRIPTION
+    )
     command.add_argument("-d", metavar="DATASET", required=True, help="id or name")
     command.add_argument("-c", metavar="CONFIGURATION", help="of preprocessed data")
     command.add_argument("-p", metavar="PLANS", help="of preprocessed data; default: nnUNetPlans")
@@ -26,7 +26,27 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
         "-o", "--output", metavar="PATH", type=Path, help="a folder, or a .png alone; default: audit_<dataset> here"
     )
     command.add_argument("--max-cases", type=positive, metavar="N", help="look at N cases, evenly chosen")
-    command.add_argument("-np", metavar="N", type=positive, help="processes; default: nnU-Net's, at most all cores")
+    add_processes(command)
+
+    command = add_command(
+        commands, "stability", _stability, "train with several losses and seeds; tell which are unstable"
+    )
+    command.add_argument("-d", metavar="DATASET", required=True, help="id or name")
+    command.add_argument("-c", metavar="CONFIGURATION", default="3d_fullres", help="default: %(default)s")
+    command.add_argument("-p", metavar="PLANS", default="nnUNetPlansSmall", help="default: %(default)s")
+    command.add_argument("-f", metavar="FOLD", type=int, default=0, help="default: %(default)s")
+    command.add_argument(
+        "--losses", metavar="LOSS", nargs="+", default=["boundary", "rrw"], help="default: %(default)s"
+    )
+    command.add_argument("--with-dice", action="store_true", help="each loss also together with Dice")
+    command.add_argument("--seeds", type=positive, default=5, metavar="N", help="runs of a loss; default: %(default)s")
+    command.add_argument("--iterations", type=positive, default=300, metavar="N", help="of a run; default: %(default)s")
+    command.add_argument("-o", metavar="FOLDER", type=Path, help="default: stability_<dataset> here")
+    command.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    command.add_argument(
+        "--optimizer", choices=("sgd", "adam", "adamw"), default="sgd", help="default: nnU-Net's, %(default)s"
+    )
+    command.add_argument("--lr", type=positive_number, default=0.01, metavar="LR", help="default: %(default)s")
 
 
 def _audit(options: argparse.Namespace) -> None:
@@ -46,3 +66,23 @@ def _audit(options: argparse.Namespace) -> None:
     written = [picture] if picture_alone else [picture, *write_audit(audit, output)]
     print(f"{audit_text(audit)}\n")
     print(*written, sep="\n")
+
+
+def _stability(options: argparse.Namespace) -> None:
+    from nnunet_rw.audit.stability import Stability, run_stability
+
+    settings = Stability(
+        dataset=options.d,
+        configuration=options.c,
+        plans_name=options.p,
+        fold=options.f,
+        losses=tuple(options.losses),
+        seeds=options.seeds,
+        iterations=options.iterations,
+        with_dice=options.with_dice,
+        output=options.o,
+        device=options.device,
+        optimizer_name=options.optimizer,
+        initial_lr=options.lr,
+    )
+    print(run_stability(settings))

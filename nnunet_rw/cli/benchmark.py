@@ -39,9 +39,9 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
     command.add_argument("--iterations", type=positive, default=50, help="per epoch; default: %(default)s")
     command.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
 
-    command = add_command(commands, "benchmark", _benchmark, "trainers x tasks x folds x seeds, to a report")
-    command.description = _BENCHMARK
-    command.formatter_class = argparse.RawDescriptionHelpFormatter
+    command = add_command(
+        commands, "benchmark", _benchmark, "trainers x tasks x folds x seeds, to a report", _BENCHMARK
+    )
     command.add_argument("what", nargs="?", metavar="FILE.yaml | status", help="a specification, or the word status")
     command.add_argument("-o", metavar="FOLDER", type=Path, default=Path("benchmark"), help="default: %(default)s")
     command.add_argument("--tasks", nargs="+", metavar="TASK", help="Decathlon name, MSD folder or Dataset004_Name")

@@ -6,7 +6,15 @@ import argparse
 from itertools import chain
 from pathlib import Path
 
-from nnunet_rw.cli.arguments import add_command, add_configuration, add_kinds, add_plans, chosen_kinds, positive
+from nnunet_rw.cli.arguments import (
+    add_command,
+    add_configuration,
+    add_kinds,
+    add_plans,
+    add_processes,
+    chosen_kinds,
+    positive,
+)
 from nnunet_rw.util import advice
 
 
@@ -25,7 +33,7 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
     command.add_argument("-d", metavar="DATASET", nargs="+", required=True, help="ids or names")
     command.add_argument("-c", metavar="CONFIGURATION", nargs="+", help="default: all that are preprocessed")
     add_plans(command)
-    command.add_argument("-np", metavar="N", type=positive, help="processes; default: nnU-Net's, at most all cores")
+    add_processes(command)
     add_kinds(command)
     command.add_argument("--overwrite", action="store_true", help="write also what is complete and current")
     command.add_argument(

@@ -40,9 +40,9 @@ Of trained models, which are evaluated where they have not been:
 
 def register(commands) -> None:  # type: ignore[no-untyped-def]
     """Add the commands to the parser."""
-    command = add_command(commands, "evaluate", _evaluate, "measure predictions, case by case and lesion by lesion")
-    command.description = _TWO_WAYS
-    command.formatter_class = argparse.RawDescriptionHelpFormatter
+    command = add_command(
+        commands, "evaluate", _evaluate, "measure predictions, case by case and lesion by lesion", _TWO_WAYS
+    )
     _add_source(command)
     _add_settings(command)
     add_groups(command)
@@ -58,10 +58,8 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
     command.add_argument("-o", metavar="FOLDER", type=Path, help="default: evaluation/ beside the predictions")
 
     command = add_command(
-        commands, "compare", _compare, "tell whether a trainer is better than another, for which lesions"
+        commands, "compare", _compare, "tell whether a trainer is better than another, for which lesions", _COMPARE
     )
-    command.description = _COMPARE
-    command.formatter_class = argparse.RawDescriptionHelpFormatter
     command.add_argument("evaluations", metavar="EVALUATION", nargs="*", type=Path, help="folders, the baseline first")
     add_trained_model(command, several=True)
     _add_settings(command)

@@ -34,9 +34,9 @@ Try hysteresis and smallest volumes beside a single threshold, each tested on ca
 
 def register(commands) -> None:  # type: ignore[no-untyped-def]
     """Add the commands to the parser."""
-    command = add_command(commands, "ensemble", _ensemble, "average several trained models; learn their weights")
-    command.description = _ENSEMBLE
-    command.formatter_class = argparse.RawDescriptionHelpFormatter
+    command = add_command(
+        commands, "ensemble", _ensemble, "average several trained models; learn their weights", _ENSEMBLE
+    )
     command.add_argument("-i", metavar="PREDICTIONS", nargs="+", type=Path, default=[], help="folders, one per model")
     command.add_argument("-o", metavar="FOLDER", type=Path, required=True)
     command.add_argument("--weights", metavar="FILE", type=Path, help="weights.json of --fit; default: equal")
@@ -47,10 +47,8 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
     add_processes(command)
 
     command = add_command(
-        commands, "threshold", _threshold, "segment with no more false positives than another trainer has"
+        commands, "threshold", _threshold, "segment with no more false positives than another trainer has", _THRESHOLD
     )
-    command.description = _THRESHOLD
-    command.formatter_class = argparse.RawDescriptionHelpFormatter
     command.add_argument("-o", metavar="FOLDER", type=Path, required=True)
     command.add_argument("--fit", action="store_true", help="choose; write threshold.json and thresholds.csv")
     add_trained_model(command)
