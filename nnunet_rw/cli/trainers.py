@@ -25,11 +25,9 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
 
     add_command(commands, "trainers", _trainers, "list the trainers: loss, maps, paper")
 
-    command = add_command(commands, "new-trainer", _new_trainer, "write a trainer of your own")
+    command = add_command(commands, "new-trainer", _new_trainer, "write a trainer of your own", _NEW_TRAINER)
     # NAME first: after --loss it would be a term.
     command.usage = "nnunet-rw new-trainer NAME --loss TERM [TERM ...] [options]"
-    command.description = _NEW_TRAINER
-    command.formatter_class = argparse.RawDescriptionHelpFormatter
     command.add_argument("name", metavar="NAME", help="of the trainer, and so of its results folder")
     command.add_argument("--loss", metavar="TERM", nargs="+", required=True, help="terms of the loss, added up")
     command.add_argument(
@@ -84,13 +82,13 @@ def _new_trainer(options: argparse.Namespace) -> None:
         options.name,
         terms,
         options.o,
-        options.map_source,
-        options.oversample_by,
         options.overwrite,
-        options.optimizer,
-        options.lr,
-        options.cases_by,
-        options.weight_decay,
+        map_source=options.map_source,
+        oversample_by=options.oversample_by,
+        cases_by=options.cases_by,
+        optimizer_name=options.optimizer,
+        initial_lr=options.lr,
+        weight_decay=options.weight_decay,
     )
     print(f"{path}\nLet nnU-Net find it, best in your shell's start-up file:\n  {export_line(path.parent)}")
     places = {"dataset": "DATASET", "configuration": "CONFIGURATION", "fold": "FOLD"}

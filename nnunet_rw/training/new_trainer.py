@@ -21,8 +21,7 @@ from nnunet_rw.losses import LOSSES, STOCK_TERM, Term, build, option_defaults, o
 from nnunet_rw.losses.base import ReweightedLoss, SegmentationLoss
 from nnunet_rw.losses.compound import weight_at
 from nnunet_rw.training.catalogue import loss_text, searched_folders, trainers_folder
-from nnunet_rw.training.dataloading import CASES_BY, OVERSAMPLE_BY
-from nnunet_rw.training.trainer import MAP_SOURCES, OPTIMIZERS, MapTrainer
+from nnunet_rw.training.trainer import CHOICES, MapTrainer, check_choice
 from nnunet_rw.training.variants import has_length
 from nnunet_rw.util.files import write_atomically
 
@@ -126,8 +125,6 @@ _VALUES: dict[type, tuple[str, Callable[[Any], bool]]] = {
 }
 
 
-__all__ = ["parse_term", "trainer_source", "write_trainer"]
-
 _LINE_LENGTH = 120
 _SOURCE = '''\
 """A trainer for nnU-Net. Its name is the name of its results folder: do not change it after a training."""
@@ -148,16 +145,7 @@ __getattr__ = lengths(globals())
 '''
 
 
-def trainer_source(
-    name: str,
-    terms: Sequence[Term],
-    map_source: str = MapTrainer.map_source,
-    oversample_by: str = MapTrainer.oversample_by,
-    optimizer_name: str | None = MapTrainer.optimizer_name,
-    initial_lr: float | None = MapTrainer.initial_lr,
-    cases_by: str = MapTrainer.cases_by,
-    weight_decay: float | None = MapTrainer.weight_decay,
-) -> str:
+def trainer_source(name: str, terms: Sequence[Term], **settings: Any) -> str:
     """The module that defines a trainer, formatted as ruff does at 120 characters.
 
     Parameters
@@ -165,18 +153,10 @@ def trainer_source(
     name : str
         Of the class.
     terms : sequence of Term
-    map_source, oversample_by, optimizer_name, initial_lr, cases_by, weight_decay
+    **settings
         As of `MapTrainer`; its defaults are not repeated.
     """
     attributes = [f"    loss_terms = {_tuple_source(terms)}"]
-    settings = {
-        "map_source": map_source,
-        "oversample_by": oversample_by,
-        "cases_by": cases_by,
-        "optimizer_name": optimizer_name,
-        "initial_lr": initial_lr,
-        "weight_decay": weight_decay,
-    }
     for setting, value in settings.items():
         if value != getattr(MapTrainer, setting):
             attributes.append(f"    {setting} = {_literal(value)}")
@@ -185,16 +165,7 @@ def trainer_source(
 
 
 def write_trainer(
-    name: str,
-    terms: Sequence[Term],
-    folder: str | Path,
-    map_source: str = MapTrainer.map_source,
-    oversample_by: str = MapTrainer.oversample_by,
-    overwrite: bool = False,
-    optimizer_name: str | None = MapTrainer.optimizer_name,
-    initial_lr: float | None = MapTrainer.initial_lr,
-    cases_by: str = MapTrainer.cases_by,
-    weight_decay: float | None = MapTrainer.weight_decay,
+    name: str, terms: Sequence[Term], folder: str | Path, overwrite: bool = False, **settings: Any
 ) -> Path:
     """Write a trainer's module; the folder is made where there is none.
 
@@ -206,10 +177,10 @@ def write_trainer(
         From `parse_term`, or made otherwise.
     folder : path
         Best of trainers alone: nnU-Net imports every module of it.
-    map_source, oversample_by, optimizer_name, initial_lr, cases_by, weight_decay
-        As of `MapTrainer`.
     overwrite : bool
         Replace a file that is there.
+    **settings
+        As of `MapTrainer`.
 
     Returns
     -------
@@ -222,14 +193,10 @@ def write_trainer(
     ValueError
         The name, the folder or a setting cannot be used, or the file is there.
     """
-    if map_source not in MAP_SOURCES:
-        raise ValueError(f"Expected map_source to be one of {MAP_SOURCES}, but got {map_source!r}.")
-    if oversample_by not in OVERSAMPLE_BY:
-        raise ValueError(f"Expected oversample_by to be one of {OVERSAMPLE_BY}, but got {oversample_by!r}.")
-    if cases_by not in CASES_BY:
-        raise ValueError(f"Expected cases_by to be one of {CASES_BY}, but got {cases_by!r}.")
-    if optimizer_name is not None and optimizer_name not in OPTIMIZERS:
-        raise ValueError(f"Expected optimizer_name to be one of {tuple(OPTIMIZERS)}, but got {optimizer_name!r}.")
+    for setting, value in settings.items():
+        if setting in CHOICES and value is not None:
+            check_choice(setting, value)
+    initial_lr, weight_decay = settings.get("initial_lr"), settings.get("weight_decay")
     if initial_lr is not None and not (math.isfinite(initial_lr) and initial_lr > 0):
         raise ValueError(f"Expected a learning rate above 0, but got {initial_lr!r}.")
     if weight_decay is not None and not (math.isfinite(weight_decay) and weight_decay >= 0):
@@ -241,8 +208,7 @@ def write_trainer(
     _check_name(name, path)
     if os.path.lexists(path) and not overwrite:
         raise ValueError(f"{path} is there already. Choose another name, or give --overwrite to replace it.")
-    source = trainer_source(name, terms, map_source, oversample_by, optimizer_name, initial_lr, cases_by, weight_decay)
-    write_atomically(path, source.encode())
+    write_atomically(path, trainer_source(name, terms, **settings).encode())
     return path
 
 

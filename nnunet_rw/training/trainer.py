@@ -34,6 +34,13 @@ check_nnunet_version()
 
 MAP_SOURCES = ("stored", "patch")
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+# What some of a trainer's attributes may be.
+CHOICES = {
+    "map_source": MAP_SOURCES,
+    "oversample_by": OVERSAMPLE_BY,
+    "cases_by": CASES_BY,
+    "optimizer_name": tuple(OPTIMIZERS),
+}
 
 # Mixed precision overflows now and then and nnU-Net then skips the step; a row of non-finite losses does not recover.
 _MAX_BAD_STEPS_WITH_SCALER = 20
@@ -98,10 +105,7 @@ class MapTrainer(nnUNetTrainer):
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, PolyLRScheduler]:
         if self.optimizer_name is None:
             return super().configure_optimizers()
-        if self.optimizer_name not in OPTIMIZERS:
-            raise ValueError(
-                f"Expected optimizer_name to be one of {tuple(OPTIMIZERS)}, but got {self.optimizer_name!r}."
-            )
+        check_choice("optimizer_name", self.optimizer_name)
         if self.optimizer_name == "sgd":
             return nnUNetTrainer.configure_optimizers(self)
         optimizer = OPTIMIZERS[self.optimizer_name](
@@ -132,9 +136,8 @@ class MapTrainer(nnUNetTrainer):
             handle.remove()
 
     def _build_loss(self) -> MappedLoss:
-        for name, allowed in (("map_source", MAP_SOURCES), ("oversample_by", OVERSAMPLE_BY), ("cases_by", CASES_BY)):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"Expected {name} to be one of {allowed}, but got {getattr(self, name)!r}.")
+        for name in ("map_source", "oversample_by", "cases_by"):
+            check_choice(name, getattr(self, name))
         stock_loss = super()._build_loss()
         scale_weights = None
         if isinstance(stock_loss, DeepSupervisionWrapper):
@@ -285,6 +288,12 @@ class MapTrainer(nnUNetTrainer):
             _run_on_first_rank(write)
         else:
             write()
+
+
+def check_choice(name: str, value: str) -> None:
+    """Refuse, with a ValueError, what an attribute of `CHOICES` cannot be."""
+    if value not in CHOICES[name]:
+        raise ValueError(f"Expected {name} to be one of {CHOICES[name]}, but got {value!r}.")
 
 
 def trainer_loss(

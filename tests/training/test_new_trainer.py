@@ -104,7 +104,9 @@ def test_wrong_term(text, message):
 
 def test_source():
     assert (
-        trainer_source("RWTrainer_Mine", (Term("nnunet", "rebalance_region"), Term("dice", 0.5, WEIGHTED)), "patch")
+        trainer_source(
+            "RWTrainer_Mine", (Term("nnunet", "rebalance_region"), Term("dice", 0.5, WEIGHTED)), map_source="patch"
+        )
         == '''\
 """A trainer for nnU-Net. Its name is the name of its results folder: do not change it after a training."""
 
@@ -137,13 +139,14 @@ def of_many_widths():
         yield (Term("nnunet"), Term("dice", 0.5, options))
 
 
+SETTINGS = {"map_source": "patch", "oversample_by": "lesion", "optimizer_name": "adamw", "initial_lr": 3e-5}
+
+
 @pytest.mark.parametrize("command", [("check",), ("format", "--check")])
 def test_source_is_formatted(tmp_path, command):
     many = {**WEIGHTED, "w_min": 0.01, "w_max": 1e5, "normalise": True, "smooth": 1e-5, "batch_dice": True}
     for number, terms in enumerate([(Term("rrw"),), TERMS, (Term("dice", 0.1, many),) * 3, *of_many_widths()]):
-        (tmp_path / f"rw_{number}.py").write_text(
-            trainer_source("RWTrainer_Mine", terms, "patch", "lesion", "adam", 3e-5)
-        )
+        (tmp_path / f"rw_{number}.py").write_text(trainer_source("RWTrainer_Mine", terms, **SETTINGS))
     ruff = [sys.executable, "-m", "ruff", command[0], "--no-cache", "--config", CHECKOUT / "pyproject.toml"]
     done = subprocess.run([*ruff, *command[1:], tmp_path], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -152,7 +155,7 @@ def test_source_is_formatted(tmp_path, command):
 @pytest.mark.parametrize("terms", [*list(of_many_widths())[::15], TERMS])
 def test_source_defines_what_was_asked_for(terms):
     namespace = {"__name__": "rw_mine"}
-    exec(trainer_source("Mine", terms, "patch", "lesion", "adamw", 3e-5), namespace)
+    exec(trainer_source("Mine", terms, **SETTINGS), namespace)
     trainer = namespace["Mine"]
     assert issubclass(trainer, MapTrainer)
     assert (trainer.loss_terms, trainer.map_source, trainer.oversample_by) == (terms, "patch", "lesion")
