@@ -21,15 +21,44 @@ import cc3d
 import edt
 import numpy as np
 
-from benchmarks.at_once import seconds_at_once
 from benchmarks.child import CHECKOUT, folders, in_child
-from benchmarks.dataset_memory import memory_rows
-from benchmarks.inputs import CT_SHAPE, ct_labels, ms_labels
-from benchmarks.preprocessed_folder import CONFIGURATION, DATASET, SPACING_MM, write_preprocessed
+from benchmarks.harness import seconds_at_once, timed
+from benchmarks.inputs import CT_SHAPE, ct_labels, ms_labels, organ_labels
+from benchmarks.memory import status_mib
+from benchmarks.preprocessed_folder import CONFIGURATION, DATASET, SPACING_MM, settings_of, write_preprocessed
+from nnunet_rw.maps.kinds import INTERIOR_DISTANCE, KINDS, LESION_IDS
+from nnunet_rw.store.write import list_cases, write_case
 
 MS, CT = "MS lesions, real", "CT, synthetic"
 DATASETS = {MS: ((240, 240, 154), 64), CT: (CT_SHAPE, 8)}
 NUM_CLASSES = {MS: 2, CT: 3}
+COMMAND_KINDS = (INTERIOR_DISTANCE, LESION_IDS)  # those that ``nnunet-rw maps`` writes if not told otherwise
+_REST = "all else"
+_PARTS = {
+    "edt": ("edt.edt",),
+    "cc3d": ("cc3d.connected_components",),
+    "NumPy around edt": ("nnunet_rw.maps.kinds.interior_distance",),
+    "NumPy around cc3d": ("nnunet_rw.store.write.compressed_lesions",),
+    "conversion to float16": ("nnunet_rw.store.write.compressed_distances",),
+    "compression": ("blosc2.zeros", "blosc2.NDArray.__setitem__", "blosc2.NDArray.to_cframe"),
+    "reading labels": (
+        "nnunet_rw.store.files._fingerprint",
+        "nnunetv2.training.dataloading.nnunet_dataset.nnUNetDatasetBlosc2.load_case",
+        "blosc2.NDArray.__getitem__",
+    ),
+    "writing files": ("nnunet_rw.store.write.write_atomically",),
+}
+# Shape, foreground classes, cases, kinds of map.
+WRITTEN = (
+    ((128, 128, 128), 1, 1, KINDS),
+    ((128, 128, 128), 104, 1, KINDS),
+    ((128, 128, 128), 1, 12, COMMAND_KINDS),
+    ((256, 256, 256), 1, 1, COMMAND_KINDS),
+    ((256, 256, 256), 1, 6, COMMAND_KINDS),
+    ((256, 256, 256), 104, 1, COMMAND_KINDS),
+    (CT_SHAPE, 1, 1, COMMAND_KINDS),
+    (CT_SHAPE, 104, 1, COMMAND_KINDS),
+)
 
 
 def run(
@@ -52,7 +81,7 @@ def run(
             about = {"dataset": name, "shape": "x".join(map(str, shape)), "cases": num_cases}
             throughput = throughput_rows(Path(root), name, shape, num_cases, processes, rounds)
             arguments = [str(data_folder), NUM_CLASSES[name], min(num_cases, 5)]
-            shares = in_child("benchmarks.dataset_shares", "shares", arguments, {})
+            shares = in_child("benchmarks.dataset_maps", "shares", arguments, {})
             rows += [{"measured": "throughput", **about, **row} for row in throughput]
             rows += [
                 {"measured": "share", **about, **row, "nanoseconds_per_voxel": 1e9 * row["seconds"] / math.prod(shape)}
@@ -126,3 +155,52 @@ def command_seconds(root: Path, options: Sequence[str]) -> float:
     start = time.perf_counter()
     subprocess.run(command, env=environment, cwd=CHECKOUT, check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - start
+
+
+def shares(data_folder: str, num_classes: int, num_cases: int) -> list[dict[str, Any]]:
+    """A row per part of writing a case: seconds, and share of the whole."""
+    first, *cases = list_cases(data_folder)[:num_cases]
+    settings = settings_of(num_classes)
+    write_case(data_folder, first, COMMAND_KINDS, settings)  # does not count
+    start = time.perf_counter()
+    with timed(_PARTS) as seconds:
+        for case in cases:
+            write_case(data_folder, case, COMMAND_KINDS, settings)
+    whole = time.perf_counter() - start
+    seconds[_REST] = whole - sum(seconds.values())
+    return [{"part": part, "seconds": value / len(cases), "share": value / whole} for part, value in seconds.items()]
+
+
+def memory_rows(
+    written: Sequence[tuple[tuple[int, int, int], int, int, Sequence[str]]] = WRITTEN,
+) -> list[dict[str, Any]]:
+    """A row per shape, number of foreground classes, number of cases and kinds; each in a process of its own."""
+    rows = []
+    for shape, classes, num_cases, kinds in written:
+        with tempfile.TemporaryDirectory() as root:
+            labels = organ_labels(shape, classes)
+            data_folder = write_preprocessed(Path(root), [labels], num_cases, classes + 1)
+            del labels
+            peaks = in_child("benchmarks.dataset_maps", "peaks_mib", [str(data_folder), classes + 1, list(kinds)], {})
+        voxels = shape[0] * shape[1] * shape[2]
+        rows.append(
+            {
+                "shape": "x".join(map(str, shape)),
+                "classes": classes,
+                "cases": num_cases,
+                "kinds": ", ".join(kinds),
+                **peaks,
+                "bytes_per_voxel": (peaks["peak_mib"] - peaks["start_mib"]) * 2**20 / voxels,
+            }
+        )
+    return rows
+
+
+def peaks_mib(data_folder: str, num_classes: int, kinds: Sequence[str]) -> dict[str, float]:
+    """Most resident memory of this process before its first case, and after all cases."""
+    settings = settings_of(num_classes)
+    cases = list_cases(data_folder)
+    start = status_mib("VmHWM")
+    for case in cases:
+        write_case(data_folder, case, kinds, settings)
+    return {"start_mib": start, "peak_mib": status_mib("VmHWM")}

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from benchmarks import dataset_maps, dataset_memory, dataset_shares, growth, growth_figure, map_steps, store
-from benchmarks.at_once import seconds_at_once
+from benchmarks import dataset_maps, growth, growth_figure, store
+from benchmarks.harness import seconds_at_once, timed
 from benchmarks.preprocessed_folder import DATASET, settings_of, write_preprocessed
-from benchmarks.timers import timed
 from nnunet_rw.datasets.folders import open_preprocessed
 from nnunet_rw.maps.kinds import INTERIOR_DISTANCE, KINDS, LESION_IDS, compute_lesion_ids
 from nnunet_rw.store.files import lesion_table, open_map
@@ -44,9 +43,9 @@ class TestTimers:
         assert 0.01 <= seconds["outer"] < seconds["inner"]
 
     def test_functions_and_methods_of_the_libraries_are_seen(self):
-        labels = map_steps.scattered_lesions(16, 5)
+        labels = growth.scattered_lesions(16, 5)
         with timed(growth.LIBRARIES) as seconds:
-            map_steps.computation("both stored, in memory", labels, 1)()
+            growth.computation("both stored, in memory", labels, 1)()
         assert all(value > 0 for value in seconds.values())
 
 
@@ -98,7 +97,7 @@ class TestDatasetMaps:
     def test_shares_are_of_the_whole(self, tmp_path):
         labels = dataset_maps.example_labels(dataset_maps.CT, (32, 32, 32))
         folder = write_preprocessed(tmp_path, labels, num_cases=3, num_classes=3)
-        shares = {row["part"]: row["share"] for row in dataset_shares.shares(str(folder), 3, 3)}
+        shares = {row["part"]: row["share"] for row in dataset_maps.shares(str(folder), 3, 3)}
         assert sum(shares.values()) == pytest.approx(1)
         assert min(shares.values()) > 0
         assert {"edt", "cc3d", "compression", "reading labels", "writing files"} < set(shares)
@@ -117,7 +116,7 @@ class TestDatasetMaps:
 def test_memory_does_not_grow_with_cases_or_classes():
     # 2 MiB of labels: what a case or class left behind would be seen.
     shape = (128, 128, 128)
-    one, cases, classes = dataset_memory.memory_rows(
+    one, cases, classes = dataset_maps.memory_rows(
         [(shape, number, num_cases, (LESION_IDS,)) for number, num_cases in ((1, 1), (1, 8), (24, 1))]
     )
     most = one["bytes_per_voxel"] + 4
@@ -182,25 +181,25 @@ class TestGrowth:
 
     @pytest.mark.parametrize("number", [1, 8, 60])
     def test_scattered_lesions_touch_none(self, number):
-        labels = map_steps.scattered_lesions(20, number)
+        labels = growth.scattered_lesions(20, number)
         assert ndimage.label(labels, FACES)[1] == number
         assert labels.sum() == 8 * number
 
     @pytest.mark.parametrize(("num_lesions", "num_classes"), [(1, 1), (27, 1), (28, 5), (2, 7)])
     def test_smallest_labels(self, num_lesions, num_classes):
-        labels = map_steps.smallest_labels(num_lesions, num_classes)
+        labels = growth.smallest_labels(num_lesions, num_classes)
         number = max(num_lesions, num_classes)
         assert ndimage.label(labels, FACES)[1] == number
         assert len(labels) == 2 * int(np.ceil(round(number ** (1 / 3), 6))) + 1
         table = compute_lesion_ids(labels, settings_of(num_classes + 1).scheme)[1]
         assert len(table) == number
 
-    @pytest.mark.parametrize("name", map_steps.OF_CLASSES[:3] + map_steps.OF_CLASSES[4:])
+    @pytest.mark.parametrize("name", growth.OF_CLASSES[:3] + growth.OF_CLASSES[4:])
     def test_bytes_of_results(self, name):
-        labels = map_steps.smallest_labels(5, 2)
-        result = map_steps.computation(name, labels, 2)()
+        labels = growth.smallest_labels(5, 2)
+        result = growth.computation(name, labels, 2)()
         array = result[0] if isinstance(result, tuple) else result
-        assert array.nbytes == map_steps.result_bytes(name, labels.size, 2)
+        assert array.nbytes == growth.result_bytes(name, labels.size, 2)
 
     def test_figure(self, growth_rows, tmp_path):
         path = tmp_path / "images" / "growth.png"

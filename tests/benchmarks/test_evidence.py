@@ -8,8 +8,8 @@ import pytest
 import SimpleITK as sitk
 from evaluation_folders import write_evaluation
 
-from benchmarks.evidence import collect, figure, shared_lesions, tables, thresholds
-from benchmarks.evidence.thresholds import OperatingPoint
+from benchmarks.evidence import collect, figure, shared_lesions, tables
+from benchmarks.evidence.collect import OperatingPoint
 from benchmarks.harness import read_rows
 from nnunet_rw.benchmark.results import TaskResults
 from nnunet_rw.benchmark.specification import read_specification
@@ -52,7 +52,7 @@ def hits(*lesions):
 
 
 def prices(*lesions):
-    return dict.fromkeys(thresholds.PRICES, hits(*lesions))
+    return dict.fromkeys(collect.PRICES, hits(*lesions))
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def task(tmp_path, monkeypatch):
             np.array([0.5, 0.9]),
             1.5,
             hits(1, 0, 1, 0),
-            {**prices(1, 1, 1, 1), thresholds.PRICES[0]: None},
+            {**prices(1, 1, 1, 1), collect.PRICES[0]: None},
         ),
     }
     asked = set()
@@ -246,14 +246,14 @@ class TestOperatingPoint:
         return read_evaluation(folder)
 
     def test_at_the_lowest_threshold_within_the_price(self, evaluation):
-        point = thresholds.operating_point(evaluation, "1", 0)
+        point = collect.operating_point(evaluation, "1", 0)
         assert (point.threshold, point.false_positives) == (0.7, 0)
         assert point.found.tolist() == [True, False] * 2  # sorted by place: the large one's first voxel comes first
         assert point.dice == pytest.approx([2 * 48 / (50 + 48)] * 2)
         # The first case's false positive lets 0.45 be chosen for the second.
         assert point.left_out_false_positives == 0.5
         assert all(found.all() for found in point.found_at_prices.values())
-        point = thresholds.operating_point(evaluation, "1", 1)
+        point = collect.operating_point(evaluation, "1", 1)
         assert (point.threshold, point.false_positives) == (0.1, 1)
         assert point.found.all()
 
