@@ -1,4 +1,4 @@
-"""The reproduction of Valverde & Tohka (2022): figures of a made-up benchmark by hand, and comparable trials."""
+"""The reproduction of Valverde & Tohka (2022): a made-up benchmark by hand, comparable trials, and one training."""
 
 import csv
 import json
@@ -7,14 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from benchmark_results import write_run
 from evaluation_folders import write_evaluation
+from nnunetv2.run.run_training import run_training
+from nnunetv2.training.logging.nnunet_logger import LocalLogger
 
 from benchmarks import harness
 from benchmarks.region_wise import collect, figure, tables
 from nnunet_rw.benchmark.results import TaskResults
 from nnunet_rw.benchmark.specification import read_specification
+from nnunet_rw.datasets.small_plans import write_small_plans
 from nnunet_rw.evaluation.folder import read_evaluation
+from nnunet_rw.training.records import read_run_record
 
 REGION_WISE = Path(collect.__file__).parent
 SETTINGS = ("map_source", "oversample_by", "optimizer_name", "initial_lr", "weight_decay", "adam_betas")
@@ -295,3 +300,18 @@ class TestTrials:
             assert trial.__doc__
             terms = [term for term in trial.loss_terms if term.loss != STOCK_TERM]
             assert all(build(term.loss, **term.options).formula() for term in terms)
+
+
+DATASET = "Dataset004_Hippocampus"
+
+
+@pytest.mark.slow
+def test_it_leaves_the_background(hippocampus, monkeypatch):
+    monkeypatch.setattr(LocalLogger, "plot_progress_png", lambda self, folder: None)
+    write_small_plans(hippocampus.preprocessed / DATASET, name="small", max_patch=32)
+    trainer = "RWTrainer_RRW_6epochs_50iterations_seed0"
+    run_training("4", "3d_fullres", 1, trainer, "small", device=torch.device("cpu"))
+    record = read_run_record(hippocampus.results / DATASET / f"{trainer}__small__3d_fullres" / "fold_1")
+    assert record.optimizer.startswith("Adam, lr 0.001")
+    # With nnU-Net's SGD it is 0.00 after each epoch.
+    assert record.epochs[-1].pseudo_dice > 0.15
