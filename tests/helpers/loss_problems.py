@@ -7,7 +7,7 @@ import torch
 from nnunet_rw.losses import build
 
 SPACING_MM = (1.5, 0.7, 2.0)
-IGNORE = 3
+IGNORE = 3  # the label after the last class
 GROUPS = ((1, 2), (2,))  # regions: whole, and a core within it
 
 # One row of five voxels with a foreground probability each, and two classes.

@@ -1,20 +1,18 @@
 """What every loss of `LOSSES` must do, weighted by lesion size or not, with classes and with regions."""
 
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
 import references
 import torch
+from loss_problems import GROUPS, IGNORE, SPACING_MM
 
 from nnunet_rw.losses import LOSSES, build, option_names
 from nnunet_rw.maps.kinds import LESION_IDS, LabelScheme, compute_distances, compute_lesion_ids, stored_kinds
 from nnunet_rw.store.layout import lesion_table_tensor
 
-SPACING_MM = (1.5, 0.7, 2.0)
 NUM_CLASSES = 3
-IGNORE = 3  # the label after the last class
-GROUPS = ((1, 2), (2,))  # regions: whole, and a core within it
 
 
 def losses(without=()):
@@ -32,6 +30,8 @@ def losses(without=()):
 
 
 every_loss = pytest.mark.parametrize(("name", "options"), losses())
+# Where weights can make no difference.
+every_loss_unweighted = pytest.mark.parametrize("name", LOSSES)
 classes_and_regions = pytest.mark.parametrize("regions", [False, True], ids=["classes", "regions"])
 
 
@@ -233,19 +233,18 @@ KINDS = [
 ]
 
 
-@pytest.mark.parametrize("kind", KINDS)
 @classes_and_regions
 @every_loss
-def test_degenerate_patches_give_finite_losses_and_gradients(name, options, regions, kind):
-    labels = degenerate_labels(kind)
-    target = target_of(labels, regions, ignore=True)
+def test_degenerate_patches_give_finite_losses_and_gradients(name, options, regions):
     loss = build(name, **heads(regions, ignore=True), **options)
-    for logits in (random_logits(labels, regions), torch.zeros_like(random_logits(labels, regions))):
-        value, gradient = loss_and_gradient(loss, logits, target, spacing=SPACING_MM)
-        assert value.isfinite()
-        assert gradient.isfinite().all()
-        if kind == "ignored":
-            assert not gradient.any()
+    for kind in KINDS:
+        labels = degenerate_labels(kind)
+        target = target_of(labels, regions, ignore=True)
+        for logits in (random_logits(labels, regions), torch.zeros_like(random_logits(labels, regions))):
+            value, gradient = loss_and_gradient(loss, logits, target, spacing=SPACING_MM)
+            assert value.isfinite(), kind
+            assert gradient.isfinite().all(), kind
+            assert kind != "ignored" or not gradient.any()
 
 
 WEIGHTINGS = [
@@ -256,14 +255,15 @@ WEIGHTINGS = [
 ]
 
 
-@pytest.mark.parametrize("weighting", WEIGHTINGS, ids=str)
 @pytest.mark.parametrize("name", [name for name, loss in LOSSES.items() if "reweight" in option_names(loss)])
-def test_weights_leave_a_patch_without_lesions_as_it_is(name, weighting):
+def test_weights_leave_a_patch_without_lesions_as_it_is(name):
     # So false positives cost there what they cost without weights.
     labels = np.zeros((2, 6, 5, 4), np.uint8)
     logits, target = random_logits(labels, False), target_of(labels, False)
-    weighted = build(name, reweight="inverse_volume", **weighting)
-    torch.testing.assert_close(weighted(logits, target), build(name)(logits, target))
+    unweighted = build(name)(logits, target)
+    for weighting in WEIGHTINGS:
+        weighted = build(name, reweight="inverse_volume", **weighting)
+        torch.testing.assert_close(weighted(logits, target), unweighted)
 
 
 # Losses whose definition says nothing about a class that is not there; they are added to one that does.
@@ -282,11 +282,10 @@ def test_false_positives_in_a_patch_without_lesions_cost(name, options):
     assert loss(false, target) > loss(clean, target)
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 2, 1), (1, 1), (2, 2, 2)])
 @classes_and_regions
 @every_loss
-def test_tiny_outputs_of_deep_supervision(name, options, regions, shape):
-    for label in (0, 1):
+def test_tiny_outputs_of_deep_supervision(name, options, regions):
+    for shape, label in product([(1, 1, 1), (1, 2, 1), (1, 1), (2, 2, 2)], (0, 1)):
         labels = np.full((1, *shape), label)
         logits = random_logits(labels, regions)
         value, gradient = loss_and_gradient(build(name, regions=regions, **options), logits, target_of(labels, regions))
@@ -417,25 +416,25 @@ def test_layout_in_memory_does_not_matter(name, options):
     torch.testing.assert_close(swapped, loss(logits, target, spacing=SPACING_MM))
 
 
-@every_loss
-def test_targets_that_do_not_fit(name, options):
+@every_loss_unweighted
+def test_targets_that_do_not_fit(name):
     logits = torch.zeros(2, NUM_CLASSES, 5, 4, 3)
-    loss = build(name, **options)
+    loss = build(name)
     for shape in [(2, 5, 4, 3), (2, NUM_CLASSES, 5, 4, 3), (1, 1, 5, 4, 3), (2, 1, 5, 4, 4), (2, 1, 5, 4)]:
         with pytest.raises(ValueError, match=r"target of shape \(2, 1, 5, 4, 3\) for logits of shape"):
             loss(logits, torch.zeros(shape, dtype=torch.long))
-    loss = build(name, regions=True, ignore_label=IGNORE, **options)
+    loss = build(name, regions=True, ignore_label=IGNORE)
     with pytest.raises(ValueError, match=r"target of shape \(2, 4, 5, 4, 3\)"):
         loss(logits, torch.zeros(2, 3, 5, 4, 3))
 
 
 @pytest.mark.parametrize("label", [NUM_CLASSES, -1])
-@every_loss
-def test_labels_without_a_head(name, options, label):
+@every_loss_unweighted
+def test_labels_without_a_head(name, label):
     target = torch.zeros(1, 1, 5, 4, 3, dtype=torch.long)
     target[0, 0, 2, 2, 2] = label
     with pytest.raises(ValueError, match=rf"labels from 0 to 2 for 3 heads, but got {label}"):
-        build(name, **options)(torch.zeros(1, NUM_CLASSES, 5, 4, 3), target)
+        build(name)(torch.zeros(1, NUM_CLASSES, 5, 4, 3), target)
 
 
 @every_loss
