@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import re
 import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -188,6 +189,37 @@ def user_trainers(tmp_path, monkeypatch):
         monkeypatch.setenv("nnUNet_extTrainer", os.pathsep.join([str(TRAINERS), str(folder)]))
 
     return add
+
+
+@pytest.fixture
+def succeeds(capsys):
+    """Function that runs a command and returns what it printed."""
+
+    from nnunet_rw.cli import main
+
+    def run(*arguments):
+        capsys.readouterr()
+        assert main([str(argument) for argument in arguments]) == 0
+        return capsys.readouterr().out
+
+    return run
+
+
+@pytest.fixture
+def fails(capsys):
+    """Function that runs a command that the user got wrong and returns its only line on stderr."""
+
+    from nnunet_rw.cli import main
+
+    def run(*arguments):
+        capsys.readouterr()
+        assert main([str(argument) for argument in arguments]) == 2
+        output = capsys.readouterr()
+        assert output.out == ""
+        assert re.fullmatch(r"nnunet-rw: [^\n]+\n", output.err), output.err
+        return output.err.removeprefix("nnunet-rw: ").strip()
+
+    return run
 
 
 @pytest.fixture

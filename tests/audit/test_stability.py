@@ -24,30 +24,11 @@ def dataset(make_dataset, blobs):
 
 
 @pytest.fixture
-def compare(tmp_path, capsys):
+def compare(tmp_path, succeeds):
     """Function that runs the command on the synthetic dataset and returns what it printed."""
-
-    def run(*arguments):
-        command = ["stability", "-d", "900", "-p", "nnUNetPlans", "-o", str(tmp_path / "out"), *arguments]
-        capsys.readouterr()
-        assert main(command) == 0
-        return capsys.readouterr().out
-
-    return run
-
-
-@pytest.fixture
-def fails(capsys):
-    """Function that runs the command where the user got something wrong and returns its only line on stderr."""
-
-    def run(*arguments):
-        assert main(["stability", *map(str, arguments)]) == 2
-        output = capsys.readouterr()
-        assert output.out == ""
-        assert re.fullmatch(r"nnunet-rw: [^\n]+\n", output.err), output.err
-        return output.err.removeprefix("nnunet-rw: ").strip()
-
-    return run
+    return lambda *arguments: succeeds(
+        "stability", "-d", "900", "-p", "nnUNetPlans", "-o", tmp_path / "out", *arguments
+    )
 
 
 @pytest.fixture
@@ -196,7 +177,7 @@ def test_runs_take_another_optimiser(dataset, compare, fails, tmp_path, monkeypa
     assert optimizer.param_groups[0]["lr"] == 0.002
     settings = json.loads((tmp_path / "out" / "summary.json").read_text())["settings"]
     assert (settings["optimizer_name"], settings["initial_lr"]) == ("adam", 0.002)
-    assert fails("-d", "900", "-p", "nnUNetPlans", "-o", tmp_path / "out", "--iterations", "1") == (
+    assert fails("stability", "-d", "900", "-p", "nnUNetPlans", "-o", tmp_path / "out", "--iterations", "1") == (
         f"{tmp_path / 'out'} holds runs of other settings (optimizer_name adam, not sgd; initial_lr 0.002, not 0.01). "
         "Give another folder as -o."
     )
@@ -216,7 +197,7 @@ def test_a_folder_from_before_there_was_a_choice_has_nnunets_optimiser(dataset, 
 def test_other_settings_need_another_folder(dataset, compare, fails, tmp_path):
     compare("--iterations", "1", "--seeds", "1", "--losses", "rrw")
     arguments = ["-d", "900", "-p", "nnUNetPlans", "-o", tmp_path / "out", "--iterations", "2", "-f", "1"]
-    assert fails(*arguments) == (
+    assert fails("stability", *arguments) == (
         f"{tmp_path / 'out'} holds runs of other settings (fold 0, not 1; iterations 1, not 2). "
         "Give another folder as -o."
     )
@@ -224,11 +205,13 @@ def test_other_settings_need_another_folder(dataset, compare, fails, tmp_path):
 
 def test_unknown_loss_device_configuration_and_plans(dataset, fails, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert re.fullmatch(r"Unknown loss 'rw'. Known: rrw, boundary, .*, nnunet.", fails("-d", "900", "--losses", "rw"))
-    assert fails("-d", "900", "--device", "cuda") == "PyTorch sees no CUDA device. Give --device cpu."
-    assert fails("-d", "900").startswith(f"No plans {dataset.folder / 'nnUNetPlansSmall.json'}.")
-    assert fails("-d", "900", "-p", "nnUNetPlans", "-c", "2d").startswith("No configuration '2d'")
-    assert fails("-d", "7").startswith("No dataset '7'")
+    assert re.fullmatch(
+        r"Unknown loss 'rw'. Known: rrw, boundary, .*, nnunet.", fails("stability", "-d", "900", "--losses", "rw")
+    )
+    assert fails("stability", "-d", "900", "--device", "cuda") == "PyTorch sees no CUDA device. Give --device cpu."
+    assert fails("stability", "-d", "900").startswith(f"No plans {dataset.folder / 'nnUNetPlansSmall.json'}.")
+    assert fails("stability", "-d", "900", "-p", "nnUNetPlans", "-c", "2d").startswith("No configuration '2d'")
+    assert fails("stability", "-d", "7").startswith("No dataset '7'")
 
 
 def test_a_cascade_is_refused(make_dataset, blobs, fails):
@@ -238,13 +221,13 @@ def test_a_cascade_is_refused(make_dataset, blobs, fails):
     }
     make_dataset({case: blobs((36, 34, 32), seed) for seed, case in enumerate("abc")}, configurations=stages)
     message = "3d_cascade_fullres is a cascade and needs predictions of its first stage. Give another -c."
-    assert fails("-d", "900", "-p", "nnUNetPlans", "-c", "3d_cascade_fullres") == message
+    assert fails("stability", "-d", "900", "-p", "nnUNetPlans", "-c", "3d_cascade_fullres") == message
 
 
 def test_planned_but_not_preprocessed(dataset, fails, tmp_path):
     for path in dataset.data_folder().iterdir():
         path.unlink()
-    message = fails("-d", "900", "-p", "nnUNetPlans", "-o", tmp_path / "out", "--losses", "nnunet")
+    message = fails("stability", "-d", "900", "-p", "nnUNetPlans", "-o", tmp_path / "out", "--losses", "nnunet")
     assert message.startswith("No preprocessed cases in")
     assert not (tmp_path / "out").exists()
 

@@ -1,41 +1,12 @@
-"""Commands that succeed or fail, and a small dataset for them."""
+"""A small dataset for commands."""
 
-import re
 from pathlib import Path
 
 import pytest
 
-from nnunet_rw.cli import main
 from nnunet_rw.store.files import FOLDER_NAME
 
 SHAPE, SPACING_MM = (18, 20, 24), (3.0, 1.0, 0.5)
-
-
-@pytest.fixture
-def succeeds(capsys):
-    """Function that runs a command and returns what it printed."""
-
-    def run(*arguments):
-        capsys.readouterr()
-        assert main([str(argument) for argument in arguments]) == 0
-        return capsys.readouterr().out
-
-    return run
-
-
-@pytest.fixture
-def fails(capsys):
-    """Function that runs a command that the user got wrong and returns its only line on stderr."""
-
-    def run(*arguments):
-        capsys.readouterr()
-        assert main([str(argument) for argument in arguments]) == 2
-        output = capsys.readouterr()
-        assert output.out == ""
-        assert re.fullmatch(r"nnunet-rw: [^\n]+\n", output.err), output.err
-        return output.err.removeprefix("nnunet-rw: ").strip()
-
-    return run
 
 
 @pytest.fixture

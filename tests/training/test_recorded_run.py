@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint, run_training
-from nnunetv2.training.logging.nnunet_logger import LocalLogger
+from nnunetv2.run.run_training import maybe_load_checkpoint, run_training
 from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as stock
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from trainings import CPU, SYNTHETIC, make_trainer
 
 from nnunet_rw.training.export import export_model
 from nnunet_rw.training.recorded_run import VALIDATION_TTA, TimedBatches, loss_formula, optimizer_text, pairs
@@ -25,21 +25,14 @@ from nnunet_rw.training.records import (
     write_run_record,
 )
 
-CPU = torch.device("cpu")
-SYNTHETIC = "Dataset900_Synthetic"
 SGD = "SGD, lr 0.01, momentum 0.99, Nesterov, weight decay 3e-05, poly"
 RRW = "rrw[mean over voxels of sum over classes(p z), z = -D / max D inside, +1 outside]"
 FORMULA = f"1 * nnunet[DC_and_CE_loss] + 4 * ramp_up * {RRW}"
 
 
 @pytest.fixture(autouse=True)
-def dataset(make_dataset, blobs, monkeypatch):
-    monkeypatch.setattr(LocalLogger, "plot_progress_png", lambda self, folder: None)
+def dataset(make_dataset, blobs):
     return make_dataset({name: blobs((20, 22, 24), seed) for seed, name in enumerate("abc")})
-
-
-def make_trainer(name, **options):
-    return get_trainer_from_args(SYNTHETIC, "3d_fullres", 0, name, device=CPU, **options)
 
 
 def continued(name):

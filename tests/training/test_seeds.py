@@ -3,25 +3,18 @@ import random
 import numpy as np
 import pytest
 import torch
-from nnunetv2.run.run_training import get_trainer_from_args
-from nnunetv2.training.logging.nnunet_logger import LocalLogger
 from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as stock
+from trainings import make_trainer
 
 from nnunet_rw.training.recorded_run import mixed_seed, seed_generators
 from nnunet_rw.training.records import read_iterations
 
-SYNTHETIC = "Dataset900_Synthetic"
 STARTS = {"RWTrainer": "RWTrainer_1epochs_2iterations", "nnUNetTrainer": "nnUNetTrainer_1epochs_2iterations"}
 
 
 @pytest.fixture(autouse=True)
-def dataset(make_dataset, blobs, monkeypatch):
-    monkeypatch.setattr(LocalLogger, "plot_progress_png", lambda self, folder: None)
+def dataset(make_dataset, blobs):
     return make_dataset({name: blobs((20, 22, 24), seed) for seed, name in enumerate("abc")})
-
-
-def make_trainer(name):
-    return get_trainer_from_args(SYNTHETIC, "3d_fullres", 0, name, device=torch.device("cpu"))
 
 
 def trained(name):

@@ -22,6 +22,7 @@ from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from nnunetv2.training.logging.nnunet_logger import LocalLogger
 from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as stock
 from torch.nn.parallel import DistributedDataParallel
+from trainings import CPU, SHORT, SYNTHETIC, make_trainer
 
 from nnunet_rw.maps.kinds import INTERIOR_DISTANCE, LESION_IDS
 from nnunet_rw.store.files import map_path
@@ -30,19 +31,12 @@ from nnunet_rw.training.dataloading import MapDataLoader
 from nnunet_rw.training.trainer import MapTrainer
 from nnunet_rw.training.transforms import ComputeMaps
 
-CPU = torch.device("cpu")
-SYNTHETIC = "Dataset900_Synthetic"
 HIPPOCAMPUS = "Dataset004_Hippocampus"
-SHORT = "RWTrainer_1epochs_2iterations"
 TRAINERS = Path(__file__).resolve().parents[2] / "trainers"
 
 
 def train(trainer=SHORT, configuration="3d_fullres", dataset=SYNTHETIC, fold=0, plans="nnUNetPlans", **options):
     run_training(dataset, configuration, fold, trainer, plans, device=CPU, **options)
-
-
-def make_trainer(name=SHORT, configuration="3d_fullres", dataset=SYNTHETIC, plans="nnUNetPlans", **options):
-    return get_trainer_from_args(dataset, configuration, 0, name, plans, device=CPU, **options)
 
 
 def model_folder(folders, trainer=SHORT, configuration="3d_fullres", dataset=SYNTHETIC, plans="nnUNetPlans"):
@@ -61,12 +55,6 @@ def training_log(fold_folder):
 def map_files(data_folder):
     """Kind and case of every map; all are of the same settings."""
     return sorted(f"{path.parents[1].name}/{path.stem}" for path in data_folder.glob("rw_maps/*/*/*.b2nd"))
-
-
-@pytest.fixture
-def no_figures(monkeypatch):
-    """nnU-Net draws a progress figure of 30 x 54 inches every epoch."""
-    monkeypatch.setattr(LocalLogger, "plot_progress_png", lambda self, folder: None)
 
 
 @pytest.fixture
@@ -180,7 +168,7 @@ CONFIGURATIONS = {
 
 
 @pytest.mark.parametrize("labels", ["classes", "ignore", "regions", "regions_ignore"])
-def test_every_kind_of_label_trains(nnunet, make_dataset, blobs, no_figures, thread_pools, labels):
+def test_every_kind_of_label_trains(nnunet, make_dataset, blobs, thread_pools, labels):
     num_classes = 4 if "ignore" in labels else 3
     cases = {name: blobs((20, 22, 24), seed, num_classes, share=0.2) for seed, name in enumerate("abc")}
     make_dataset(cases, **LABELS[labels])
@@ -189,7 +177,7 @@ def test_every_kind_of_label_trains(nnunet, make_dataset, blobs, no_figures, thr
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
-def test_every_kind_of_configuration_trains(nnunet, make_dataset, blobs, no_figures, thread_pools, name):
+def test_every_kind_of_configuration_trains(nnunet, make_dataset, blobs, thread_pools, name):
     cases = {case: blobs((20, 22, 24), seed, share=0.1) for seed, case in enumerate("abc")}
     for labels in cases.values():
         labels[:, :3] = -1
@@ -201,7 +189,7 @@ def test_every_kind_of_configuration_trains(nnunet, make_dataset, blobs, no_figu
     assert (name == "dummy_2d") == ("do_dummy_2d_data_aug: True" in training_log(fold))
 
 
-def test_validation_alone_can_be_repeated(nnunet, small_dataset, no_figures, thread_pools):
+def test_validation_alone_can_be_repeated(nnunet, small_dataset, thread_pools):
     train()
     summary = model_folder(nnunet) / "fold_0" / "validation" / "summary.json"
     before = json.loads(summary.read_text())["foreground_mean"]
@@ -210,12 +198,12 @@ def test_validation_alone_can_be_repeated(nnunet, small_dataset, no_figures, thr
     assert json.loads(summary.read_text())["foreground_mean"] == before
 
 
-def test_slices_of_the_real_images_train(hippocampus, no_figures, thread_pools):
+def test_slices_of_the_real_images_train(hippocampus, thread_pools):
     train(configuration="2d", dataset="4", fold=1, plans="tiny")
     check_trained(model_folder(hippocampus, configuration="2d", dataset=HIPPOCAMPUS, plans="tiny") / "fold_1")
 
 
-def test_low_resolution_and_cascade_train(nnunet, make_dataset, blobs, no_figures, thread_pools, write_previous_stage):
+def test_low_resolution_and_cascade_train(nnunet, make_dataset, blobs, thread_pools, write_previous_stage):
     stages = {
         "3d_lowres": {"spacing": (2.0, 2.0, 2.0), "next_stage": "3d_cascade_fullres"},
         "3d_cascade_fullres": {"previous_stage": "3d_lowres"},
@@ -232,7 +220,7 @@ def test_low_resolution_and_cascade_train(nnunet, make_dataset, blobs, no_figure
     check_trained(model_folder(nnunet, configuration="3d_cascade_fullres") / "fold_0")
 
 
-def test_cases_that_are_small_or_empty_train(nnunet, make_dataset, blobs, no_figures, thread_pools):
+def test_cases_that_are_small_or_empty_train(nnunet, make_dataset, blobs, thread_pools):
     cases = {
         "small": blobs((10, 26, 12), 0),
         "empty": np.zeros((20, 20, 20), np.int16),
@@ -243,7 +231,7 @@ def test_cases_that_are_small_or_empty_train(nnunet, make_dataset, blobs, no_fig
     check_trained(model_folder(nnunet) / "fold_0")
 
 
-def test_fold_all_trains_on_all_cases(nnunet, small_dataset, no_figures, thread_pools):
+def test_fold_all_trains_on_all_cases(nnunet, small_dataset, thread_pools):
     train(fold="all")
     fold = model_folder(nnunet) / "fold_all"
     check_trained(fold)
@@ -252,7 +240,7 @@ def test_fold_all_trains_on_all_cases(nnunet, small_dataset, no_figures, thread_
 
 @pytest.mark.parametrize("labels", ["lesion", "regions"])
 def test_a_users_trainer_without_deep_supervision_trains(
-    nnunet, make_dataset, blobs, no_figures, thread_pools, user_trainers, labels
+    nnunet, make_dataset, blobs, thread_pools, user_trainers, labels
 ):
     user_trainers("""
 class WithoutDeepSupervision(MapTrainer):
@@ -272,7 +260,7 @@ class WithoutDeepSupervision(MapTrainer):
 @pytest.mark.parametrize("labels", ["lesion", "regions_ignore"])
 @pytest.mark.parametrize("configuration", ["3d_fullres", "2d"])
 def test_a_users_trainer_with_maps_of_the_patch_stores_none(
-    nnunet, make_dataset, blobs, no_figures, thread_pools, user_trainers, labels, configuration
+    nnunet, make_dataset, blobs, thread_pools, user_trainers, labels, configuration
 ):
     user_trainers("""
 class MapsOfThePatch(MapTrainer):
@@ -299,7 +287,7 @@ class MapsOfThePatch(MapTrainer):
 
 @pytest.mark.parametrize("maps", ["stored", "patch"])
 def test_a_users_trainer_that_draws_by_lesion_needs_lesion_maps(
-    nnunet, small_dataset, no_figures, thread_pools, user_trainers, maps
+    nnunet, small_dataset, thread_pools, user_trainers, maps
 ):
     user_trainers(f"""
 class ByLesion(MapTrainer):
@@ -368,7 +356,7 @@ class OwnSpacing(MapTrainer):
 
 
 @pytest.mark.slow
-def test_augmentation_in_worker_processes_trains(nnunet, small_dataset, no_figures, thread_pools, monkeypatch):
+def test_augmentation_in_worker_processes_trains(nnunet, small_dataset, thread_pools, monkeypatch):
     monkeypatch.setenv("nnUNet_n_proc_DA", "1")
     train()
     check_trained(model_folder(nnunet) / "fold_0")
@@ -419,7 +407,7 @@ def test_numbers_below_the_normal_are_zero_in_a_training_on_a_cpu(small_dataset,
         torch.set_flush_denormal(False)
 
 
-def test_a_continued_training_goes_on_with_its_schedules_and_curves(nnunet, small_dataset, no_figures):
+def test_a_continued_training_goes_on_with_its_schedules_and_curves(nnunet, small_dataset):
     name = "RWTrainer_Boundary_4epochs_1iterations"
     first = make_trainer(name)
     first.save_every = 1
@@ -453,7 +441,7 @@ def test_a_continued_training_goes_on_with_its_schedules_and_curves(nnunet, smal
     assert all(math.isfinite(value) for key, values in logged.items() if "terms" in key for value in values)
 
 
-def test_a_term_that_is_new_in_a_continued_training_starts_with_gaps(nnunet, small_dataset, no_figures):
+def test_a_term_that_is_new_in_a_continued_training_starts_with_gaps(nnunet, small_dataset):
     first = make_trainer("RWTrainer_2epochs_1iterations")
     first.save_every, first.num_epochs = 1, 1
     first.run_training()
@@ -470,7 +458,7 @@ def test_a_term_that_is_new_in_a_continued_training_starts_with_gaps(nnunet, sma
     assert math.isfinite(values[1])
 
 
-def test_an_image_with_nan_stops_the_training_and_says_where_to_look(make_dataset, blobs, no_figures):
+def test_an_image_with_nan_stops_the_training_and_says_where_to_look(make_dataset, blobs):
     make_dataset({"a": blobs((18, 18, 18)), "b": blobs((18, 18, 18))}, nan_in="a")
     message = r"The loss is nan in epoch 0 \(means of its terms: nnunet = nan, rrw = nan\)\. Check the images for NaN"
     with pytest.raises(FloatingPointError, match=message):
@@ -526,9 +514,7 @@ def test_an_old_nnunet_is_refused_with_the_remedy():
     assert check_nnunet_version() == importlib.metadata.version("nnunetv2")
 
 
-def test_nnunets_own_trainer_trains_beside_the_maps_and_sees_the_same_cases(
-    nnunet, small_dataset, no_figures, thread_pools
-):
+def test_nnunets_own_trainer_trains_beside_the_maps_and_sees_the_same_cases(nnunet, small_dataset, thread_pools):
     own = "nnUNetTrainer_1epochs_2iterations"
     trainer = make_trainer(own)
     trainer.initialize()
@@ -563,7 +549,7 @@ def test_a_loss_without_maps_leaves_nnunets_loaders_and_writes_nothing(small_dat
     assert not (small_dataset.data_folder() / "rw_maps").exists()
 
 
-def test_a_segmentation_that_changed_gets_new_maps(nnunet, small_dataset, no_figures):
+def test_a_segmentation_that_changed_gets_new_maps(nnunet, small_dataset):
     trainer = make_trainer()
     trainer.run_training()
     folder, settings = small_dataset.data_folder(), small_dataset.settings()
@@ -599,7 +585,7 @@ def train_on_two_ranks(folder, trainer_name):
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
         )
         for rank in (0, 1)
     ]

@@ -2,12 +2,10 @@
 
 import pytest
 import torch
-from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint
-from nnunetv2.training.logging.nnunet_logger import LocalLogger
+import trainings
+from nnunetv2.run.run_training import maybe_load_checkpoint
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 
-CPU = torch.device("cpu")
-SYNTHETIC = "Dataset900_Synthetic"
 ADAM = """
 class Adaptive(MapTrainer):
     optimizer_name = "{name}"
@@ -17,13 +15,12 @@ class Adaptive(MapTrainer):
 
 
 @pytest.fixture(autouse=True)
-def dataset(make_dataset, blobs, monkeypatch):
-    monkeypatch.setattr(LocalLogger, "plot_progress_png", lambda self, folder: None)
+def dataset(make_dataset, blobs):
     return make_dataset({name: blobs((18, 18, 18), seed) for seed, name in enumerate("ab")})
 
 
 def make_trainer(name, **options):
-    trainer = get_trainer_from_args(SYNTHETIC, "3d_fullres", 0, name, device=CPU, **options)
+    trainer = trainings.make_trainer(name, **options)
     trainer.initialize()
     return trainer
 

@@ -1,0 +1,11 @@
+"""Trainings of tests draw no figures."""
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def no_figures(monkeypatch):
+    """nnU-Net draws a progress figure of 30 x 54 inches every epoch."""
+    from nnunetv2.training.logging.nnunet_logger import LocalLogger
+
+    monkeypatch.setattr(LocalLogger, "plot_progress_png", lambda self, folder: None)
