@@ -146,10 +146,10 @@ def lesion_volumes_by_loop(ids: np.ndarray) -> np.ndarray:
     return volumes
 
 
-def inverse_volume_weights_by_loop(ids: np.ndarray, w_min: float = 1.0, w_max: float = 2e5) -> np.ndarray:
+def inverse_volume_weights_by_loop(ids: np.ndarray) -> np.ndarray:
     """Shirokikh et al., MICCAI 2020: w = N / ((K + 1) V), the background being a component too; float32."""
     weights = np.zeros(ids.shape, np.float32)
     components = np.unique(ids)
     for component in components:
         weights[ids == component] = ids.size / (len(components) * np.sum(ids == component))
-    return np.clip(weights, w_min, w_max)
+    return np.clip(weights, 1.0, 2e5)

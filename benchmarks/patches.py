@@ -51,7 +51,7 @@ def organ_batch(size: int, kinds: Sequence[str] = (INTERIOR_DISTANCE, LESION_IDS
     return batch_of(np.stack(labels), 3, kinds)
 
 
-def cube_batch(size: int, num_lesions: int, kinds: Sequence[str] = (LESION_IDS,)) -> Batch:
+def cube_batch(size: int, num_lesions: int) -> Batch:
     """One patch of ``size``^3 voxels with 2 classes, its lesions cubes of 3 voxels on a grid.
 
     Raises
@@ -67,7 +67,7 @@ def cube_batch(size: int, num_lesions: int, kinds: Sequence[str] = (LESION_IDS,)
     labels = np.zeros((1, size, size, size), np.uint8)
     for corner in _PITCH * np.random.default_rng(0).permutation(places)[:num_lesions] + _PITCH // 2:
         labels[(0, *(slice(low, low + _CUBE) for low in corner))] = 1
-    return batch_of(labels, 2, kinds)
+    return batch_of(labels, 2, [LESION_IDS])
 
 
 def batch_of(labels: np.ndarray, num_classes: int, kinds: Sequence[str]) -> Batch:

@@ -10,8 +10,8 @@ from nnunet_rw.benchmark.report.tables.leaderboard import leaderboard_rows
 from nnunet_rw.benchmark.results import read_results
 from nnunet_rw.benchmark.run import Benchmark
 from nnunet_rw.benchmark.specification import SMALL, specification_of
-from nnunet_rw.benchmark.workspace import VARIABLES
 from nnunet_rw.datasets.synthetic import write_synthetic_dataset
+from nnunet_rw.util.files import NNUNET_FOLDERS
 from nnunet_rw.util.tables import text_table
 
 SYNTHETIC_TASK = "Task99_SyntheticLesions"
@@ -47,7 +47,7 @@ def demo_benchmark(
     FileNotFoundError, ValueError
         The MSD folder is none, or a trainer is unknown.
     """
-    for variable in VARIABLES:
+    for variable in NNUNET_FOLDERS:
         os.environ.pop(variable, None)
     specification = specification_of(
         {

@@ -148,9 +148,9 @@ def show_status(benchmark: Benchmark, watch: bool, console: Console | None = Non
 class LiveStatus:
     """Lines of a running benchmark, and on a terminal its tables below them; a context manager."""
 
-    def __init__(self, benchmark: Benchmark, console: Console | None = None) -> None:
+    def __init__(self, benchmark: Benchmark) -> None:
         self.benchmark = benchmark
-        self.console = console or Console()
+        self.console = Console()
         self._live: Live | None = None
         self._next_look = 0.0
 

@@ -9,10 +9,8 @@ from pathlib import Path
 
 from nnunet_rw.benchmark.specification import Specification, read_specification, write_specification
 from nnunet_rw.training.catalogue import VARIABLE, search_path, trainers_folder
-from nnunet_rw.util.files import nnunet_folder, portable_path, whole_path, write_atomically
+from nnunet_rw.util.files import NNUNET_FOLDERS, nnunet_folder, portable_path, whole_path, write_atomically
 from nnunet_rw.util.readers import read_json, told
-
-VARIABLES = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 
 
 @dataclass(frozen=True)
@@ -63,9 +61,9 @@ class Workspace:
         """
         folders = self.nnunet_folders()
         self.folder.mkdir(parents=True, exist_ok=True)
-        for name in VARIABLES:
+        for name in NNUNET_FOLDERS:
             Path(folders[name]).mkdir(parents=True, exist_ok=True)
-        kept = {name: portable_path(folders[name], self.folder) for name in VARIABLES}
+        kept = {name: portable_path(folders[name], self.folder) for name in NNUNET_FOLDERS}
         # Those of this package are found wherever it is installed.
         trainers = [path for path in folders[VARIABLE].split(os.pathsep) if path != str(trainers_folder())]
         kept[VARIABLE] = os.pathsep.join(portable_path(path, self.folder) for path in trainers)
@@ -85,7 +83,7 @@ class Workspace:
         if self.folders_file.is_file():
             folders, kept_trainers = self._kept_folders()
         else:
-            inside = {name: str(self.folder / name) for name in VARIABLES}
+            inside = {name: str(self.folder / name) for name in NNUNET_FOLDERS}
             folders = {
                 name: str(nnunet_folder(name).absolute()) if os.environ.get(name, path) != path else path
                 for name, path in inside.items()
@@ -99,7 +97,7 @@ class Workspace:
         advice = "Correct it, or delete it and set nnU-Net's variables as they were when the benchmark began."
         kept = read_json(self.folders_file, advice, dict[str, str])
         with told(self.folders_file, advice):
-            folders = {name: whole_path(kept[name], self.folder) for name in VARIABLES}
+            folders = {name: whole_path(kept[name], self.folder) for name in NNUNET_FOLDERS}
         trainers = [whole_path(path, self.folder) for path in kept.get(VARIABLE, "").split(os.pathsep) if path]
         for name, path in folders.items():
             if not Path(path).is_dir():

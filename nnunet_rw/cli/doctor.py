@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 from nnunet_rw.training.catalogue import VARIABLE, trainers_folder
 from nnunet_rw.training.compatibility import check_nnunet_version
 from nnunet_rw.util.advice import command
+from nnunet_rw.util.files import NNUNET_FOLDERS
 
 if TYPE_CHECKING:
     from nnunet_rw.datasets.folders import Preprocessed
 
 _PACKAGES = ("nnunet_rw", "nnunetv2", "batchgenerators", "batchgeneratorsv2", "torch", "blosc2", "edt")
-_FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def check_environment() -> Iterator[Finding]:
     yield Finding("ok", f"Python {sys.version.split()[0]}")
     for package in _PACKAGES:
         yield _package(package)
-    for variable in _FOLDERS:
+    for variable in NNUNET_FOLDERS:
         yield _folder(variable)
     yield _gpu()
     yield _trainers()

@@ -18,6 +18,7 @@ MARKER = ".nnunet_rw_synthetic"
 MEDIAN_LESION_VOXELS, LOG_SIZE_SD, SMALLEST_LESION_VOXELS = 15.0, 2.2, 4.0
 LARGEST_LESION_SHARE = 0.05  # of the head
 VESSEL_SD_VOXELS = 0.7
+NUM_VESSELS, NUM_BLOBS = 3, 3  # both are bright, and none is a lesion
 
 
 def synthetic_case(
@@ -25,7 +26,6 @@ def synthetic_case(
     spacing_mm: tuple[float, float, float],
     rng: np.random.Generator,
     mean_lesions: float = 12.0,
-    num_distractors: int = 6,
 ) -> tuple[np.ndarray, np.ndarray]:
     """
     One image of a head with bright lesions, vessels and blurry blobs, and the labels of its lesions.
@@ -39,7 +39,6 @@ def synthetic_case(
     spacing_mm : voxel size per array axis
     rng : the only source of randomness, so equal generators give equal cases
     mean_lesions : mean of the Poisson number of lesions; 0 gives no lesion, anything above gives at least one
-    num_distractors : number of vessels plus number of blurry blobs; both are bright and none is a lesion
 
     Returns
     -------
@@ -56,8 +55,8 @@ def synthetic_case(
         raise ValueError(f"Expected a shape of three axes of at least 16 voxels, but got {tuple(shape)}.")
     if spacing.shape != (3,) or not np.all(np.isfinite(spacing) & (spacing > 0)):
         raise ValueError(f"Expected three positive values in mm as spacing, but got {spacing_mm}.")
-    if mean_lesions < 0 or num_distractors < 0:
-        raise ValueError(f"Expected numbers of at least 0, but got {mean_lesions=} and {num_distractors=}.")
+    if mean_lesions < 0:
+        raise ValueError(f"Expected a number of at least 0, but got {mean_lesions=}.")
 
     half_size_mm = np.asarray(shape) * spacing / 2
     axes_mm = [np.arange(n) * step - (n - 1) * step / 2 for n, step in zip(shape, spacing, strict=True)]
@@ -83,12 +82,12 @@ def synthetic_case(
         room[box] &= depth_mm > 3 * edge_mm
         if not room.any():
             break
-    for _ in range(num_distractors // 2):
+    for _ in range(NUM_BLOBS):
         radius_mm = edge_mm * rng.uniform(2, 5)
         depth_mm, _, box = _random_ellipsoid(grid_mm, head_level < 0.85, radius_mm, 0.25, 2 * radius_mm, rng)
         blur = np.exp(-0.5 * ((depth_mm + radius_mm) / (0.7 * radius_mm)) ** 2)
         signal[box] = np.maximum(signal[box], rng.uniform(0.2, 0.5) * blur)
-    signal = np.maximum(signal, _vessels(head_level < 0.9, num_distractors - num_distractors // 2, rng))
+    signal = np.maximum(signal, _vessels(head_level < 0.9, NUM_VESSELS, rng))
 
     tissue = gaussian_filter(np.where(head_level < 0.75, 1.0, 0.85), 1)
     texture = gaussian_filter(rng.standard_normal(shape), 2)
@@ -144,7 +143,6 @@ def write_synthetic_dataset(
     spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0),
     seed: int = 0,
     mean_lesions: float = 12.0,
-    num_distractors: int = 6,
 ) -> None:
     """
     Write a dataset that `nnUNetv2_convert_MSD_dataset -i FOLDER` takes.
@@ -157,7 +155,7 @@ def write_synthetic_dataset(
     ----------
     folder : its name must look like Task99_Name (nnU-Net reads number and name from it); created if missing
     num_cases : at least 1
-    shape, spacing_mm, mean_lesions, num_distractors : see `synthetic_case`, in (x, y, z) order
+    shape, spacing_mm, mean_lesions : see `synthetic_case`, in (x, y, z) order
     seed : at least 0
 
     Raises
@@ -186,7 +184,7 @@ def write_synthetic_dataset(
     for index, name in enumerate(names):
         lesions = 0.0 if index in lesion_free else mean_lesions
         rng = np.random.default_rng([seed, index])
-        image, labels = synthetic_case(shape, spacing_mm, rng, lesions, num_distractors)
+        image, labels = synthetic_case(shape, spacing_mm, rng, lesions)
         for subfolder, array in (("imagesTr", image), ("labelsTr", labels)):
             volume = sitk.GetImageFromArray(array.transpose(2, 1, 0))
             volume.SetSpacing([float(s) for s in spacing_mm])

@@ -1,7 +1,6 @@
 """Maps of a label volume: NumPy in, NumPy out. Knows neither torch nor nnU-Net."""
 
 from nnunet_rw.maps.distance import (
-    active_contour_maps,
     boundary_maps,
     interior_distance,
     rectified_region_wise_maps,
@@ -17,7 +16,6 @@ from nnunet_rw.maps.lesions import (
 
 __all__ = [
     "LesionComponents",
-    "active_contour_maps",
     "boundary_maps",
     "expand_lesions",
     "interior_distance",

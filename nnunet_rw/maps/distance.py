@@ -180,32 +180,6 @@ def rectified_region_wise_maps(
     return maps
 
 
-def active_contour_maps(labels: np.ndarray, num_classes: int) -> np.ndarray:
-    """Maps of the active contour loss (Chen et al., CVPR 2019): -1 inside the class, +1 outside.
-
-    Parameters
-    ----------
-    labels : integer array (X, Y[, Z])
-        0 is background; -1 counts as background.
-    num_classes : int
-        Number of classes with the background.
-
-    Returns
-    -------
-    float32 array (num_classes, X, Y[, Z])
-
-    Examples
-    --------
-    >>> active_contour_maps(np.array([[0, 0, 1]]), num_classes=2)
-    array([[[-1., -1.,  1.]],
-    <BLANKLINE>
-           [[ 1.,  1., -1.]]], dtype=float32)
-    """
-    labels = as_labels(labels)
-    classes = np.arange(num_classes).reshape(-1, *(1,) * labels.ndim)
-    return np.where(labels[None] == classes, np.float32(-1), np.float32(1))
-
-
 def distance_to(mask: np.ndarray, spacing: Sequence[float] | None = None) -> np.ndarray:
     """Distance from every voxel to the nearest voxel of the mask.
 

@@ -259,10 +259,13 @@ def expand_lesions(ids: np.ndarray) -> np.ndarray:
     >>> expand_lesions(np.array([[0, 0, 1, 0, 0]]))
     array([[0, 1, 1, 1, 0]])
     """
-    expanded = np.zeros_like(ids)
-    box = foreground_box(ids, margin=1)
-    if box is not None:
-        expanded[box] = _carried_outward(ids[box])
+    expanded = ids
+    for axis in range(ids.ndim):  # the maximum over a cube is that over lines along each axis in turn
+        before, expanded = expanded, expanded.copy()
+        lines, widened = (np.moveaxis(array, axis, 0) for array in (before, expanded))
+        np.maximum(widened[1:], lines[:-1], out=widened[1:])
+        np.maximum(widened[:-1], lines[1:], out=widened[:-1])
+    np.copyto(expanded, ids, where=ids > 0)
     return expanded
 
 
@@ -278,15 +281,4 @@ def expand_in_box(found: LesionsInBox, shape: Sequence[int]) -> LesionsInBox:
         slice(axis.start - wide.start, axis.stop - wide.start) for axis, wide in zip(found.box, box, strict=True)
     )
     ids[inner] = found.ids
-    return replace(found, box=box, ids=_carried_outward(ids))
-
-
-def _carried_outward(ids: np.ndarray) -> np.ndarray:
-    expanded = ids
-    for axis in range(ids.ndim):  # the maximum over a cube is that over lines along each axis in turn
-        before, expanded = expanded, expanded.copy()
-        lines, widened = (np.moveaxis(array, axis, 0) for array in (before, expanded))
-        np.maximum(widened[1:], lines[:-1], out=widened[1:])
-        np.maximum(widened[:-1], lines[1:], out=widened[:-1])
-    np.copyto(expanded, ids, where=ids > 0)
-    return expanded
+    return replace(found, box=box, ids=expand_lesions(ids))

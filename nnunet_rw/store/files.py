@@ -123,17 +123,14 @@ class MapSettings:
         """What a stored map of this kind must say of itself to be used."""
         description: dict[str, Any] = {"version": FORMAT_VERSION, "kind": kind, "scheme": _plain(asdict(self.scheme))}
         if KINDS[kind].sampling == "linear":
-            description |= {"spacing_mm": _plain(self._described_spacing), "per_slice": self.per_slice}
+            spacing = self.spacing_mm if self.case_axes is None else {"case_axes": self.case_axes}
+            description |= {"spacing_mm": _plain(spacing), "per_slice": self.per_slice}
         return description
 
     def folder_name(self, kind: str) -> str:
         """A hash of `describe`."""
         text = json.dumps(self.describe(kind), sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
-
-    @property
-    def _described_spacing(self) -> Any:
-        return self.spacing_mm if self.case_axes is None else {"case_axes": self.case_axes}
 
 
 def label_scheme(plans: PlansManager, dataset_json: dict[str, Any]) -> LabelScheme:

@@ -19,9 +19,9 @@ from nnunet_rw.benchmark.results import read_results
 from nnunet_rw.benchmark.run import Benchmark
 from nnunet_rw.benchmark.specification import Specification, read_specification, write_specification
 from nnunet_rw.benchmark.training import GALLERY, evaluate_trainer, fold_folder
-from nnunet_rw.benchmark.workspace import VARIABLES, Workspace
+from nnunet_rw.benchmark.workspace import Workspace
 from nnunet_rw.training.records import content_hash, read_run_record
-from nnunet_rw.util.files import portable_path, whole_path
+from nnunet_rw.util.files import NNUNET_FOLDERS, portable_path, whole_path
 
 DATASET = "Dataset900_Tiny"
 TRAINERS = ("nnUNetTrainer", "RWTrainer")
@@ -79,7 +79,7 @@ def made_project(tmp_path_factory, trainers_are_as_recorded):
     before = dict(os.environ)
     try:
         os.environ.pop("nnUNet_extTrainer", None)
-        os.environ.update({name: str(root / name) for name in VARIABLES})
+        os.environ.update({name: str(root / name) for name in NNUNET_FOLDERS})
         Benchmark(root / "benchmark", specification).workspace.keep(specification)
         evaluate_all(root / "benchmark")
         write_reports(root / "benchmark", FORMATS)
@@ -109,7 +109,7 @@ def new_shell():
     """Function that forgets what was set in the shell: a benchmark tells itself where its folders are."""
 
     def forget():
-        for name in (*VARIABLES, "nnUNet_extTrainer"):
+        for name in (*NNUNET_FOLDERS, "nnUNet_extTrainer"):
             os.environ.pop(name, None)
 
     forget()
@@ -159,7 +159,7 @@ def test_paths_that_move_together_are_relative(path, text):
 
 def test_folders_are_kept_relative(project):
     kept = json.loads((project / "benchmark" / "folders.json").read_text())
-    assert kept == {**{name: f"../{name}" for name in VARIABLES}, "nnUNet_extTrainer": ""}
+    assert kept == {**{name: f"../{name}" for name in NNUNET_FOLDERS}, "nnUNet_extTrainer": ""}
 
 
 def test_trainers_of_the_kept_folder_and_of_the_shell_are_searched(project, monkeypatch):
@@ -230,7 +230,9 @@ def test_folder_that_was_moved_elsewhere_is_told_with_what_to_edit(project, tmp_
 
 def test_whole_paths_of_earlier_versions_open(project):
     file = project / "benchmark" / "folders.json"
-    file.write_text(json.dumps({**{name: str(project / name) for name in VARIABLES}, "nnUNet_extTrainer": "/gone"}))
+    file.write_text(
+        json.dumps({**{name: str(project / name) for name in NNUNET_FOLDERS}, "nnUNet_extTrainer": "/gone"})
+    )
     assert dice(project / "benchmark") == DICE
 
 

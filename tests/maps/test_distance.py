@@ -3,7 +3,6 @@ import pytest
 import references
 
 from nnunet_rw.maps import (
-    active_contour_maps,
     boundary_maps,
     interior_distance,
     rectified_region_wise_maps,
@@ -372,7 +371,6 @@ def test_type_and_layout_of_the_labels_do_not_matter(dtype, view):
     given = view(labels.astype(dtype))
     given.setflags(write=False)
     np.testing.assert_array_equal(rectified_region_wise_maps(given, 2, SPACING_MM), expected)
-    np.testing.assert_array_equal(active_contour_maps(given, 2)[1] < 0, given > 0)
 
 
 def test_errors():
@@ -382,17 +380,3 @@ def test_errors():
         rectified_region_wise_maps(np.zeros((3, 3)), 2)
     with pytest.raises(ValueError, match=r"labels of shape \(X, Y\[, Z\]\), but got \(3,\)"):
         rectified_region_wise_maps(np.zeros(3, int), 2)
-    with pytest.raises(ValueError, match="integer labels, but got float64"):
-        active_contour_maps(np.zeros((3, 3)), 2)
-
-
-def test_active_contour_by_hand():
-    maps = active_contour_maps(np.array([[-1, 0, 2, 2]], np.int8), num_classes=3)
-    assert maps.dtype == np.float32
-    assert maps.tolist() == [[[-1, -1, 1, 1]], [[1, 1, 1, 1]], [[1, 1, -1, -1]]]
-
-
-def test_active_contour_of_three_axes():
-    labels = references.random_blobs((6, 5, 4), 3, seed=4)
-    expected = np.stack([np.where(labels == c, -1, 1) for c in range(3)])
-    np.testing.assert_array_equal(active_contour_maps(labels, 3), expected)
