@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnunet_rw.training.catalogue import VARIABLE, trainers_folder
+from nnunet_rw.training.catalogue import searched_folders, trainers_folder
 from nnunet_rw.training.compatibility import check_nnunet_version
 from nnunet_rw.util.advice import command
 from nnunet_rw.util.files import NNUNET_FOLDERS
@@ -117,7 +117,6 @@ def _gpu() -> Finding:
 
 
 def _trainers() -> Finding:
-    searched = [Path(path).resolve() for path in os.environ.get(VARIABLE, "").split(os.pathsep) if path]
-    if trainers_folder() not in searched:
+    if trainers_folder() not in [folder.resolve() for folder in searched_folders()]:
         return Finding("problem", f'nnU-Net does not find RWTrainer. Run: eval "$({command("env")})"')
     return Finding("ok", f"nnU-Net finds RWTrainer in {trainers_folder()}")

@@ -9,7 +9,6 @@ import math
 import os
 import re
 import textwrap
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from nnunet_rw.losses.base import ReweightedLoss, SegmentationLoss
 from nnunet_rw.losses.compound import weight_at
 from nnunet_rw.training.catalogue import loss_text, searched_folders, trainers_folder
 from nnunet_rw.training.trainer import CHOICES, MapTrainer, check_choice
-from nnunet_rw.training.variants import has_length
+from nnunet_rw.training.variants import has_length, in_nnunet
 from nnunet_rw.util.files import write_atomically
 
 # What `MapTrainer` tells the losses, of the dataset and of the processes.
@@ -231,14 +230,11 @@ def _check_name(name: str, path: Path) -> None:
 def _found_elsewhere(name: str, path: Path) -> str | None:
     """Where nnU-Net may find the name before, or instead of, the module at this path."""
     # Its search takes whatever a module holds under the name, imported helpers too.
-    package = Path(nnunetv2.__path__[0])
-    stock, ours = str(package / "training" / "nnUNetTrainer"), str(trainers_folder())
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of what nnU-Net's trainers import
-        if recursive_find_python_class(stock, name, "nnunetv2.training.nnUNetTrainer", str(package)) is not None:
-            return stock
-        if recursive_find_python_class(ours, name, None, cleanup_imports_from_base_folder=True) is not None:
-            return ours
+    if in_nnunet(name) is not None:
+        return str(Path(nnunetv2.__path__[0]) / "training" / "nnUNetTrainer")
+    ours = str(trainers_folder())
+    if recursive_find_python_class(ours, name, None, cleanup_imports_from_base_folder=True) is not None:
+        return ours
     # Modules of the user's are read, not run.
     defined = re.compile(rf"^class {name}\b", re.MULTILINE)
     for folder in dict.fromkeys((*(folder.resolve() for folder in searched_folders()), path.parent)):

@@ -158,7 +158,7 @@ def _written(name: str) -> Any:
 
     Modules of the user's are imported, as nnU-Net does whenever it looks into a folder.
     """
-    found = _in_nnunet(name)
+    found = in_nnunet(name)
     _sought.add(name)
     try:
         for folder in searched_folders():
@@ -172,13 +172,13 @@ def _written(name: str) -> Any:
 
 
 def _trainer_of_nnunet(name: str) -> type[nnUNetTrainer] | None:
-    found = None if _SUFFIXED.fullmatch(name) else _in_nnunet(name)
+    found = None if _SUFFIXED.fullmatch(name) else in_nnunet(name)
     return found if _is_trainer(found) else None
 
 
 @cache
-def _in_nnunet(name: str) -> Any:
-    # In nnU-Net's own package alone: its search by name would come back to the module that asks here.
+def in_nnunet(name: str) -> Any:
+    """What nnU-Net's own package has under a name; its search by name would come back to the module that asks here."""
     package = Path(nnunetv2.__path__[0])
     folder = str(package / "training" / "nnUNetTrainer")
     _sought.add(name)
