@@ -68,8 +68,8 @@ def test_flat_and_smallest_volumes_work(shape):
         assert labels.any()
 
 
-def test_no_lesions_and_no_distractors_on_request():
-    image, labels = synthetic_case((24, 24, 24), (1, 1, 1), np.random.default_rng(0), 0, 0)
+def test_no_lesions_on_request():
+    image, labels = synthetic_case((24, 24, 24), (1, 1, 1), np.random.default_rng(0), 0)
     assert not labels.any()
     assert image.any()
 
