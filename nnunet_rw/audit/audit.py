@@ -16,13 +16,15 @@ from nnunet_rw.audit.lesions import (
     NUM_SIZE_CLASSES,
     LabelSummary,
     Lesions,
+    SharedLesions,
     SizeSummary,
     find_case_lesions,
+    lesion_shapes,
     pooled,
+    shared_lesions,
     summarise_label,
     summarise_sizes,
 )
-from nnunet_rw.audit.sharing import SharedLesions, lesion_shapes, shared_lesions
 from nnunet_rw.audit.sources import LabelSource
 from nnunet_rw.evaluation.metrics.detection import DEFAULT_EDGES_MM3
 from nnunet_rw.util.parallel import list_in_processes

@@ -1,13 +1,20 @@
-"""The lesions of a dataset: sizes, border voxels, how many and how unequal."""
+"""The lesions of a dataset: sizes, border voxels, how many and how unequal, and which of its cases share some.
+
+Cases share lesions where they are crops of one image, copies, or had lesions implanted twice; folds must not part them.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from hashlib import blake2b
+from itertools import combinations, pairwise
+from typing import Any
 
 import numpy as np
+from scipy.ndimage import find_objects
 
 from nnunet_rw.evaluation.metrics.detection import DEFAULT_EDGES_MM3
 from nnunet_rw.evaluation.metrics.lesions import ROUNDING
@@ -18,6 +25,9 @@ from nnunet_rw.maps.kinds import LabelScheme
 
 # One fewer than there are edges: a lesion of v mm3 is in class i with edges[i] <= v < edges[i + 1].
 NUM_SIZE_CLASSES = len(DEFAULT_EDGES_MM3) - 1
+# A lesion this large has an outline that no other lesion has by chance, so that equal masks in two cases are the same
+# lesion. Of smaller ones, and of regular ones that synthetic data are made of, that would not be true.
+MIN_VOXELS = 50
 
 
 @dataclass(frozen=True)
@@ -202,3 +212,68 @@ def summarise_sizes(cases: Sequence[Lesions]) -> tuple[SizeSummary, ...]:
         share = float(lesions.voxels[inside].sum() / lesions.voxels.sum())
         summaries.append(SizeSummary(low, high, number, number / len(lesions), share))
     return tuple(summaries)
+
+
+@dataclass(frozen=True)
+class SharedLesions:
+    """Pairs of cases with lesions of exactly the same shape.
+
+    Attributes
+    ----------
+    lesions : int
+        Shapes that are in several cases.
+    pairs : tuple of (str, str)
+        The cases that have one in common, sorted.
+    parted : tuple of int
+        For every fold the number of these pairs of which one case is trained on and the other validated; empty where
+        there are no folds yet.
+    """
+
+    lesions: int
+    pairs: tuple[tuple[str, str], ...]
+    parted: tuple[int, ...]
+
+
+def lesion_shapes(lesions: Lesions, ids: np.ndarray) -> frozenset[str]:
+    """Digests of the masks of a case's large, irregular lesions.
+
+    Parameters
+    ----------
+    lesions, ids
+        Of `find_case_lesions`.
+    """
+    digests = set()
+    for channel in ids:
+        for number, box in enumerate(find_objects(channel), start=1):
+            if box is None or lesions.voxels[number - 1] < MIN_VOXELS:
+                continue
+            mask = channel[box] == number
+            if any(np.array_equal(mask, np.flip(mask, axis)) for axis in range(mask.ndim)):
+                continue
+            what = f"{lesions.label[number - 1]} {mask.shape} ".encode()
+            digests.add(blake2b(what + np.packbits(mask).tobytes(), digest_size=16).hexdigest())
+    return frozenset(digests)
+
+
+def shared_lesions(
+    shapes: Mapping[str, frozenset[str]], folds: Sequence[Mapping[str, Any]] | None = None
+) -> SharedLesions:
+    """Which cases share lesions, and how many of these pairs each fold parts.
+
+    Parameters
+    ----------
+    shapes : mapping of case to the digests of `lesion_shapes`
+    folds : sequence of mappings with the cases in ``train`` and ``val``, optional
+        As nnU-Net's ``splits_final.json`` has them.
+    """
+    owners: dict[str, list[str]] = defaultdict(list)
+    for case in sorted(shapes):
+        for shape in shapes[case]:
+            owners[shape].append(case)
+    several = [cases for cases in owners.values() if len(cases) > 1]
+    pairs = {pair for cases in several for pair in combinations(cases, 2)}
+    parted = []
+    for fold in folds or ():
+        train, val = set(fold["train"]), set(fold["val"])
+        parted.append(sum((one in train and two in val) or (one in val and two in train) for one, two in pairs))
+    return SharedLesions(len(several), tuple(sorted(pairs)), tuple(parted))

@@ -19,8 +19,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from nnunet_rw.audit.audit import Audit
-from nnunet_rw.audit.lesions import LabelSummary, SizeSummary, pooled
-from nnunet_rw.audit.sharing import sharing_warning
+from nnunet_rw.audit.lesions import LabelSummary, SharedLesions, SizeSummary, pooled
+from nnunet_rw.util.advice import command
 from nnunet_rw.util.files import write_atomically
 from nnunet_rw.util.tables import text_table
 
@@ -115,6 +115,26 @@ def audit_text(audit: Audit) -> str:
             textwrap.fill(recommendation, 118),
             *([textwrap.fill(warning, 118)] if warning else []),
         ]
+    )
+
+
+def sharing_warning(shared: SharedLesions, dataset: str) -> str:
+    """What to tell and to do; empty where nothing is shared, or no fold parts it."""
+    parted = sum(number > 0 for number in shared.parted)
+    if not shared.pairs or (shared.parted and not parted):
+        return ""
+    one, two = shared.pairs[0]
+    many = len(shared.pairs)
+    folds = (
+        f"{parted} of {len(shared.parted)} folds train on one of a pair and validate on the other"
+        if shared.parted
+        else "nnU-Net's folds, which are drawn at random, will part them"
+    )
+    return (
+        f"Warning: {many} pair{'' if many == 1 else 's'} of cases share {shared.lesions} "
+        f"lesion{'' if shared.lesions == 1 else 's'} of the very same shape, such as '{one}' and '{two}', and {folds}. "
+        "Validation is then on lesions that training has seen. Write folds that keep such cases together: "
+        f"{command('splits', dataset=dataset, groups='FILE')}"
     )
 
 

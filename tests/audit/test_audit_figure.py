@@ -7,9 +7,8 @@ import pytest
 
 from nnunet_rw.audit.audit import Audit, GradientShares, Recommendation
 from nnunet_rw.audit.gradients import AUDITED
-from nnunet_rw.audit.lesions import Lesions, summarise_label, summarise_sizes
+from nnunet_rw.audit.lesions import Lesions, SharedLesions, summarise_label, summarise_sizes
 from nnunet_rw.audit.report import SIZE_COLOURS, audit_text, draw_audit, share_text
-from nnunet_rw.audit.sharing import SharedLesions
 
 
 def audit_of(cases, labels=("lesion",), by_size=(0.01, 0.09, 0.1, 0.8)):
