@@ -20,7 +20,7 @@ from nnunet_rw.benchmark.workspace import Workspace
 from nnunet_rw.util.files import NO_LOCKS, write_atomically
 
 Kind = Literal["prepare", "train", "evaluate"]
-SMALL_PLANS = "nnUNetPlansSmall"
+SMALL_PLANS = "nnUNetPlansSmall"  # as `nnunet_rw.datasets.folders` has it, which imports nnU-Net
 
 
 @dataclass(frozen=True)

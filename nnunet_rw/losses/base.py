@@ -180,6 +180,13 @@ class ReweightedLoss(SegmentationLoss):
             inputs.shared[self.weighting] = self.weighting.weights(inputs)
         return inputs.shared[self.weighting]
 
+    def known_weights(self, inputs: LossInputs) -> torch.Tensor | None:
+        """As `weights`, 0 in unlabelled voxels; None where every voxel weighs 1."""
+        weights = self.weights(inputs)
+        if inputs.mask is None:
+            return weights
+        return inputs.mask.to(inputs.dtype) if weights is None else weights * inputs.mask
+
     def mean(self, inputs: LossInputs, values: torch.Tensor) -> torch.Tensor:
         """Mean of w times (B, C, ...) values over batch, channels and labelled voxels."""
         weights = self.weights(inputs)

@@ -41,9 +41,7 @@ class OverlapLoss(ReweightedLoss):
         self.smooth, self.batch_dice, self.ddp = smooth, batch_dice, ddp
 
     def compute(self, inputs: LossInputs) -> torch.Tensor:
-        weights = self.weights(inputs)
-        if inputs.mask is not None:
-            weights = inputs.mask.to(inputs.dtype) if weights is None else weights * inputs.mask
+        weights = self.known_weights(inputs)
         of_heads = [None] * inputs.num_heads if weights is None else weights.expand_as(inputs.raw_logits).unbind(1)
         # Head by head: temporary tensors as large as the logits cost more time than the sums, and far more memory.
         sums = [
@@ -230,9 +228,7 @@ class GeneralizedDiceLoss(ReweightedLoss):
     def losses(self, inputs: LossInputs) -> torch.Tensor:
         """(B, 1) loss of every sample, (B, R) for regions."""
         p, y = inputs.probabilities, inputs.onehot
-        weights = self.weights(inputs)
-        if inputs.mask is not None:
-            weights = inputs.mask.to(p.dtype) if weights is None else weights * inputs.mask
+        weights = self.known_weights(inputs)
         if inputs.regions:
             known = torch.ones_like(p) if inputs.mask is None else inputs.mask.to(p.dtype)
             weights = None if weights is None else weights.expand_as(p)[:, :, None]

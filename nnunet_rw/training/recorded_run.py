@@ -174,18 +174,11 @@ class RecordedRun(SeededRun):
     dataloader_train: Any
     inference_allowed_mirroring_axes: tuple[int, ...] | None
 
-    def __init__(
-        self,
-        plans: dict,
-        configuration: str,
-        fold: int,
-        dataset_json: dict,
-        device: torch.device = torch.device("cuda"),  # noqa: B008
-    ):
-        # Before nnU-Net completes old plans in place.
+    def __init__(self, plans: dict, *settings: Any):
+        # Before nnU-Net completes old plans in place. It reads the signature of the class that is made of this one.
         self._plans_sha256 = json_hash(plans)
         self._steps: list[tuple[Any, Any, float]] = []
-        super().__init__(plans, configuration, fold, dataset_json, device)
+        super().__init__(plans, *settings)
 
     def initialize(self) -> None:
         super().initialize()
