@@ -109,23 +109,23 @@ def find_lesions(labels: np.ndarray, connectivity: int, ignore_label: int | None
         As `as_connectivity` returns it.
     """
     box, cropped, ids = _ids_in_box(labels, connectivity, ignore_label)
-    if ids.size == 0:
-        nothing = np.zeros(0, np.int64)
-        no_voxels = np.zeros((0, labels.ndim), np.int64)
-        return LesionsInBox(box, ids, nothing, nothing, np.zeros((0, labels.ndim, 2), np.int64), no_voxels, nothing)
     inside = ids > 0
-    voxels = np.bincount(ids[inside])
+    voxels = np.bincount(ids[inside], minlength=1)
     lesion_labels = np.zeros(len(voxels), np.int64)
     lesion_labels[ids[inside]] = cropped[inside]
-    boxes = np.array(
-        [
-            [[axis.start + offset.start, axis.stop + offset.start] for axis, offset in zip(lesion, box, strict=True)]
-            for lesion in ndimage.find_objects(ids)
-        ],
-        np.int64,
+    boxes = [
+        [[axis.start + offset.start, axis.stop + offset.start] for axis, offset in zip(lesion, box, strict=True)]
+        for lesion in (ndimage.find_objects(ids) if ids.size else [])
+    ]
+    return LesionsInBox(
+        box,
+        ids,
+        lesion_labels[1:],
+        voxels[1:],
+        np.array(boxes, np.int64).reshape(-1, labels.ndim, 2),
+        locations=np.zeros((0, labels.ndim), np.int64),
+        num_locations=np.zeros(len(boxes), np.int64),
     )
-    no_voxels, none_of_each = np.zeros((0, labels.ndim), np.int64), np.zeros(len(boxes), np.int64)
-    return LesionsInBox(box, ids, lesion_labels[1:], voxels[1:], boxes, no_voxels, none_of_each)
 
 
 def with_locations(found: LesionsInBox, limit: int) -> LesionsInBox:
