@@ -36,7 +36,7 @@ from nnunet_rw.datasets.folders import Preprocessed, open_preprocessed
 from nnunet_rw.losses import LOSSES, LossInputs, Term, build
 from nnunet_rw.store.write import ensure_maps, list_cases
 from nnunet_rw.training.recorded_run import gradient_norms, seed_generators
-from nnunet_rw.training.trainer import OPTIMIZERS, MapTrainer
+from nnunet_rw.training.trainer import OPTIMIZERS, MapTrainer, check_adam_betas
 from nnunet_rw.util.files import environment, write_atomically
 from nnunet_rw.util.readers import read_json, read_splits
 
@@ -82,6 +82,8 @@ class Stability:
         "sgd", "adam" or "adamw", as of `MapTrainer`.
     initial_lr : float
         Learning rate of the first iteration.
+    adam_betas : (float, float)
+        Of Adam and AdamW, as of `MapTrainer`.
     """
 
     dataset: str
@@ -96,6 +98,7 @@ class Stability:
     device: str = "cpu"
     optimizer_name: str = "sgd"
     initial_lr: float = 1e-2  # nnU-Net's
+    adam_betas: tuple[float, float] = MapTrainer.adam_betas
 
     def compared(self) -> dict[str, tuple[Term, ...]]:
         """The losses by name.
@@ -135,6 +138,7 @@ def run_stability(settings: Stability) -> str:
     compared = settings.compared()
     if settings.optimizer_name not in OPTIMIZERS:
         raise ValueError(f"Unknown optimiser {settings.optimizer_name!r}. Known: {', '.join(OPTIMIZERS)}.")
+    check_adam_betas(settings.adam_betas, settings.optimizer_name)
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("PyTorch sees no CUDA device. Give --device cpu.")
     data = open_preprocessed(settings.dataset, settings.configuration, settings.plans_name)
@@ -154,6 +158,8 @@ def run_stability(settings: Stability) -> str:
     summaries = {name: summarise_runs([measure(run) for run in runs]) for name, runs in curves.items()}
     _write_json(output / _FILES[1], {"settings": _fixed(data, settings), "losses": summaries})
     optimizer = f"{settings.optimizer_name}, lr {settings.initial_lr:g}"
+    if settings.adam_betas != MapTrainer.adam_betas:
+        optimizer += ", betas {:g} and {:g}".format(*settings.adam_betas)
     draw_stability(curves, output / _FILES[2], f"optimiser: {optimizer}")
     names = "\n".join(f"  {output / name}" for name in _FILES)
     return f"{stability_table(summaries, optimizer)}\n\nFiles:\n{names}"
@@ -170,6 +176,7 @@ def _fixed(data: Preprocessed, settings: Stability) -> dict[str, Any]:
         "device": settings.device,
         "optimizer_name": settings.optimizer_name,
         "initial_lr": settings.initial_lr,
+        "adam_betas": list(settings.adam_betas),
     }
 
 
@@ -179,8 +186,12 @@ def _claim(output: Path, data: Preprocessed, settings: Stability) -> None:
         _write_json(path, fixed)
         return
     # What folders of before there was a choice do not say.
-    nnunets = {"optimizer_name": Stability.optimizer_name, "initial_lr": Stability.initial_lr}
-    there = nnunets | read_json(path, "Give another folder as -o.", _Settings)
+    defaults = {
+        "optimizer_name": Stability.optimizer_name,
+        "initial_lr": Stability.initial_lr,
+        "adam_betas": list(Stability.adam_betas),
+    }
+    there = defaults | read_json(path, "Give another folder as -o.", _Settings)
     other = [f"{name} {there.get(name)}, not {value}" for name, value in fixed.items() if there.get(name) != value]
     if other:
         raise ValueError(f"{output} holds runs of other settings ({'; '.join(other)}). Give another folder as -o.")
@@ -206,6 +217,7 @@ def _run_all(
                     "loss_terms": compared[name],
                     "optimizer_name": settings.optimizer_name,
                     "initial_lr": settings.initial_lr,
+                    "adam_betas": settings.adam_betas,
                 }
                 run = record_training(data, attributes, settings.fold, seed, length, device, log, progress.update)
                 write_curves(path, name, seed, run)

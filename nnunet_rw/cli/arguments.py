@@ -46,6 +46,22 @@ def add_lesions(command: argparse.ArgumentParser) -> None:
     )
 
 
+def add_optimizer(command: argparse.ArgumentParser, name: str | None, rate: float | None) -> None:
+    """Of a training; nnU-Net's own by default."""
+    command.add_argument("--optimizer", choices=("sgd", "adam", "adamw"), default=name, help="default: nnU-Net's, sgd")
+    command.add_argument(
+        "--lr", type=positive_number, default=rate, metavar="LR", help="learning rate; default: nnU-Net's, 0.01"
+    )
+    command.add_argument(
+        "--adam-betas",
+        type=_number_below_one,
+        nargs=2,
+        default=(0.9, 0.999),
+        metavar="BETA",
+        help="how long adam and adamw remember the gradient, and its size; default: 0.9 0.999",
+    )
+
+
 def add_groups(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--groups",
@@ -94,6 +110,13 @@ def number_from_zero(text: str) -> float:
     value = float(text)
     if not (math.isfinite(value) and value >= 0):
         raise argparse.ArgumentTypeError(f"expected a number of at least 0, but got {text}")
+    return value
+
+
+def _number_below_one(text: str) -> float:
+    value = number_from_zero(text)
+    if value >= 1:
+        raise argparse.ArgumentTypeError(f"expected a number below 1, but got {text}")
     return value
 
 

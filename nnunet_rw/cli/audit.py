@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from nnunet_rw.cli.arguments import add_command, add_processes, positive, positive_number
+from nnunet_rw.cli.arguments import add_command, add_optimizer, add_processes, positive
 
 _DESCRIPTION = """\
 Count and measure the lesions of a dataset, tell which of them dominate a loss's gradient, and which trainer to try.
@@ -43,10 +43,7 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
     command.add_argument("--iterations", type=positive, default=300, metavar="N", help="of a run; default: %(default)s")
     command.add_argument("-o", metavar="FOLDER", type=Path, help="default: stability_<dataset> here")
     command.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    command.add_argument(
-        "--optimizer", choices=("sgd", "adam", "adamw"), default="sgd", help="default: nnU-Net's, %(default)s"
-    )
-    command.add_argument("--lr", type=positive_number, default=0.01, metavar="LR", help="default: %(default)s")
+    add_optimizer(command, "sgd", 0.01)
 
 
 def _audit(options: argparse.Namespace) -> None:
@@ -84,5 +81,6 @@ def _stability(options: argparse.Namespace) -> None:
         device=options.device,
         optimizer_name=options.optimizer,
         initial_lr=options.lr,
+        adam_betas=tuple(options.adam_betas),
     )
     print(run_stability(settings))

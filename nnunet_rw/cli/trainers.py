@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from nnunet_rw.cli.arguments import add_command, add_configuration, number_from_zero, positive_number
+from nnunet_rw.cli.arguments import add_command, add_configuration, add_optimizer, number_from_zero
 from nnunet_rw.util import advice
 
 _NEW_TRAINER = """\
@@ -40,8 +40,7 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
     command.add_argument("--map-source", choices=("stored", "patch"), default="stored", help="default: %(default)s")
     command.add_argument("--oversample-by", choices=("voxel", "lesion"), default="voxel", help="default: %(default)s")
     command.add_argument("--cases-by", choices=("case", "lesion"), default="case", help="default: %(default)s")
-    command.add_argument("--optimizer", choices=("sgd", "adam", "adamw"), help="default: nnU-Net's, sgd")
-    command.add_argument("--lr", type=positive_number, metavar="LR", help="learning rate; default: nnU-Net's, 0.01")
+    add_optimizer(command, None, None)
     command.add_argument("--weight-decay", type=number_from_zero, metavar="DECAY", help="default: nnU-Net's, 3e-05")
     command.add_argument("--overwrite", action="store_true", help="replace the file if it is there")
 
@@ -89,6 +88,7 @@ def _new_trainer(options: argparse.Namespace) -> None:
         optimizer_name=options.optimizer,
         initial_lr=options.lr,
         weight_decay=options.weight_decay,
+        adam_betas=tuple(options.adam_betas),
     )
     print(f"{path}\nLet nnU-Net find it, best in your shell's start-up file:\n  {export_line(path.parent)}")
     places = {"dataset": "DATASET", "configuration": "CONFIGURATION", "fold": "FOLD"}

@@ -20,7 +20,7 @@ from nnunet_rw.losses import LOSSES, STOCK_TERM, Term, build, option_defaults, o
 from nnunet_rw.losses.base import ReweightedLoss, SegmentationLoss
 from nnunet_rw.losses.compound import weight_at
 from nnunet_rw.training.catalogue import loss_text, searched_folders, trainers_folder
-from nnunet_rw.training.trainer import CHOICES, MapTrainer, check_choice
+from nnunet_rw.training.trainer import CHOICES, MapTrainer, check_adam_betas, check_choice
 from nnunet_rw.training.variants import has_length, in_nnunet
 from nnunet_rw.util.files import write_atomically
 
@@ -200,6 +200,7 @@ def write_trainer(
         raise ValueError(f"Expected a learning rate above 0, but got {initial_lr!r}.")
     if weight_decay is not None and not (math.isfinite(weight_decay) and weight_decay >= 0):
         raise ValueError(f"Expected a weight decay of at least 0, but got {weight_decay!r}.")
+    check_adam_betas(settings.get("adam_betas", MapTrainer.adam_betas), settings.get("optimizer_name"))
     folder = Path(folder).resolve()
     if os.pathsep in str(folder):
         raise ValueError(f"Expected a folder without {os.pathsep!r} in its path, but got {folder}.")

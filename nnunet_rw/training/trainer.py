@@ -69,7 +69,7 @@ class MapTrainer(nnUNetTrainer):
     initial_lr, weight_decay : float, optional
         Of the optimiser. None, as which a class leaves it, means what nnU-Net has, or the next class of the bases.
     adam_betas : (float, float)
-        How long Adam remembers the gradient, and its size.
+        How long Adam and AdamW remember the gradient, and its size; SGD has none.
     paper : str
         To be cited.
     """
@@ -318,6 +318,22 @@ def trainer_loss(
         regions=labels.has_regions,
         ignore_label=labels.ignore_label,
     )
+
+
+def check_adam_betas(betas: Sequence[float], optimizer_name: str | None) -> None:
+    """Refuse betas that Adam cannot use, or that nobody would: SGD has none.
+
+    Raises
+    ------
+    ValueError
+        Not two numbers of at least 0 and below 1, or others than PyTorch's beside SGD.
+    """
+    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+        raise ValueError(f"Expected two Adam betas of at least 0 and below 1, but got {betas!r}.")
+    if tuple(betas) != MapTrainer.adam_betas and optimizer_name not in ("adam", "adamw"):
+        raise ValueError(
+            f"Expected the optimizer adam or adamw beside Adam's betas, but got {optimizer_name or 'sgd'}."
+        )
 
 
 def _optimizer_family(settings: Mapping[str, Any]) -> str | None:

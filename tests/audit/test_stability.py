@@ -183,12 +183,36 @@ def test_runs_take_another_optimiser(dataset, compare, fails, tmp_path, monkeypa
     )
 
 
+def test_runs_take_adams_betas(dataset, compare, fails, tmp_path, monkeypatch):
+    betas = []
+    step = RecordingTrainer.train_step
+
+    def seen(trainer, batch):
+        betas.append(trainer.optimizer.param_groups[0]["betas"])
+        return step(trainer, batch)
+
+    monkeypatch.setattr(RecordingTrainer, "train_step", seen)
+    arguments = ("--iterations", "1", "--seeds", "1", "--losses", "rrw", "--optimizer", "adam")
+    table = compare(*arguments, "--adam-betas", "0.9", "0.95")
+    assert "\nOptimiser: adam, lr 0.01, betas 0.9 and 0.95. Diverged" in table
+    assert betas == [(0.9, 0.95)]
+    assert json.loads((tmp_path / "out" / "settings.json").read_text())["adam_betas"] == [0.9, 0.95]
+    other = fails("-d", "900", "-p", "nnUNetPlans", "-o", tmp_path / "out", *arguments)
+    assert "(adam_betas [0.9, 0.95], not [0.9, 0.999])" in other
+
+
+def test_sgd_has_no_betas(fails, tmp_path):
+    message = fails("-d", "900", "-o", tmp_path / "out", "--adam-betas", "0.9", "0.95")
+    assert message == "Expected the optimizer adam or adamw beside Adam's betas, but got sgd."
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_folder_from_before_there_was_a_choice_has_nnunets_optimiser(dataset, compare, trained, tmp_path):
     arguments = ("--iterations", "1", "--seeds", "1", "--losses", "rrw")
     assert "\nOptimiser: sgd, lr 0.01. Diverged" in compare(*arguments)
     path = tmp_path / "out" / "settings.json"
     settings = json.loads(path.read_text())
-    del settings["optimizer_name"], settings["initial_lr"]
+    del settings["optimizer_name"], settings["initial_lr"], settings["adam_betas"]
     path.write_text(json.dumps(settings))
     compare(*arguments)
     assert trained == [("rrw", 0)]
@@ -245,6 +269,12 @@ def test_learning_rates_are_above_0(capsys, rate):
     with pytest.raises(SystemExit):
         main(["stability", "-d", "4", f"--lr={rate}"])
     assert f"--lr: expected a number above 0, but got {rate}" in capsys.readouterr().err
+
+
+def test_betas_are_below_1(capsys):
+    with pytest.raises(SystemExit):
+        main(["stability", "-d", "4", "--adam-betas", "0.9", "1"])
+    assert "--adam-betas: expected a number below 1, but got 1" in capsys.readouterr().err
 
 
 def test_choices_of_optimisers_are_those_of_the_trainer(capsys):

@@ -54,6 +54,17 @@ def test_new_trainer_with_another_optimiser(succeeds, tmp_path, monkeypatch):
     trainer = recursive_find_trainer_class_by_name("RWTrainer_Adam")
     assert (trainer.optimizer_name, trainer.initial_lr, trainer.weight_decay) == ("adam", 5e-4, 0)
     assert trainer.cases_by == "lesion"
+    # What is not asked for is left to `MapTrainer`.
+    assert "adam_betas" not in vars(trainer)
+
+
+def test_new_trainer_with_adams_betas(succeeds, fails, tmp_path, monkeypatch):
+    options = ("-o", tmp_path, "--adam-betas", "0.9", "0.95")
+    message = fails("new-trainer", "RWTrainer_Betas", "--loss", "rrw", *options)
+    assert message == "Expected the optimizer adam or adamw beside Adam's betas, but got sgd."
+    succeeds("new-trainer", "RWTrainer_Betas", "--loss", "rrw", *options, "--optimizer", "adamw")
+    monkeypatch.setenv("nnUNet_extTrainer", os.pathsep.join([str(TRAINERS), str(tmp_path)]))
+    assert recursive_find_trainer_class_by_name("RWTrainer_Betas").adam_betas == (0.9, 0.95)
 
 
 @pytest.mark.parametrize(
