@@ -30,7 +30,7 @@ class SlurmSettings(_Strict):
     ----------
     partition, account, qos, constraint : str, optional
     minutes : int
-        Time limit of a job. A training that reaches it is put into the queue again and goes on from its checkpoint.
+        Time limit of a job. A training that reaches it is put into the queue again and resumes from its checkpoint.
     timeouts : int
         How often; one that reaches the limit once more has failed.
     gpus, cpus : int

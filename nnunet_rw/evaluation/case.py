@@ -98,7 +98,7 @@ def evaluate_case(
     Raises
     ------
     ValueError
-        See `nnunet_rw.evaluation.reading.read_case`; or a setting is impossible, or the image no number in a mask.
+        See `nnunet_rw.evaluation.reading.read_case`; or a setting is impossible, or the image is non-finite in a mask.
     """
     fingerprints = {kind: fingerprint(path) for kind, path in files.read.items()}
     case = read_case(files, reader, labels.known, labels.num_channels)

@@ -49,7 +49,7 @@ def evaluation_text(summary: dict[str, Any]) -> str:
         for label, found in summary["classes"].items()
         for rule in [found["detection"]["any_overlap"]]
     ]
-    header = ("label", "lesions found", "precision", "false positives a case", "PQ", "PQ at 0.1", "FROC average")
+    header = ("label", "lesions found", "precision", "false positives per case", "PQ", "PQ at 0.1", "FROC average")
     parts.append(text_table(header, detections))
     parts.append(text_table(("label", "lesion size", "found", "recall (95 % interval)"), sizes))
     unit = "patients" if "num_patients" in summary else "cases"

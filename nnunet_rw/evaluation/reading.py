@@ -255,7 +255,7 @@ def read_probabilities(path: Path, shape: Sequence[int] | None = None) -> np.nda
         )
     lowest, highest = float(probabilities.min(initial=0)), float(probabilities.max(initial=0))
     if not math.isfinite(lowest + highest):
-        raise ValueError(f"{path} holds values that are no numbers. Predict again.")
+        raise ValueError(f"{path} holds non-finite values. Predict again.")
     if lowest < -_PROBABILITY_TOLERANCE or highest > 1 + _PROBABILITY_TOLERANCE:
         raise ValueError(
             f"Expected probabilities from 0 to 1 in {path}, but got {lowest:.4g} to {highest:.4g}. Are these logits? "

@@ -57,8 +57,8 @@ def aggregate(
     Parameters
     ----------
     values : array (n,)
-        One value a case. NaN: the metric is undefined there (two empty masks). Inf: one mask is empty, and no distance
-        is large enough.
+        One value per case. NaN: the metric is undefined there (two empty masks). Inf: one mask is empty, and no
+        distance is large enough.
     penalty : float or array (n,), optional
         Stands for inf, in the unit of the values. For distances the diagonal of the image in mm, which no distance
         exceeds; one number for all cases or one each. Not needed where no value is inf.
@@ -75,7 +75,7 @@ def aggregate(
     """
     values = np.array(values, dtype=np.float64)
     if values.ndim != 1:
-        raise ValueError(f"Expected one value a case, but got an array of shape {values.shape}.")
+        raise ValueError(f"Expected one value per case, but got an array of shape {values.shape}.")
     if np.isneginf(values).any():
         raise ValueError("Expected numbers, NaN or inf, but got -inf.")
     infinite = np.isposinf(values)
@@ -101,7 +101,7 @@ def aggregate(
 def _penalties(penalty: float | Sequence[float] | np.ndarray | None, num_values: int) -> np.ndarray:
     penalties = np.asarray(np.nan if penalty is None else penalty, dtype=np.float64)
     if penalties.shape not in ((), (num_values,)):
-        raise ValueError(f"Expected one penalty or {num_values}, one a case, but got shape {penalties.shape}.")
+        raise ValueError(f"Expected one penalty or {num_values}, one per case, but got shape {penalties.shape}.")
     return np.broadcast_to(penalties, num_values)
 
 

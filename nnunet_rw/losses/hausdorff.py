@@ -27,7 +27,7 @@ def cross_mean(values: torch.Tensor) -> torch.Tensor:
 
 
 class BallMean:
-    """Means over balls of several radii, by FFT; voxels that are not known, or beyond the image, do not count.
+    """Means over balls of several radii, by FFT; ignored voxels, and those beyond the image, do not count.
 
     Parameters
     ----------

@@ -57,7 +57,7 @@ def prices(*lesions):
 
 @pytest.fixture
 def task(tmp_path, monkeypatch):
-    """Two seeds of the baseline, with 1 and 1.5 false positives a case, and one of another trainer."""
+    """Two seeds of the baseline, with 1 and 1.5 false positives per case, and one of another trainer."""
     points = {
         "first": OperatingPoint(
             0.5, 1, hits(0, 1, 0, 1), np.array([0.4, 0.6]), 1.5, hits(0, 1, 0, 1), prices(1, 1, 0, 0)

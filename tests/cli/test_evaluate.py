@@ -224,7 +224,7 @@ def bad_probabilities(folders, values):
         (lambda p, g: (g / "a.nii.gz").write_bytes(b"torn"), "No reader of nnU-Net reads "),
         (
             lambda p, g: bad_probabilities((p, g), np.full((2, *SHAPE), np.nan)),
-            "a.npz holds values that are no numbers.",
+            "a.npz holds non-finite values.",
         ),
         (lambda p, g: bad_probabilities((p, g), np.zeros((3, *SHAPE))), "Expected probabilities of shape (2, 4, 5, 8)"),
     ],

@@ -51,9 +51,9 @@ def test_infinity_without_a_penalty_is_refused():
         aggregate([1, math.inf, math.inf])
     with pytest.raises(ValueError, match=r"finite penalty for 1 infinite values, but got inf"):
         aggregate([1, math.inf], penalty=math.inf)
-    with pytest.raises(ValueError, match=r"one penalty or 2, one a case, but got shape \(3,\)"):
+    with pytest.raises(ValueError, match=r"one penalty or 2, one per case, but got shape \(3,\)"):
         aggregate([1, math.inf], penalty=[1, 2, 3])
     with pytest.raises(ValueError, match=r"but got -inf"):
         aggregate([1, -math.inf], penalty=5)
-    with pytest.raises(ValueError, match=r"one value a case, but got an array of shape \(1, 2\)"):
+    with pytest.raises(ValueError, match=r"one value per case, but got an array of shape \(1, 2\)"):
         aggregate([[1, 2]])

@@ -53,7 +53,7 @@ def test_text_by_hand(text_of):
         "label Dice HD95 mm ASSD mm NSD Dice of lesions",
         f"1 {4 / 33:.3f} (n = 3) {hd95_mm:.3f} (n = 3, 2 at diagonal) {assd_mm:.3f} (n = 3, 2 at diagonal) "
         f"{8 / 33:.3f} (n = 3) 0.125 (n = 4)",
-        "label lesions found precision false positives a case PQ PQ at 0.1 FROC average",
+        "label lesions found precision false positives per case PQ PQ at 0.1 FROC average",
         "1 0.25 (1 of 4) 0.25 0.75 0.00 0.08 -",
         "label lesion size found recall (95 % interval)",
         "1 0 to 10 mm3 1 of 4 0.25 (too few)",

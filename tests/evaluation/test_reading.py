@@ -219,7 +219,7 @@ def test_probabilities_that_are_no_numbers(files, tmp_path, value):
     probabilities = np.zeros((2, *SHAPE))
     probabilities[1, 2, 3, 4] = value
     path = write_probabilities(tmp_path / "a.npz", probabilities)
-    refuses(files, f"{path} holds values that are no numbers. Predict again.", probabilities=path)
+    refuses(files, f"{path} holds non-finite values. Predict again.", probabilities=path)
 
 
 @pytest.mark.parametrize(("value", "told"), [(1.5, "0 to 1.5"), (-2.25, "-2.25 to 0")])

@@ -1,4 +1,4 @@
-"""Free-response ROC: recall against false positives a case, over all thresholds of a lesion's score."""
+"""Free-response ROC: recall against false positives per case, over all thresholds of a lesion's score."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def froc_curve(cases: Sequence[LesionMatches]) -> FrocCurve:
     Parameters
     ----------
     cases : sequence of LesionMatches
-        From `match_lesions` with a ``score``, one a case, cases without a lesion included.
+        From `match_lesions` with a ``score``, one per case, cases without a lesion included.
 
     Raises
     ------
@@ -112,7 +112,7 @@ def froc_curve(cases: Sequence[LesionMatches]) -> FrocCurve:
 
 
 def recall_at(curve: FrocCurve, false_positives: Sequence[float] = FALSE_POSITIVES) -> np.ndarray:
-    """The highest recall with at most so many false positives a case.
+    """The highest recall with at most a given number of false positives per case.
 
     The curve is a staircase: between two points nothing is interpolated, beyond the last the recall stays.
 
@@ -135,12 +135,12 @@ def recall_at(curve: FrocCurve, false_positives: Sequence[float] = FALSE_POSITIV
     """
     allowed = np.asarray(false_positives, dtype=float)
     if not np.all(allowed >= 0):
-        raise ValueError(f"Expected false positives of at least 0 a case, but got {false_positives}.")
+        raise ValueError(f"Expected false positives of at least 0 per case, but got {false_positives}.")
     return curve.recall[np.searchsorted(curve.false_positives, allowed, side="right") - 1]
 
 
 def average_recall(curve: FrocCurve, false_positives: Sequence[float] = FALSE_POSITIVES) -> float:
-    """Mean of `recall_at` over 1/8, 1/4, 1/2, 1, 2, 4 and 8 false positives a case (LUNA16's score).
+    """Mean of `recall_at` over 1/8, 1/4, 1/2, 1, 2, 4 and 8 false positives per case (LUNA16's score).
 
     Examples
     --------
@@ -152,9 +152,9 @@ def average_recall(curve: FrocCurve, false_positives: Sequence[float] = FALSE_PO
 
 
 def average_recall_up_to(curve: FrocCurve, most: float = 5.0) -> float:
-    """Mean recall from 0 to so many false positives a case: area under the staircase over its width.
+    """Mean recall from 0 to a given number of false positives per case: area under the staircase over its width.
 
-    Where the curve ends before, its last recall goes on. From 0 to 5 this is the figure that Shirokikh et al. (MICCAI
+    Where the curve ends before, its last recall is kept. From 0 to 5 this is the figure that Shirokikh et al. (MICCAI
     2020, arXiv 2007.10033) report, with candidates of a probability above 0.5.
 
     Examples
@@ -164,7 +164,7 @@ def average_recall_up_to(curve: FrocCurve, most: float = 5.0) -> float:
     0.6875
     """
     if not 0 < most < np.inf:
-        raise ValueError(f"Expected more than 0 false positives a case, but got {most}.")
+        raise ValueError(f"Expected more than 0 false positives per case, but got {most}.")
     bounds = np.minimum(np.append(curve.false_positives, np.inf), most)
     return float(np.sum(np.diff(bounds) * curve.recall) / most)
 

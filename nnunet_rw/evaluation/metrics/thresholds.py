@@ -80,7 +80,7 @@ class OperatingPoints:
         return np.divide(2 * product, total, out=np.zeros(len(total)), where=total > 0)
 
     def within(self, false_positives: float) -> int | None:
-        """Position of the best threshold with at most so many false positives per case, see `best`."""
+        """Position of the best threshold with at most a given number of false positives per case, see `best`."""
         # Tables hold ten digits.
         return self.best(self.false_positives <= false_positives * (1 + ROUNDING))
 

@@ -116,7 +116,7 @@ def bland_altman(reference: Sequence[float] | np.ndarray, prediction: Sequence[f
     Parameters
     ----------
     reference, prediction : array (n,)
-        One value a case, in the same order and unit, e.g. mm3.
+        One value per case, in the same order and unit, e.g. mm3.
 
     Returns
     -------
@@ -138,7 +138,8 @@ def bland_altman(reference: Sequence[float] | np.ndarray, prediction: Sequence[f
     values = [np.asarray(side, dtype=np.float64) for side in (reference, prediction)]
     if values[0].ndim != 1 or values[0].shape != values[1].shape:
         raise ValueError(
-            f"Expected one reference and one prediction a case, but got shapes {values[0].shape} and {values[1].shape}."
+            "Expected one reference and one prediction per case, but got shapes "
+            f"{values[0].shape} and {values[1].shape}."
         )
     differences = values[1] - values[0]
     n = len(differences)

@@ -83,7 +83,7 @@ def test_intervals_are_of_cases(tmp_path):
     assert (row.challenger_low, row.challenger_high) == recall_interval(list(cases), hits)
     # Alike in all cases.
     assert (row.false_positives_low, row.false_positives_high) == (1, 1)
-    # Of seeds the mean: 0.7 and 0 found, 1 and 0.5 false positives a case.
+    # Of seeds the mean: 0.7 and 0 found, 1 and 0.5 false positives per case.
     *_, row = compare_by_size([base], [[new, other]], (0, 10, math.inf))
     assert (row.challenger_recall, row.challenger_false_positives) == (pytest.approx(0.7), 0.75)
     # The interval that holds for both challengers is wider.

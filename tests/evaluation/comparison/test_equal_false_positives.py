@@ -15,7 +15,7 @@ CASES = {"a": {"n_lesions": 3, "dice": 0.5}, "b": {"n_lesions": 1, "dice": 0.7}}
 LESIONS = [("a", 20, 1, 1), ("a", 10, 0, 0, "missed"), ("a", 10, 0, 0, "missed"), ("b", 30, 1, 1)]
 # The baseline's two false positives are 1 a case.
 PREDICTED = [("a", 20, 1, 1), ("a", 4, 0, 0, "false_positive"), ("b", 30, 1, 1), ("b", 4, 0, 0, "false_positive")]
-# Threshold, false positives a case, recall, precision, F1, Dice.
+# Threshold, false positives per case, recall, precision, F1, Dice.
 POINTS = [(0.9, 0, 0.25, 1, 0.4, 0.4), (0.7, 1, 0.75, 0.6, 0.667, 0.65), (0.5, 2, 1, 0.5, 0.667, 0.6)]
 TITLE = "Recall with no more false positives than the baseline, at a threshold chosen on these same cases"
 

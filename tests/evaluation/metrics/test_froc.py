@@ -116,8 +116,8 @@ def test_wrong_input_is_refused(curve):
         froc_curve([])
     with pytest.raises(ValueError, match=r"with a score, but got NaN\. Call match_lesions with score"):
         froc_curve([match_lesions(line("#"), line("#"), SPACING_MM)])
-    with pytest.raises(ValueError, match="false positives of at least 0 a case"):
+    with pytest.raises(ValueError, match="false positives of at least 0 per case"):
         recall_at(curve, [-1.0])
     for most in (0, np.inf, np.nan):
-        with pytest.raises(ValueError, match=f"more than 0 false positives a case, but got {most}"):
+        with pytest.raises(ValueError, match=f"more than 0 false positives per case, but got {most}"):
             average_recall_up_to(curve, most)

@@ -112,7 +112,7 @@ def test_bland_altman_ignores_the_order_of_the_cases():
 
 
 def test_bland_altman_refuses_what_is_no_pair():
-    with pytest.raises(ValueError, match=r"one prediction a case, but got shapes \(3,\) and \(2,\)"):
+    with pytest.raises(ValueError, match=r"one prediction per case, but got shapes \(3,\) and \(2,\)"):
         bland_altman([1, 2, 3], [1, 2])
     with pytest.raises(ValueError, match=r"got shapes \(1, 2\) and \(1, 2\)"):
         bland_altman([[1, 2]], [[1, 2]])

@@ -243,7 +243,7 @@ class TestRefuses:
         probabilities = random_probabilities(0)
         probabilities[0, 0, 0, 0] = np.nan
         np.savez(two_folders[1] / "x.npz", probabilities=probabilities)
-        with pytest.raises(ValueError, match=r"second/x\.npz holds values that are no numbers"):
+        with pytest.raises(ValueError, match=r"second/x\.npz holds non-finite values"):
             ensemble_folders(two_folders, tmp_path / "out")
 
     def test_logits(self, two_folders, tmp_path, random_probabilities):

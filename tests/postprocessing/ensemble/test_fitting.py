@@ -215,7 +215,7 @@ def test_nan(specialists):
     probabilities = np.load(path)["probabilities"]
     probabilities[0, 0, 0, 0] = np.nan
     np.savez(path, probabilities=probabilities)
-    with pytest.raises(ValueError, match=r"case_0\.npz holds values that are no numbers"):
+    with pytest.raises(ValueError, match=r"case_0\.npz holds non-finite values"):
         fit_ensemble(specialists)
 
 
