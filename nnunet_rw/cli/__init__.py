@@ -65,7 +65,9 @@ def _told(error: Exception) -> str:
     if isinstance(error, BrokenProcessPool):
         return "a process died, most likely for want of memory; give a smaller -np"
     if isinstance(error, OSError) and error.strerror:
-        file = f"{error.filename}: " if error.filename else ""
+        # Of a renaming the second: the first is a temporary name.
+        name = error.filename2 or error.filename
+        file = f"{name}: " if name else ""
         advice = _ADVICE.get(error.errno or 0, "") if file else ""
         return f"{file}{error.strerror}{f'. {advice}' if advice else ''}"
     if isinstance(error, (ValueError, OSError, ImportError, ArithmeticError)):

@@ -1,5 +1,6 @@
 """The command as a whole: how it starts, its help and version, and an interruption."""
 
+import os
 import re
 import runpy
 import subprocess
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from nnunet_rw import __version__
-from nnunet_rw.cli import main
+from nnunet_rw.cli import _told, main
 from nnunet_rw.training import catalogue
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -25,6 +26,14 @@ def test_as_a_module_in_a_process_of_its_own(nnunet):
     assert good.stdout.startswith("export nnUNet_extTrainer=")
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert re.fullmatch(r"nnunet-rw: No dataset '4'[^\n]+\n", wrong.stderr)
+
+
+def test_error_of_a_renaming_names_the_file_and_not_the_temporary_one(tmp_path):
+    (tmp_path / ".x.tmp").touch()
+    target = tmp_path / ("c" * 300)
+    with pytest.raises(OSError, match="File name too long") as info:
+        os.replace(tmp_path / ".x.tmp", target)
+    assert _told(info.value).startswith(f"{target}: File name too long")
 
 
 def test_script_of_the_checkout_works_without_an_installation():
