@@ -68,7 +68,7 @@ def find_case_lesions(
     Parameters
     ----------
     labels : integer array (X, Y[, Z])
-        -1 is background; unlabelled voxels are in no lesion.
+        -1 is background; ignored voxels are in no lesion.
 
     Returns
     -------

@@ -26,7 +26,7 @@ class SegmentationLoss(nn.Module, ABC):
     regions : bool
         Heads are overlapping regions (sigmoid) instead of exclusive classes (softmax).
     ignore_label : int, optional
-        Label of unlabelled voxels; they count in no loss. With ``regions`` any integer, the target's last channel
+        Label of ignored voxels; they count in no loss. With ``regions`` any integer, the target's last channel
         marks them.
     include_background : bool
         Whether head 0 counts. Regions have no background head; all of them always count.
@@ -181,7 +181,7 @@ class ReweightedLoss(SegmentationLoss):
         return inputs.shared[self.weighting]
 
     def known_weights(self, inputs: LossInputs) -> torch.Tensor | None:
-        """As `weights`, 0 in unlabelled voxels; None where every voxel weighs 1."""
+        """As `weights`, 0 in ignored voxels; None where every voxel weighs 1."""
         weights = self.weights(inputs)
         if inputs.mask is None:
             return weights

@@ -64,7 +64,7 @@ def target_distances(
     ----------
     kind : "interior_distance" or "boundary_distance"
     target : bool (B, C, X, Y[, Z])
-        Per class, the background's first, or per region; False in unlabelled voxels.
+        Per class, the background's first, or per region; False in ignored voxels.
     known : bool (B, 1, X, Y[, Z]), optional
         Labelled voxels; all without it.
     regions : bool
@@ -89,7 +89,7 @@ def target_distances(
 def _to_boundary(
     mask: torch.Tensor, known: torch.Tensor | None, spacing: Spacing | None, inside_only: bool = False
 ) -> torch.Tensor:
-    """(B, 1, ...) distance to the mask's boundary; 0 in unlabelled voxels, and where a sample has no boundary."""
+    """(B, 1, ...) distance to the mask's boundary; 0 in ignored voxels, and where a sample has no boundary."""
     outside = ~mask if known is None else ~mask & known
     distance = distance_to(outside, spacing) * mask
     if not inside_only:

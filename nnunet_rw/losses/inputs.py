@@ -34,7 +34,7 @@ class LossInputs:
     logits : (B, C, X, Y[, Z])
         Any float type; all sums are taken in float32 (float64 if given so).
     target : (B, 1, X, Y[, Z]) labels, or (B, C[ + 1], X, Y[, Z]) with ``regions``
-        With ``regions`` and ``ignore_label`` the last channel marks unlabelled voxels, as nnU-Net has it.
+        With ``regions`` and ``ignore_label`` the last channel marks ignored voxels, as nnU-Net has it.
     maps : dict, optional
         By kind (B, M, X, Y[, Z]), and "lesion_table" (B, 2, K + 1). What is absent is computed from the target.
         Distances may have a sign: it is ignored, since the target says which side a voxel is on.
@@ -44,7 +44,7 @@ class LossInputs:
     regions : bool
         Heads are overlapping regions (sigmoid) instead of exclusive classes (softmax).
     ignore_label : int, optional
-        Unlabelled voxels. They count in no loss.
+        Ignored voxels. They count in no loss.
 
     Raises
     ------
@@ -108,13 +108,13 @@ class LossInputs:
 
     @cached_property
     def labels(self) -> torch.Tensor:
-        """(B, 1, ...) int64 labels, 0 in unlabelled voxels; not for regions."""
+        """(B, 1, ...) int64 labels, 0 in ignored voxels; not for regions."""
         labels = self.raw_target.long()
         return labels if self.mask is None else torch.where(self.mask, labels, 0)
 
     @cached_property
     def onehot(self) -> torch.Tensor:
-        """(B, C, ...) target in {0, 1}, 0 in unlabelled voxels; the floating type of the logits."""
+        """(B, C, ...) target in {0, 1}, 0 in ignored voxels; the floating type of the logits."""
         if self.regions:
             onehot = self.raw_target[:, : self.raw_logits.shape[1]].to(self.dtype)
         else:
@@ -122,7 +122,7 @@ class LossInputs:
         return onehot if self.mask is None else onehot * self.mask
 
     def truth(self, head: int) -> torch.Tensor:
-        """(B, ...) bool: the target of one head, False in unlabelled voxels."""
+        """(B, ...) bool: the target of one head, False in ignored voxels."""
         truth = self.raw_target[:, head] != 0 if self.regions else self.raw_target[:, 0] == head
         return truth if self.mask is None else truth & self.mask[:, 0]
 
@@ -196,7 +196,7 @@ class LossInputs:
     def boundary_distance(self) -> torch.Tensor:
         """(B, C, ...) distance to the boundary of every head's target, at least 0.
 
-        0 in unlabelled voxels, and everywhere where a head has no boundary: it is absent, or fills the volume.
+        0 in ignored voxels, and everywhere where a head has no boundary: it is absent, or fills the volume.
         """
         distance = self.map(self._served_by(BOUNDARY_DISTANCE)).to(self.dtype).abs()
         distance = distance.expand(-1, self.num_heads, *distance.shape[2:])
@@ -219,7 +219,7 @@ class LossInputs:
         Returns
         -------
         float tensor
-            Inside the predicted mask the distance to the nearest voxel outside, and the reverse; unlabelled voxels
+            Inside the predicted mask the distance to the nearest voxel outside, and the reverse; ignored voxels
             are neither and hold 0. 0 everywhere where a mask is empty or full.
         """
         key = ("predicted_boundary_distance", most_probable)
@@ -241,7 +241,7 @@ class LossInputs:
 
     @cached_property
     def lesion_ids(self) -> torch.Tensor:
-        """(B, 1, ...) int64 lesion ids, or (B, R, ...) for regions; 0 outside lesions and in unlabelled voxels."""
+        """(B, 1, ...) int64 lesion ids, or (B, R, ...) for regions; 0 outside lesions and in ignored voxels."""
         ids = self.map(LESION_IDS)
         if self.regions:
             within = [torch.where(self.truth(head), ids[:, head], 0) for head in range(self.num_heads)]
@@ -330,7 +330,7 @@ def _counted_table(ids: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor
 
 
 def _samples(inputs: LossInputs) -> list[tuple[np.ndarray, np.ndarray | None]]:
-    """Target of each sample as (1 or C, ...) array, and the unlabelled voxels; these are in no region."""
+    """Target of each sample as (1 or C, ...) array, and the ignored voxels; these are in no region."""
     target = inputs.raw_target.cpu().numpy()
     if inputs.regions:
         ignore = None if inputs.ignore_label is None else target[:, -1] != 0

@@ -22,7 +22,7 @@ def interior_distance(
     spacing : sequence of float, optional
         mm per array axis; without it the unit is the voxel.
     ignore_label : int, optional
-        Unlabelled voxels. They are no class, so an edge towards them is no boundary: distances are taken to the
+        Ignored voxels. They are no class, so an edge towards them is no boundary: distances are taken to the
         nearest voxel *known* to be of another class.
 
     Returns
@@ -106,7 +106,7 @@ def boundary_maps(
         Added inside the class, in the map's unit. 1 in voxel units gives the authors' code, whose boundary voxels
         hold 0; the paper's formula has no offset.
     ignore_label : int, optional
-        Unlabelled voxels; 0 in every map.
+        Ignored voxels; 0 in every map.
 
     Returns
     -------
@@ -155,7 +155,7 @@ def rectified_region_wise_maps(
     spacing : sequence of float, optional
         mm per array axis. Only its ratios matter.
     ignore_label : int, optional
-        Unlabelled voxels; +1 in every map, to be masked by the loss.
+        Ignored voxels; +1 in every map, to be masked by the loss.
 
     Returns
     -------

@@ -32,7 +32,7 @@ class LabelScheme:
     regions : bool
         Heads are overlapping regions (sigmoid, no background head) instead of exclusive classes (softmax).
     ignore_label : int, optional
-        Label of unlabelled voxels.
+        Label of ignored voxels.
     """
 
     foreground: tuple[tuple[int, ...], ...]
