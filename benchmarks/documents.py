@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 from benchmarks.child import CHECKOUT
 from benchmarks.costs import costs_table, scaling_table
@@ -19,6 +20,7 @@ from benchmarks.evidence.tables import (
     seeds_table,
     segmented_table,
 )
+from benchmarks.harness import read_rows
 from benchmarks.region_wise.tables import (
     alone_table,
     beside_table,
@@ -27,7 +29,7 @@ from benchmarks.region_wise.tables import (
     stability_table,
     weight_table,
 )
-from benchmarks.tables import Table
+from benchmarks.tables import Table, markdown_table
 from benchmarks.targets import targets_table
 
 DOCUMENTS = (
@@ -234,12 +236,35 @@ TABLES = {
         },
     ),
 }
+
+
+def _shares_by_dataset() -> str:
+    """A line per term of a trainer, with its shares in every dataset beside each other."""
+    trainers = {row["trainer"] for row in read_rows("gradient_shares", {"measured": "trainers"})}
+    found = read_rows("gradient_shares", {"measured": "datasets", "stock": False})
+    rows = [row for row in found if row["trainer"] in trainers]
+    datasets = list(dict.fromkeys(row["data"] for row in rows))
+    lines: dict[tuple[str, ...], dict[str, Mapping[str, Any]]] = {}
+    for row in rows:
+        lines.setdefault((row["trainer"], row["term"], row["weight"]), {})[row["data"]] = row
+    header = ["trainer", "term", "weight"]
+    header += [f"{dataset.partition('_')[2]}, {when}" for dataset in datasets for when in ("at first", "trained")]
+    return markdown_table(
+        header,
+        [
+            [*line, *(f"{of[dataset][key]:.3g}" for dataset in datasets for key in ("share_at_start", "share_trained"))]
+            for line, of in lines.items()
+        ],
+    )
+
+
 _AT_PRICES = ("nnUNetTrainer", "RWTrainer_SmallLesions", "RWTrainer_IWDiceCE", "RWTrainer_CCDiceCE", "RWTrial_RRWMean")
 _LESIONS, _HIPPOCAMPUS = "evidence_ms_lesions", "evidence_hippocampus"
 _ANSWER = {"patients of the training": _LESIONS, "another patient": "evidence_ms_other"}
 COMPUTED: dict[str, Callable[[], str]] = {
     "targets": targets_table,
     "costs": costs_table,
+    "gradient_shares_real": _shares_by_dataset,
     "scaling": scaling_table,
     "evidence_equal": partial(equal_table, _ANSWER, "RWTrainer_SmallLesions"),
     "evidence_half": partial(half_table, _ANSWER, "RWTrainer_SmallLesions"),

@@ -9,7 +9,8 @@ foreground voxel, unaugmented, with maps of the whole volume. They are taken twi
 at the initial weights of a network, and with those of the last epoch after `ITERATIONS` with nnU-Net's own loss and the
 optimiser of its first epoch. That training is the same for all trainers, whatever their loss and optimiser.
 
-Lesions are real, their images are drawn: lesions brighter than their surroundings, blurred, with texture and noise.
+Datasets that are preprocessed have real images and labels. Of the lesions that come with the benchmarks only the labels
+are real, their images are drawn: lesions brighter than their surroundings, blurred, with texture and noise.
 What the number of classes does is measured on ellipsoids, labelled in turn 1 to C - 1, each class with a brightness of
 its own.
 """
@@ -48,6 +49,8 @@ from nnunet_rw.training.trainer import STOCK_TERM
 
 ITERATIONS, BATCHES, PATCH = 250, 8, 32
 CLASSES = (2, 3, 15)
+# No trainer's own term should have less of a trained network's gradient, nor more of that of the initial weights.
+LEAST_TRAINED, MOST_AT_START = 0.05, 20
 # nnU-Net's length: schedules are taken at its first and its last epoch.
 EPOCHS = NUM_EPOCHS
 FEATURES = (8, 16, 32, 64)
@@ -100,22 +103,24 @@ def run(
     Parameters
     ----------
     datasets : sequence of str
-        Preprocessed ones, of which the trainers' terms are measured as well.
+        Preprocessed ones with real images, of which the trainers' terms are measured as well.
     iterations, batches : int
         Of the short training, and measured.
     patch : int
-        Edge in voxels.
+        Edge in voxels; less along an axis of which a dataset's cases have less.
     classes : sequence of int
         Numbers of classes of the ellipsoids, the background included.
     """
     trainers = {name: trainer.loss_terms for name, trainer in trainer_classes().items() if len(trainer.loss_terms) > 1}
     beside_stock = {name: (Term(STOCK_TERM), term) for name, term in BESIDE_STOCK.items()}
-    measure = partial(_measure, iterations=iterations, batches=batches, patch=patch)
-    rows = measure("trainers", LESIONS, lesion_volumes(), 2, trainers)
+    measure = partial(_measure, iterations=iterations, batches=batches)
+    cube = (patch,) * 3
+    rows = measure("trainers", LESIONS, lesion_volumes(), 2, cube, trainers)
     for dataset in datasets:
-        rows += measure("datasets", dataset, *preprocessed_volumes(dataset, patch), {**trainers, **beside_stock})
+        name = open_preprocessed(dataset, "3d_fullres").dataset_folder.name
+        rows += measure("datasets", name, *preprocessed_volumes(dataset, patch), {**trainers, **beside_stock})
     for number in classes:
-        rows += measure("classes", ELLIPSOIDS, ellipsoid_volumes(number), number, beside_stock)
+        rows += measure("classes", ELLIPSOIDS, ellipsoid_volumes(number), number, cube, beside_stock)
     return rows
 
 
@@ -124,10 +129,10 @@ def _measure(
     data: str,
     volumes: Sequence[Volume],
     num_classes: int,
+    patch: Sequence[int],
     compared: Mapping[str, tuple[Term, ...]],
     iterations: int,
     batches: int,
-    patch: int,
 ) -> list[dict[str, Any]]:
     losses = term_losses(compared, num_classes, volumes[0].spacing_mm)
     torch.set_flush_denormal(True)  # as `RWTrainer.on_train_start`
@@ -263,28 +268,36 @@ def _drawn(labels: np.ndarray, rng: np.random.Generator, brightness: float = 1.0
     return ((image - image.mean()) / image.std())[None]
 
 
-def preprocessed_volumes(dataset: str, patch: int) -> tuple[list[Volume], int]:
-    """At most 20 cases of a 3d_fullres configuration that are as large as a patch, and the number of classes.
+def preprocessed_volumes(dataset: str, edge: int) -> tuple[list[Volume], int, tuple[int, ...]]:
+    """At most 20 cases of a 3d_fullres configuration, the number of classes, and the patch (X, Y, Z) that they hold.
+
+    A patch is a cube of this edge, or, along an axis of which half of the cases have less, the most of those voxels
+    that the network can halve three times.
 
     Raises
     ------
     ValueError
-        It has regions or an ignore label, or no such case.
+        It has regions or an ignore label, or no case as large as the smallest patch.
     """
     data = open_preprocessed(dataset, "3d_fullres")
     scheme, spacing = data.settings.scheme, data.settings.spacing_mm
     if scheme.regions or scheme.ignore_label is not None:
         raise ValueError(f"Expected a dataset of exclusive classes without ignore label, but got {dataset}.")
     stored = nnUNetDatasetBlosc2(str(data.data_folder))
+    shapes = {case: stored.load_case(case)[0].shape[1:] for case in sorted(stored.identifiers)}
+    halved = 2 ** (len(FEATURES) - 1)
+    patch = tuple(min(edge, int(median(sizes)) // halved * halved) for sizes in zip(*shapes.values(), strict=True))
+    if not all(patch):
+        raise ValueError(f"Half of the cases of {dataset} have fewer than {halved} voxels along an axis.")
     volumes = []
-    for case in sorted(stored.identifiers):
-        image, segmentation, *_ = stored.load_case(case)
-        if min(image.shape[1:]) >= patch and len(volumes) < _MOST_CASES:
+    for case, shape in shapes.items():
+        if all(np.greater_equal(shape, patch)) and len(volumes) < _MOST_CASES:
+            image, segmentation, *_ = stored.load_case(case)
             labels = np.maximum(np.asarray(segmentation[0]), 0).astype(np.uint8)
             volumes.append(_volume(np.asarray(image[:]), labels, scheme.num_heads, spacing))
     if not volumes:
-        raise ValueError(f"No case of {dataset} is as large as a patch of {patch}^3 voxels.")
-    return volumes, scheme.num_heads
+        raise ValueError(f"No case of {dataset} is as large as a patch of {patch} voxels.")
+    return volumes, scheme.num_heads, patch
 
 
 def _volume(image: np.ndarray, labels: np.ndarray, num_classes: int, spacing_mm: Sequence[float]) -> Volume:
@@ -295,31 +308,32 @@ def _volume(image: np.ndarray, labels: np.ndarray, num_classes: int, spacing_mm:
     return Volume(image.astype(np.float32), labels, maps, lesion_table_tensor(table), tuple(spacing_mm))
 
 
-def _batches(volumes: Sequence[Volume], number: int, patch: int, rng: np.random.Generator) -> list[Batch]:
+def _batches(volumes: Sequence[Volume], number: int, patch: Sequence[int], rng: np.random.Generator) -> list[Batch]:
     return [_batch(volumes, patch, rng) for _ in range(number)]
 
 
-def _batch(volumes: Sequence[Volume], patch: int, rng: np.random.Generator) -> Batch:
+def _batch(volumes: Sequence[Volume], patch: Sequence[int], rng: np.random.Generator) -> Batch:
     images, labels, tables = [], [], []
     maps: dict[str, list[np.ndarray]] = {kind: [] for kind in KINDS}
     for around in (False, True):
         volume = volumes[rng.integers(len(volumes))]
         foreground = np.argwhere(volume.labels)
-        room = np.array(volume.labels.shape) - patch
+        size = np.array(patch)
+        room = np.array(volume.labels.shape) - size
         around_voxel = around and len(foreground) > 0
-        start = foreground[rng.integers(len(foreground))] - patch // 2 if around_voxel else rng.integers(room + 1)
-        box = tuple(slice(low, low + patch) for low in np.clip(start, 0, room))
+        start = foreground[rng.integers(len(foreground))] - size // 2 if around_voxel else rng.integers(room + 1)
+        box = tuple(slice(low, low + length) for low, length in zip(np.clip(start, 0, room), patch, strict=True))
         images.append(volume.image[(slice(None), *box)])
         labels.append(volume.labels[None][(slice(None), *box)])
         tables.append(volume.lesion_table.T)
         for kind, values in volume.maps.items():
             maps[kind].append(values[(slice(None), *box)])
     target = torch.from_numpy(np.stack(labels).astype(np.float32))
-    edges = (patch // 2**scale for scale in range(len(SCALE_WEIGHTS)))
+    sizes = (tuple(length // 2**scale for length in patch) for scale in range(len(SCALE_WEIGHTS)))
     table = nn.utils.rnn.pad_sequence(tables, batch_first=True).transpose(1, 2)
     return Batch(
         torch.from_numpy(np.stack(images)),
-        [interpolate(target, (edge,) * 3, mode="nearest-exact") for edge in edges],
+        [interpolate(target, size, mode="nearest-exact") for size in sizes],
         {**{kind: torch.from_numpy(np.stack(values)) for kind, values in maps.items()}, LESION_TABLE: table},
     )
 

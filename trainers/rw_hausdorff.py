@@ -20,12 +20,10 @@ class RWTrainer_HausdorffDT(MapTrainer):
 
 
 class RWTrainer_HausdorffER(MapTrainer):
-    """Dice + cross-entropy plus errors that survive erosion.
+    """Dice + cross-entropy plus errors that survive erosion."""
 
-    In small lesions hardly any do: there the term has less than 1 % of the gradient once a network has learned.
-    """
-
-    loss_terms = (Term("nnunet"), Term("hausdorff_er"))
+    # In small lesions hardly any do: the least round weight with which the term has 5 % of the gradient there as well.
+    loss_terms = (Term("nnunet"), Term("hausdorff_er", "25 * ramp_up"))
     paper = KARIMI
 
 

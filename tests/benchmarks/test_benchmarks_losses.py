@@ -20,6 +20,9 @@ from nnunet_rw.losses.deep_supervision import MappedLoss
 from nnunet_rw.maps.kinds import KINDS
 from nnunet_rw.training.catalogue import loss_text, trainer_classes
 
+# Whose shares are stored: drawn images, and two datasets of real ones.
+MEASURED = (gradient_shares.LESIONS, "Dataset004_Hippocampus", "Dataset051_TabrizMS")
+
 
 def test_organ_batch():
     batch = organ_batch(24, KINDS)
@@ -115,7 +118,7 @@ class TestGradientShares:
     def test_terms_add_up_to_the_gradient_of_the_trainers_loss(self):
         terms = trainer_classes()["RWTrainer_IWDiceCE_RRW"].loss_terms
         volumes = gradient_shares.lesion_volumes()
-        batch = gradient_shares._batch(volumes, 16, np.random.default_rng(0))
+        batch = gradient_shares._batch(volumes, (16,) * 3, np.random.default_rng(0))
         network = gradient_shares.small_network(1, 2)
         parts = gradient_shares.term_gradients(
             network, gradient_shares.term_losses({"": terms}, 2, MS_SPACING_MM), batch
@@ -137,7 +140,7 @@ class TestGradientShares:
     def test_batches_hold_a_patch_around_foreground_and_maps_of_the_whole_volume(self):
         [volume] = gradient_shares.lesion_volumes()[:1]
         for seed in range(5):
-            batch = gradient_shares._batch([volume], 16, np.random.default_rng(seed))
+            batch = gradient_shares._batch([volume], (16,) * 3, np.random.default_rng(seed))
             assert [tuple(target.shape) for target in batch.targets] == [(2, 1, *(edge,) * 3) for edge in (16, 8, 4)]
             assert batch.targets[0][1].max() == 1
             ids, table = batch.maps["lesion_ids"][1, 0], batch.maps["lesion_table"][1]
@@ -169,8 +172,19 @@ class TestGradientShares:
         # The sum over three classes is three times their mean.
         assert total["share_at_start"] == pytest.approx(3 * mean["share_at_start"], rel=1e-3)
 
-    def test_results_are_of_the_trainers_as_they_are(self):
-        rows = read_rows("gradient_shares", {"measured": "trainers"})
+    @pytest.mark.parametrize("data", MEASURED)
+    def test_no_term_is_lost_and_none_drowns_the_others(self, data):
+        rows = read_rows("gradient_shares", {"data": data, "stock": False})
+        shipped = [row for row in rows if row["trainer"] in trainer_classes()]
+        assert shipped
+        lost = {row["trainer"]: row["share_trained"] for row in shipped}
+        assert {name for name, share in lost.items() if share < gradient_shares.LEAST_TRAINED} == set()
+        at_start = {row["trainer"]: row["share_at_start"] for row in shipped if row["share_at_start"] is not None}
+        assert {name for name, share in at_start.items() if share > gradient_shares.MOST_AT_START} == set()
+
+    @pytest.mark.parametrize("data", MEASURED)
+    def test_results_are_of_the_trainers_as_they_are(self, data):
+        rows = [row for row in read_rows("gradient_shares", {"data": data}) if row["trainer"] in trainer_classes()]
         measured = {(row["trainer"], row["term"], row["weight"]) for row in rows}
         assert measured == {
             (
@@ -181,17 +195,23 @@ class TestGradientShares:
             for name, trainer in trainer_classes().items()
             for term in trainer.loss_terms
             if len(trainer.loss_terms) > 1
-        }, "Run: python -m benchmarks gradient_shares"
+        }, "Run: python -m benchmarks gradient_shares -d 4 51"
 
 
 def test_gradient_shares_of_a_preprocessed_dataset(hippocampus):
-    volumes, num_classes = gradient_shares.preprocessed_volumes("4", 24)
-    assert num_classes == 3
+    volumes, num_classes, patch = gradient_shares.preprocessed_volumes("4", 24)
+    assert (num_classes, patch) == (3, (24, 24, 24))
     assert volumes[0].image.dtype == np.float32
     assert volumes[0].maps["boundary_distance"].shape == (3, *volumes[0].labels.shape)
-    batch = gradient_shares._batch(volumes, 24, np.random.default_rng(0))
+    batch = gradient_shares._batch(volumes, patch, np.random.default_rng(0))
     losses = gradient_shares.term_losses({"": (Term("nnunet"), Term("rrw"))}, num_classes, volumes[0].spacing_mm)
     gradients = gradient_shares.term_gradients(gradient_shares.small_network(1, num_classes), losses, batch)
     assert all(gradient.norm() > 0 for gradient in gradients.values())
-    with pytest.raises(ValueError, match=r"No case of 4 is as large as a patch of 200\^3 voxels"):
-        gradient_shares.preprocessed_volumes("4", 200)
+    # Of cases smaller than the edge a patch has what the network can halve three times.
+    volumes, _, patch = gradient_shares.preprocessed_volumes("4", 200)
+    assert all(length % 8 == 0 for length in patch)
+    assert all(np.greater_equal(volume.labels.shape, patch).all() for volume in volumes)
+    batch = gradient_shares._batch(volumes, patch, np.random.default_rng(0))
+    assert [target.shape[2:] for target in batch.targets] == [
+        tuple(length // scale for length in patch) for scale in (1, 2, 4)
+    ]
