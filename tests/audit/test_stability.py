@@ -197,12 +197,12 @@ def test_runs_take_adams_betas(dataset, compare, fails, tmp_path, monkeypatch):
     assert "\nOptimiser: adam, lr 0.01, betas 0.9 and 0.95. Diverged" in table
     assert betas == [(0.9, 0.95)]
     assert json.loads((tmp_path / "out" / "settings.json").read_text())["adam_betas"] == [0.9, 0.95]
-    other = fails("-d", "900", "-p", "nnUNetPlans", "-o", tmp_path / "out", *arguments)
+    other = fails("stability", "-d", "900", "-p", "nnUNetPlans", "-o", tmp_path / "out", *arguments)
     assert "(adam_betas [0.9, 0.95], not [0.9, 0.999])" in other
 
 
 def test_sgd_has_no_betas(fails, tmp_path):
-    message = fails("-d", "900", "-o", tmp_path / "out", "--adam-betas", "0.9", "0.95")
+    message = fails("stability", "-d", "900", "-o", tmp_path / "out", "--adam-betas", "0.9", "0.95")
     assert message == "Expected the optimizer adam or adamw beside Adam's betas, but got sgd."
     assert not (tmp_path / "out").exists()
 
