@@ -23,6 +23,7 @@ setup(
         "batchgeneratorsv2>=0.3",
         "torch>=2.1.2",
         "numpy>=1.26",
+        "scikit-image>=0.19",
         "scikit-learn>=1.2",
         "scipy>=1.10",
         "SimpleITK>=2.2",

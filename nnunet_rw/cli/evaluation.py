@@ -46,6 +46,7 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
     _add_source(command)
     _add_settings(command)
     add_groups(command)
+    _add_scores(command)
     command.add_argument("-o", metavar="FOLDER", type=Path, help="default: evaluation/ beside the predictions")
 
     command = add_command(
@@ -63,6 +64,7 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
     command.add_argument("evaluations", metavar="EVALUATION", nargs="*", type=Path, help="folders, the baseline first")
     add_trained_model(command, several=True)
     _add_settings(command)
+    _add_scores(command)
     command.add_argument(
         "--probabilities", action="store_true", help="of trained models: compare at equal false positives too"
     )
@@ -132,10 +134,23 @@ def _add_settings(command: argparse.ArgumentParser) -> None:
     add_processes(command)
 
 
+def _add_scores(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--scores",
+        metavar="PROTOCOL",
+        nargs="+",
+        default=[],
+        help="what challenges rank by, as well: one of brats-gli, brats-men, brats-met, brats-ped, brats-ssa; and cc",
+    )
+
+
 def _settings(options: argparse.Namespace) -> EvaluationSettings:
     from nnunet_rw.evaluation.case import EvaluationSettings
+    from nnunet_rw.evaluation.protocols import check_protocols
 
-    return EvaluationSettings(options.connectivity, options.min_volume, options.tolerance, options.fast)
+    scores = tuple(getattr(options, "scores", ()))
+    check_protocols(scores)
+    return EvaluationSettings(options.connectivity, options.min_volume, options.tolerance, options.fast, scores)
 
 
 def _source(options: argparse.Namespace) -> Source:
@@ -217,7 +232,7 @@ def _evaluated(options: argparse.Namespace) -> tuple[list[Path], list[list[Path]
     for connectivity in options.also_connectivity:
         if connectivity == settings.connectivity:
             continue
-        other, name = replace(settings, connectivity=connectivity, fast=True), f"connectivity_{connectivity}"
+        other, name = replace(settings, connectivity=connectivity, fast=True, scores=()), f"connectivity_{connectivity}"
         others.append(
             [
                 ensure_evaluation(source, other, options.np, source.folder / name, otherwise and otherwise / name)

@@ -11,6 +11,7 @@ import numpy as np
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
 from nnunet_rw.datasets.labels import Label, Labels
+from nnunet_rw.evaluation.metrics.calibration import ProbabilityCounts, count_probabilities
 from nnunet_rw.evaluation.metrics.froc import CANDIDATE_THRESHOLD, candidates
 from nnunet_rw.evaluation.metrics.lesions import match_lesions
 from nnunet_rw.evaluation.metrics.matches import LesionMatches
@@ -18,6 +19,7 @@ from nnunet_rw.evaluation.metrics.overlap import Overlap, overlap
 from nnunet_rw.evaluation.metrics.surface import SurfaceMetrics, surface_metrics
 from nnunet_rw.evaluation.metrics.thresholds import ThresholdedCase, threshold_case
 from nnunet_rw.evaluation.metrics.volume import VolumeBias, total_lesion_intensity, volume_bias
+from nnunet_rw.evaluation.protocols import protocol_scores
 from nnunet_rw.evaluation.reading import Case, read_case
 from nnunet_rw.evaluation.sources import CaseFiles
 from nnunet_rw.maps.checks import diagonal
@@ -37,13 +39,16 @@ class EvaluationSettings:
     tolerance_mm : float
         Of the normalised surface distance.
     fast : bool
-        Leave out all distances.
+        Leave out all distances, but those that belong to the scores.
+    scores : tuple of str
+        Of `nnunet_rw.evaluation.protocols.PROTOCOLS`, computed beside all else.
     """
 
     connectivity: int = 26
     min_volume_mm3: float = 0.0
     tolerance_mm: float = 1.0
     fast: bool = False
+    scores: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,10 @@ class ClassEvaluation:
         Segmented anew at many probabilities.
     intensity : (float, float) or None
         Volume x mean intensity of reference and prediction.
+    probability : ProbabilityCounts or None
+        Voxels by the probability of this class.
+    scores : dict of str to float
+        By column, of the protocols that were asked for.
     """
 
     label: str
@@ -70,6 +79,8 @@ class ClassEvaluation:
     candidates: LesionMatches | None
     thresholded: ThresholdedCase | None
     intensity: tuple[float, float] | None
+    probability: ProbabilityCounts | None
+    scores: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -82,11 +93,14 @@ class CaseEvaluation:
         By kind of file (`CaseFiles.read`), taken before it was read.
     diagonal_mm : float
         Of the image: the penalty for a distance to nothing.
+    spacing_mm : tuple of float
+        Per array axis.
     """
 
     files: CaseFiles
     fingerprints: dict[str, dict[str, int | str]]
     diagonal_mm: float
+    spacing_mm: tuple[float, ...]
     classes: tuple[ClassEvaluation, ...]
 
 
@@ -110,7 +124,8 @@ def evaluate_case(
         ]
     except ValueError as error:
         raise ValueError(f"Case '{files.case}': {error}") from error
-    return CaseEvaluation(files, fingerprints, diagonal(case.reference.shape, case.spacing_mm), tuple(classes))
+    diagonal_mm = diagonal(case.reference.shape, case.spacing_mm)
+    return CaseEvaluation(files, fingerprints, diagonal_mm, case.spacing_mm, tuple(classes))
 
 
 def _evaluate_class(
@@ -141,10 +156,12 @@ def _evaluate_class(
         overlap=overlap(reference, prediction, known),
         surface=None if settings.fast else surface_metrics(reference, prediction, spacing, settings.tolerance_mm),
         volume=volume_bias(reference, prediction, spacing),
-        matches=match(reference, prediction, score=score),
+        matches=match(reference, prediction, score=score, distances=not settings.fast),
         candidates=found,
         thresholded=thresholded,
         intensity=intensity,
+        probability=None if score is None else count_probabilities(reference, score, known),
+        scores=protocol_scores(settings.scores, reference, prediction, spacing, settings.tolerance_mm),
     )
 
 

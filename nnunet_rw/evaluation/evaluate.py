@@ -13,8 +13,10 @@ from nnunet_rw.evaluation.comparison.groups import units_of
 from nnunet_rw.evaluation.comparison.intervals import MIN_UNITS
 from nnunet_rw.evaluation.comparison.metrics import enough_decimals
 from nnunet_rw.evaluation.folder import OF_PROBABILITIES, changed_file, read_summary, write_tables
+from nnunet_rw.evaluation.metrics.calibration import pool_probabilities
 from nnunet_rw.evaluation.metrics.froc import froc_curve
 from nnunet_rw.evaluation.metrics.thresholds import operating_points
+from nnunet_rw.evaluation.protocols import check_protocols, columns_of, options_text
 from nnunet_rw.evaluation.sources import CaseFiles, Source
 from nnunet_rw.evaluation.summary import summarise
 from nnunet_rw.util.files import fingerprint, has_fingerprint, write_atomically
@@ -33,7 +35,7 @@ def evaluation_text(summary: dict[str, Any]) -> str:
     for label, found in summary["classes"].items():
         rows.append([label, *(_mean(found["metrics"].get(name), name.endswith("_mm")) for name in _METRICS)])
         sizes += [
-            [label, _range(size), f"{size['num_found']} of {size['num_lesions']}", _recall(size)]
+            [label, _range(size, summary["size_unit"]), f"{size['num_found']} of {size['num_lesions']}", _recall(size)]
             for size in found["recall_by_size"]
         ]
     parts.append(text_table(("label", "Dice", "HD95 mm", "ASSD mm", "NSD", "Dice of lesions"), rows))
@@ -51,6 +53,7 @@ def evaluation_text(summary: dict[str, Any]) -> str:
     ]
     header = ("label", "lesions found", "precision", "false positives per case", "PQ", "PQ at 0.1", "FROC average")
     parts.append(text_table(header, detections))
+    parts += _scores_text(summary)
     parts.append(text_table(("label", "lesion size", "found", "recall (95 % interval)"), sizes))
     unit = "patients" if "num_patients" in summary else "cases"
     parts.append(
@@ -67,10 +70,24 @@ def _mean(values: dict[str, Any] | None, is_length: bool) -> str:
     return f"{values['mean']:.{decimals}f} (n = {values['n']}{penalised})"
 
 
-def _range(size: dict[str, Any]) -> str:
+def _scores_text(summary: dict[str, Any]) -> list[str]:
+    """Tables of the protocols that were asked for, each under its options."""
+    options = summary["settings"].get("scores", {})
+    parts = []
+    for line, name in zip(options_text(options), options, strict=True):
+        columns = columns_of(name)
+        rows = [
+            [label, *(_mean(found["metrics"][column], column.endswith("_mm")) for column in columns)]
+            for label, found in summary["classes"].items()
+        ]
+        parts.append(line + "\n" + text_table(("label", *columns), rows))
+    return parts
+
+
+def _range(size: dict[str, Any], unit: str) -> str:
     if size["high"] is None:
-        return f"from {size['low']:g} mm3"
-    return f"{size['low']:g} to {size['high']:g} mm3"
+        return f"from {size['low']:g} {unit}"
+    return f"{size['low']:g} to {size['high']:g} {unit}"
 
 
 def _recall(size: dict[str, Any]) -> str:
@@ -114,7 +131,7 @@ def write_evaluation(
 ) -> dict[str, Any]:
     """Evaluate and write cases.csv, lesions.csv, predicted_lesions.csv and summary.json.
 
-    With probabilities froc.csv and operating_points.csv as well.
+    With probabilities froc.csv, operating_points.csv and reliability.csv as well.
 
     Parameters
     ----------
@@ -130,6 +147,7 @@ def write_evaluation(
     dict
         The content of summary.json, which is written last.
     """
+    check_protocols(settings.scores)
     units_of((files.case for files in source.cases), groups)  # a case without a patient is told before the work
     return write_evaluated(source, settings, evaluate(source, settings, processes), folder, groups=groups)
 
@@ -144,18 +162,21 @@ def write_evaluated(
 ) -> dict[str, Any]:
     """`write_evaluation` of cases that `evaluate` returned; pictures in the folder belong to the evaluation."""
     folder = Path(folder)
-    curves, points = {}, {}
+    curves, points, probabilities = {}, {}, {}
     for position, found in enumerate(cases[0].classes):
         of_cases = [case.classes[position] for case in cases]
         candidates = [item.candidates for item in of_cases if item.candidates is not None]
         thresholded = [item.thresholded for item in of_cases if item.thresholded is not None]
+        counts = [item.probability for item in of_cases if item.probability is not None]
+        if len(counts) == len(cases):
+            probabilities[found.label] = pool_probabilities(counts)
         if len(candidates) == len(thresholded) == len(cases):
             curves[found.label], points[found.label] = froc_curve(candidates), operating_points(thresholded)
     summary = summarise(source, settings, cases, curves, groups)
     # No summary stands beside tables of another evaluation, even if this one is interrupted.
     for name in ("summary.json", *OF_PROBABILITIES):
         (folder / name).unlink(missing_ok=True)
-    written = [*write_tables(folder, cases, curves, points), *pictures]
+    written = [*write_tables(folder, cases, curves, points, probabilities), *pictures]
     summary["written"] = {path.relative_to(folder).as_posix(): fingerprint(path, timed=False) for path in written}
     write_atomically(folder / "summary.json", (json.dumps(summary, indent=2, sort_keys=True) + "\n").encode())
     return summary
@@ -196,7 +217,8 @@ def is_current(source: Source, settings: EvaluationSettings, folder: Path) -> bo
         summary = read_summary(folder)
         inputs = summary["inputs"]
         return (
-            all(summary["settings"].get(name) == value for name, value in asdict(settings).items())
+            all(summary["settings"].get(name) == value for name, value in asdict(settings).items() if name != "scores")
+            and summary["settings"].get("scores", {}).keys() >= set(settings.scores)
             and summary["labels"] == source.label_entries
             and inputs.keys() == {files.case for files in source.cases}
             and sorted(summary["missing_cases"]) == sorted(source.missing)

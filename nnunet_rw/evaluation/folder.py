@@ -14,15 +14,20 @@ import numpy as np
 from typing_extensions import TypedDict
 
 from nnunet_rw.evaluation.case import CaseEvaluation, ClassEvaluation
+from nnunet_rw.evaluation.metrics.calibration import ProbabilityCounts
+from nnunet_rw.evaluation.metrics.detection import found_lesions
 from nnunet_rw.evaluation.metrics.froc import FrocCurve
 from nnunet_rw.evaluation.metrics.matches import Lesions
 from nnunet_rw.evaluation.metrics.thresholds import OperatingPoints
+from nnunet_rw.evaluation.protocols import PROTOCOL_COLUMNS
 from nnunet_rw.util.advice import command
 from nnunet_rw.util.files import has_fingerprint, write_atomically
 from nnunet_rw.util.readers import DamagedFile, read_json, read_table
 
 _OVERLAP = ("dice", "jaccard", "ppv", "sensitivity", "specificity")
 _SURFACE = ("hd_mm", "hd95_mm", "assd_mm", "nsd")
+_OF_PROBABILITY = ("average_precision", "calibration_error", "calibration_error_from_01")
+# Columns of protocols follow these, where they were asked for.
 CASE_COLUMNS = (
     "case",
     "label",
@@ -38,6 +43,15 @@ CASE_COLUMNS = (
     "n_matched",
     "intensity_reference",
     "intensity_prediction",
+    "n_found_25",
+    "n_false_positive_25",
+    "n_found_50",
+    "n_false_positive_50",
+    "volume_false_positive_mm3",
+    "volume_missed_mm3",
+    "matched_hd95_mm",
+    "matched_assd_mm",
+    *_OF_PROBABILITY,
 )
 LESION_COLUMNS = (
     "case",
@@ -54,9 +68,12 @@ LESION_COLUMNS = (
     "iou",
     "kind",
 )
-PREDICTED_COLUMNS = (*LESION_COLUMNS, "score")
+# Behind what a lesion of either side has.
+REFERENCE_COLUMNS = (*LESION_COLUMNS, "covered", "hd95_mm", "assd_mm")
+PREDICTED_COLUMNS = (*LESION_COLUMNS, "score", "covered", "hd95_mm", "assd_mm")
 FROC_COLUMNS = ("label", "threshold", "false_positives_per_case", "recall")
 OPERATING_COLUMNS = (*FROC_COLUMNS, "precision", "f1", "dice")
+RELIABILITY_COLUMNS = ("label", "probability_from", "probability_to", "voxels", "mean_probability", "share")
 
 
 def write_tables(
@@ -64,8 +81,11 @@ def write_tables(
     cases: Sequence[CaseEvaluation],
     curves: Mapping[str, FrocCurve],
     points: Mapping[str, OperatingPoints],
+    probabilities: Mapping[str, ProbabilityCounts],
 ) -> list[Path]:
-    """Write cases.csv, lesions.csv, predicted_lesions.csv; froc.csv with curves, operating_points.csv with points.
+    """Write cases.csv, lesions.csv and predicted_lesions.csv.
+
+    And froc.csv with curves, operating_points.csv with points, reliability.csv with probabilities; all by label.
 
     Returns
     -------
@@ -74,20 +94,30 @@ def write_tables(
     """
     rows = [(case, found) for case in cases for found in case.classes]
     written = [folder / name for name in TABLES]
-    _write(written[0], CASE_COLUMNS, (_case_row(case, found) for case, found in rows))
+    columns = (*CASE_COLUMNS, *rows[0][1].scores)
+    _write(written[0], columns, (_case_row(case, found) for case, found in rows))
     _write(
         written[1],
-        LESION_COLUMNS,
-        (row for case, found in rows for row in _lesion_rows(case, found, found.matches.reference)),
+        REFERENCE_COLUMNS,
+        (
+            [*row, *apart]
+            for case, found in rows
+            for row, apart in zip(
+                _lesion_rows(case, found, found.matches.reference), _overlaps(found.matches.reference), strict=True
+            )
+        ),
     )
     _write(
         written[2],
         PREDICTED_COLUMNS,
         (
-            [*row, score]
+            [*row, score, *apart]
             for case, found in rows
-            for row, score in zip(
-                _lesion_rows(case, found, found.matches.predicted), found.matches.predicted.score, strict=True
+            for row, score, apart in zip(
+                _lesion_rows(case, found, found.matches.predicted),
+                found.matches.predicted.score,
+                _overlaps(found.matches.predicted),
+                strict=True,
             )
         ),
     )
@@ -102,6 +132,20 @@ def write_tables(
     if points:
         written.append(folder / OF_PROBABILITIES[1])
         write_operating_points(written[-1], points)
+    if probabilities:
+        written.append(folder / OF_PROBABILITIES[2])
+        bins = ((label, counts.reliability()) for label, counts in probabilities.items())
+        _write(
+            written[-1],
+            RELIABILITY_COLUMNS,
+            (
+                (label, *row)
+                for label, found in bins
+                for row in zip(
+                    found.edges[:-1], found.edges[1:], found.voxels, found.mean_probability, found.share, strict=True
+                )
+            ),
+        )
     return written
 
 
@@ -134,7 +178,28 @@ def _case_row(case: CaseEvaluation, found: ClassEvaluation) -> list[Any]:
         int(predicted.false_positive.sum()),
         int(reference.matched.sum()),
         *(found.intensity or (math.nan, math.nan)),
+        *(
+            int(number)
+            for rule in ("overlap_25", "overlap_50")
+            for number in (found_lesions(reference, rule).sum(), (~found_lesions(predicted, rule)).sum())
+        ),
+        found.matches.false_positive_mm3,
+        found.matches.missed_mm3,
+        _mean(reference.hd95_mm),
+        _mean(reference.assd_mm),
+        *(getattr(found.probability, name, math.nan) for name in _OF_PROBABILITY),
+        *found.scores.values(),
     ]
+
+
+def _mean(values: np.ndarray) -> float:
+    """Of what is defined."""
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if len(defined) else math.nan
+
+
+def _overlaps(lesions: Lesions) -> Iterable[Sequence[float]]:
+    return zip(lesions.covered, lesions.hd95_mm, lesions.assd_mm, strict=True)
 
 
 def _lesion_rows(case: CaseEvaluation, found: ClassEvaluation, lesions: Lesions) -> Iterable[list[Any]]:
@@ -174,9 +239,11 @@ _SCORES = ("dice", "jaccard", "ppv", "sensitivity", "specificity", "hd_mm", "hd9
 _VOLUMES = ("volume_reference_mm3", "volume_prediction_mm3")
 # The columns of numbers that are read; `evaluation_tables` writes more.
 CASE_NUMBERS = (*_SCORES, *_VOLUMES, "n_lesions", "n_hit", "n_predicted", "n_false_positive")
+# Read where they are there: earlier versions wrote none of them, and protocols write theirs only where asked to.
+MORE_CASE_NUMBERS = (*CASE_COLUMNS[CASE_COLUMNS.index("n_found_25") :], *PROTOCOL_COLUMNS)
 LESION_NUMBERS = ("lesion", "voxels", "volume_mm3", "dice", "hit", "matched")
 TABLES = ("cases.csv", "lesions.csv", "predicted_lesions.csv")
-OF_PROBABILITIES = ("froc.csv", "operating_points.csv")
+OF_PROBABILITIES = ("froc.csv", "operating_points.csv", "reliability.csv")
 # Reference lesions below the minimum volume, and predicted lesions that touch these alone.
 _NOT_COUNTED = ("ignored", "neutral")
 
@@ -224,7 +291,8 @@ class Evaluation:
     labels : tuple of str
         As the table lists them.
     columns : dict of label to dict of column to (N,) float
-        In the order of `cases`; NaN where undefined, inf where one of two masks is empty.
+        In the order of `cases`; NaN where undefined, inf where one of two masks is empty. Of `MORE_CASE_NUMBERS` those
+        that were written.
     lesions, predicted : LesionRows
     froc : dict of label to FrocCurve
     operating_points : dict of label to OperatingPoints
@@ -272,7 +340,9 @@ def read_evaluation(folder: str | Path) -> Evaluation:
             raise FileNotFoundError(f"No {changed}. {_advice(folder)}")
         raise DamagedFile(f"{changed} is not as it was written: cut off, or edited. {_advice(folder)}")
     path = folder / "cases.csv"
-    texts, numbers = _read_table(path, ("case", "label"), CASE_NUMBERS)
+    first_row = next(iter(read_table(path, (), _advice(folder))), {})
+    names = (*CASE_NUMBERS, *(name for name in MORE_CASE_NUMBERS if name in first_row))
+    texts, numbers = _read_table(path, ("case", "label"), names)
     rows = {key: row for row, key in enumerate(zip(*texts, strict=True))}
     cases, labels = tuple(sorted(set(texts[0]))), tuple(dict.fromkeys(texts[1]))
     if not cases:
@@ -283,8 +353,7 @@ def read_evaluation(folder: str | Path) -> Evaluation:
         raise ValueError(f"{path} holds {problem}. {_advice(folder)}")
     columns = {
         label: {
-            name: values[[rows[case, label] for case in cases]]
-            for name, values in zip(CASE_NUMBERS, numbers, strict=True)
+            name: values[[rows[case, label] for case in cases]] for name, values in zip(names, numbers, strict=True)
         }
         for label in labels
     }

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from nnunet_rw.evaluation.case import CaseEvaluation, ClassEvaluation, EvaluationSettings
 from nnunet_rw.evaluation.comparison.groups import units_of
-from nnunet_rw.evaluation.metrics.detection import count_detections, recall_by_size
+from nnunet_rw.evaluation.metrics.calibration import pool_probabilities
+from nnunet_rw.evaluation.metrics.detection import Rule, count_detections, recall_by_size
 from nnunet_rw.evaluation.metrics.froc import (
     FALSE_POSITIVES,
     FrocCurve,
@@ -22,6 +23,7 @@ from nnunet_rw.evaluation.metrics.froc import (
 from nnunet_rw.evaluation.metrics.overlap import Overlap
 from nnunet_rw.evaluation.metrics.panoptic import panoptic_quality, pool_panoptic
 from nnunet_rw.evaluation.metrics.volume import bland_altman
+from nnunet_rw.evaluation.protocols import protocol_options
 from nnunet_rw.evaluation.sources import Source
 
 
@@ -114,7 +116,10 @@ _METRICS: dict[str, Callable[[ClassEvaluation], float]] = {
     "volume_difference_mm3": lambda found: found.volume.signed_mm3,
     "absolute_volume_difference_mm3": lambda found: found.volume.absolute_mm3,
     "relative_volume_difference": lambda found: found.volume.relative,
+    "volume_false_positive_mm3": lambda found: found.matches.false_positive_mm3,
+    "volume_missed_mm3": lambda found: found.matches.missed_mm3,
 }
+_OF_PROBABILITY = ("average_precision", "calibration_error", "calibration_error_from_01")
 _DISTANCES = ("hd_mm", "hd95_mm", "assd_mm", "nsd")
 _PANOPTIC_THRESHOLDS = (0.5, 0.1)
 
@@ -137,7 +142,13 @@ def summarise(
     return {
         **_as_nnunet(cases, labels),
         "name": source.name,
-        "settings": {**asdict(settings), "image_diagonal_mm": {case.files.case: case.diagonal_mm for case in cases}},
+        "settings": {
+            **{name: value for name, value in asdict(settings).items() if name != "scores"},
+            # Only where there are some, as in evaluations of earlier versions.
+            **({"scores": protocol_options(settings.scores, settings.tolerance_mm)} if settings.scores else {}),
+            "image_diagonal_mm": {case.files.case: case.diagonal_mm for case in cases},
+        },
+        "size_unit": _size_unit(cases),
         "num_cases": len(cases),
         **({"num_patients": len(set(units))} if groups else {}),
         "num_missing": len(source.missing),
@@ -161,14 +172,22 @@ def _summarise_class(
     if all(item.surface for item in found):
         for name in _DISTANCES:
             metrics[name] = asdict(aggregate([getattr(item.surface, name) for item in found], diagonals_mm))
+        for name in ("hd95_mm", "assd_mm"):
+            apart = np.concatenate([getattr(item.reference, name) for item in matches])
+            metrics[f"matched_{name}"] = asdict(aggregate(apart))
     lesion_dice = np.concatenate([item.reference.dice[item.reference.counted] for item in matches])
     metrics["lesion_dice"] = asdict(aggregate(lesion_dice))
+    for name in found[0].scores:
+        metrics[name] = asdict(aggregate([item.scores[name] for item in found]))
+    counts = [item.probability for item in found if item.probability]
+    for name in _OF_PROBABILITY if counts else ():
+        metrics[name] = asdict(aggregate([getattr(item, name) for item in counts]))
     states = [item.overlap.status for item in found]
     volumes = [item.volume for item in found]
     summary = {
         "status": {state: states.count(state) for state in ("both", "both_empty", "only_reference", "only_prediction")},
         "metrics": metrics,
-        "detection": {rule: _detection(matches, rule) for rule in ("any_overlap", "one_to_one")},
+        "detection": {rule: _detection(matches, rule) for rule in get_args(Rule)},
         "panoptic": {str(threshold): _panoptic(matches, threshold) for threshold in _PANOPTIC_THRESHOLDS},
         "recall_by_size": [asdict(size) for size in recall_by_size(matches, units=units)],
         "bland_altman_mm3": asdict(
@@ -182,6 +201,12 @@ def _summarise_class(
     if all(item.intensity for item in found):
         pairs = [item.intensity for item in found if item.intensity]
         summary["bland_altman_volume_x_intensity"] = asdict(bland_altman(*zip(*pairs, strict=True)))
+    if counts:
+        pooled = pool_probabilities(counts)
+        summary["pooled_voxels"] = {
+            "precision_recall_area": pooled.precision_recall_area,
+            **{name: getattr(pooled, name) for name in _OF_PROBABILITY},
+        }
     if curve:
         summary["froc"] = {
             "recall_at": {f"{fp:g}": recall for fp, recall in zip(FALSE_POSITIVES, recall_at(curve), strict=True)},
@@ -189,6 +214,14 @@ def _summarise_class(
             "average_recall_0_to_5": average_recall_up_to(curve),
         }
     return summary
+
+
+def _size_unit(cases: Sequence[CaseEvaluation]) -> str:
+    """What lesions are measured in: images of two dimensions whose files tell no spacing have pixels of 1 mm."""
+    spacings_mm = {case.spacing_mm for case in cases}
+    if any(len(spacing) == 3 for spacing in spacings_mm):
+        return "mm3"
+    return "pixels" if spacings_mm == {(1.0, 1.0)} else "mm2"
 
 
 def _detection(matches: Sequence[Any], rule: Any) -> dict[str, Any]:

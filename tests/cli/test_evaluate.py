@@ -132,8 +132,10 @@ def test_probabilities_and_images(succeeds, fails, options, folders, tmp_path):
     # All lesions are candidates, none is false.
     assert text.splitlines()[8].split()[-1] == "1.00"
     folder = folders[0] / "evaluation"
-    assert sorted(path.name for path in folder.iterdir()) == sorted([*TABLES, "froc.csv", "operating_points.csv"])
-    assert (folder / "cases.csv").read_text().splitlines()[1].endswith(",15,18")
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        [*TABLES, "froc.csv", "operating_points.csv", "reliability.csv"]
+    )
+    assert (folder / "cases.csv").read_text().splitlines()[1].split(",")[19:21] == ["15", "18"]
 
 
 def test_cross_validation(succeeds, fails, models):
@@ -160,7 +162,7 @@ def test_cross_validation_takes_what_two_folders_take(succeeds, fails, models, t
     text = succeeds(*command, "--allow-missing", "-o", tmp_path / "out")
     assert text.startswith("nnUNetTrainer: 2 cases; 1 without prediction left out\n")
     assert (tmp_path / "out" / "froc.csv").is_file()
-    assert (tmp_path / "out" / "cases.csv").read_text().splitlines()[1].endswith(",15,18")
+    assert (tmp_path / "out" / "cases.csv").read_text().splitlines()[1].split(",")[19:21] == ["15", "18"]
 
 
 def test_other_plans_and_configuration(succeeds, models):
@@ -360,3 +362,29 @@ def test_compare_needs_to_know_what(fails, models, tmp_path):
         assert fails("compare", *wrong) == message
     assert fails("compare", "-d", 900, "-tr", "nnUNetTrainer", "RWOther").startswith("No trained model ")
     assert not (models[0] / "evaluation").exists()
+
+
+def test_scores_of_challenges(succeeds, fails, options, folders):
+    message = fails("evaluate", *options, "--scores", "panoptic")
+    assert message.startswith("Expected scores out of brats-gli, ")
+    assert not (folders[0] / "evaluation").exists()
+    text = succeeds("evaluate", *options, "--scores", "brats-met", "cc")
+    assert "\nbrats-met: connectivity 26, dilation 1, " in text
+    assert "\ncc: connectivity 26, nearness voxels, penalty image diagonal, nsd_tolerance_mm 1\n" in text
+    assert (
+        "brats_dice,brats_hd95_mm,brats_nsd_0.5mm,brats_nsd_1mm,cc_dice,cc_hd95_mm,cc_assd_mm,cc_nsd"
+        in (folders[0] / "evaluation" / "cases.csv").read_text()
+    )
+
+
+@pytest.mark.parametrize("wrong", ["missing", "nan", "shape"])
+def test_probabilities_of_one_case_that_are_wrong(fails, options, folders, wrong):
+    good = np.stack([1 - 0.5 * REFERENCE, 0.5 * REFERENCE])
+    for case in "ac":
+        write_probabilities(folders[0] / f"{case}.npz", good)
+    path = folders[0] / "b.npz"
+    if wrong != "missing":
+        write_probabilities(path, good * np.nan if wrong == "nan" else good[:, 1:])
+    message = fails("evaluate", *options, "--probabilities", "--scores", "cc", "-np", 1)
+    assert str(path) in message
+    assert not (folders[0] / "evaluation").exists()

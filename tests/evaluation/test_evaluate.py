@@ -109,15 +109,17 @@ def test_cases_by_hand(written):
     far = math.hypot(4, 3.5)
     ratios, distances = [4 / 11, 2 / 9, 2 / 6, 2 / 5, 151 / 155], [far, 5 + 0.75 * (far - 5), (13 + far) / 11]
     cells = both.split(",")[3:]
-    assert [float(cell) for cell in cells[:-2]] == pytest.approx(
+    assert [float(cell) for cell in cells[:16]] == pytest.approx(
         [*ratios, *distances, 8 / 11, 7.5, 9, 2, 1, 2, 1, 1], rel=1e-6
     )
-    assert cells[-2:] == ["", ""]
+    # Half of A is covered, and half of its partner. Two false voxels of 1.5 mm3, one missed. From A to its partner 1,
+    # 0.5, 0 and 0 mm, and back: the 95th percentile is at 0.5 + 0.85 * 0.5.
+    assert cells[16:] == ["", "", *"1111", "3", "1.5", "0.925", "0.375", "", "", ""]
     # Undefined is an empty cell: sensitivity without a reference, PPV without a prediction, intensity without an image.
     assert others == [
-        "false,1,only_prediction,0,0,0,,0.9625,inf,inf,inf,0,0,9,0,0,2,2,0,,",
-        "missed,1,only_reference,0,0,,0,1,inf,inf,inf,0,7.5,0,2,0,0,0,0,,",
-        "nothing,1,both_empty,,,,,1,,,,,0,0,0,0,0,0,0,,",
+        "false,1,only_prediction,0,0,0,,0.9625,inf,inf,inf,0,0,9,0,0,2,2,0,,,0,2,0,2,9,0,,,,,",
+        "missed,1,only_reference,0,0,,0,1,inf,inf,inf,0,7.5,0,2,0,0,0,0,,,0,0,0,0,0,7.5,,,,,",
+        "nothing,1,both_empty,,,,,1,,,,,0,0,0,0,0,0,0,,,0,0,0,0,0,0,,,,,",
     ]
 
 
@@ -125,16 +127,16 @@ def test_lesions_by_hand(written):
     folder = written()
     # A's centroid is z = 1, y = 1, x = 2.5; that of its partner x = 4.5. They share 2 of 6 voxels.
     assert (folder / "lesions.csv").read_text().splitlines()[1:] == [
-        "both,1,1,4,6,3,1,1.25,1,1,0.5,0.3333333333,matched",
-        "both,1,2,1,1.5,9,4,3.5,0,0,0,0,missed",
-        "missed,1,1,4,6,3,1,1.25,0,0,0,0,missed",
-        "missed,1,2,1,1.5,9,4,3.5,0,0,0,0,missed",
+        "both,1,1,4,6,3,1,1.25,1,1,0.5,0.3333333333,matched,0.5,0.925,0.375",
+        "both,1,2,1,1.5,9,4,3.5,0,0,0,0,missed,0,,",
+        "missed,1,1,4,6,3,1,1.25,0,0,0,0,missed,0,,",
+        "missed,1,2,1,1.5,9,4,3.5,0,0,0,0,missed,0,,",
     ]
     assert (folder / "predicted_lesions.csv").read_text().splitlines()[1:] == [
-        "both,1,1,4,6,3,1,2.25,1,1,0.5,0.3333333333,matched,",
-        "both,1,2,2,3,9,0,0.25,0,0,0,0,false_positive,",
-        "false,1,1,4,6,3,1,2.25,0,0,0,0,false_positive,",
-        "false,1,2,2,3,9,0,0.25,0,0,0,0,false_positive,",
+        "both,1,1,4,6,3,1,2.25,1,1,0.5,0.3333333333,matched,,0.5,0.925,0.375",
+        "both,1,2,2,3,9,0,0.25,0,0,0,0,false_positive,,0,,",
+        "false,1,1,4,6,3,1,2.25,0,0,0,0,false_positive,,0,,",
+        "false,1,2,2,3,9,0,0.25,0,0,0,0,false_positive,,0,,",
     ]
 
 
@@ -142,8 +144,8 @@ def test_ignored_lesions_are_neither_hit_nor_missed(written):
     folder = written({"a": (REFERENCE, REFERENCE)}, EvaluationSettings(min_volume_mm3=2.0, fast=True))
     row = read_rows(folder / "cases.csv")[0]
     assert [row[name] for name in ("n_lesions", "n_hit", "n_predicted", "n_false_positive")] == ["1", "1", "1", "0"]
-    assert (folder / "lesions.csv").read_text().splitlines()[2] == "a,1,2,1,1.5,9,4,3.5,0,0,,,ignored"
-    assert (folder / "predicted_lesions.csv").read_text().splitlines()[2] == "a,1,2,1,1.5,9,4,3.5,0,0,,,neutral,"
+    assert (folder / "lesions.csv").read_text().splitlines()[2] == "a,1,2,1,1.5,9,4,3.5,0,0,,,ignored,,,"
+    assert (folder / "predicted_lesions.csv").read_text().splitlines()[2] == "a,1,2,1,1.5,9,4,3.5,0,0,,,neutral,,,,"
 
 
 def test_fast_leaves_distances_empty(written):
@@ -166,7 +168,9 @@ def test_intensities(written):
 
 def test_two_dimensions_have_no_z(written):
     folder = written({"a": (REFERENCE[1], PREDICTION[1])})
-    assert (folder / "lesions.csv").read_text().splitlines()[1:] == ["a,1,1,4,2,,1,1.25,1,1,0.5,0.3333333333,matched"]
+    assert (folder / "lesions.csv").read_text().splitlines()[1:] == [
+        "a,1,1,4,2,,1,1.25,1,1,0.5,0.3333333333,matched,0.5,0.925,0.375"
+    ]
 
 
 def test_names_with_commas_are_quoted(written):
@@ -446,7 +450,7 @@ def test_other_numbers_of_the_classes_change_nothing(tmp_path):
 def test_evaluation_replaces_an_earlier_one(written):
     probabilities = {"a": probabilities_of((0.75, np.s_[0, 0, 0]))}
     folder = written({"a": (REFERENCE, PREDICTION)}, FAST, probabilities=probabilities)
-    names = ("froc.csv", "operating_points.csv")
+    names = ("froc.csv", "operating_points.csv", "reliability.csv")
     assert all((folder / name).is_file() for name in names)
     written({"a": (REFERENCE, PREDICTION)}, FAST)
     assert not any((folder / name).exists() for name in names)

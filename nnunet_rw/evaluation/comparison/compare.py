@@ -13,7 +13,13 @@ import numpy as np
 from nnunet_rw.evaluation.comparison.groups import units_of
 from nnunet_rw.evaluation.comparison.intervals import Interval
 from nnunet_rw.evaluation.comparison.lesions import compare_at_equal_false_positives, compare_by_size, rank_by_rule
-from nnunet_rw.evaluation.comparison.metrics import DEFAULT_METRICS, METRICS, check_comparable, paired_values
+from nnunet_rw.evaluation.comparison.metrics import (
+    DEFAULT_METRICS,
+    METRICS,
+    check_comparable,
+    check_metrics,
+    paired_values,
+)
 from nnunet_rw.evaluation.comparison.rows import (
     BETTER,
     NOT_SHOWN,
@@ -72,7 +78,9 @@ def compare_evaluations(
     _check_arguments(folders, of_trainers, metrics, edges_mm3)
     evaluations = [read_evaluation(folder) for folder in folders]
     others_of = [[read_evaluation(folder) for folder in seeds] for seeds in of_trainers]
-    check_comparable([*evaluations, *(seed for seeds in others_of for seed in seeds)])
+    every = [*evaluations, *(seed for seeds in others_of for seed in seeds)]
+    check_comparable(every)
+    check_metrics(every, metrics)
     others = [[read_evaluation(folder) for folder in group] for group in otherwise_connected]
     for group in others:
         check_comparable(group)

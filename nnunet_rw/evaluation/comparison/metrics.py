@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nnunet_rw.evaluation.folder import Evaluation
+from nnunet_rw.evaluation.protocols import CC, CC_COLUMNS, PROTOCOL_COLUMNS
 
 Columns = Mapping[str, np.ndarray]
 
@@ -26,12 +27,18 @@ class Metric:
         That a table prints, at least.
     is_length : bool
         In mm, and so of any size; the others are shares and counts.
+    column : str
+        Which an evaluation has only where it was asked for it, or since a later version; "" of one that it always has.
+    option : str
+        Of ``nnunet-rw evaluate``, that writes it.
     """
 
     values: Callable[[Columns], np.ndarray]
     higher_is_better: bool
     decimals: int = 3
     is_length: bool = False
+    column: str = ""
+    option: str = ""
 
     def decimals_of(self, *values: float) -> int:
         """That a table prints of values that stand side by side."""
@@ -56,6 +63,16 @@ def _column(name: str) -> Callable[[Columns], np.ndarray]:
     return lambda columns: columns[name]
 
 
+def _more(name: str, higher_is_better: bool, option: str = "", decimals: int = 3) -> Metric:
+    """A metric that is a column which not every evaluation has."""
+    return Metric(_column(name), higher_is_better, decimals, name.endswith(("_mm", "_mm3")), name, option)
+
+
+def _recall_at(share: int) -> Metric:
+    name = f"n_found_{share}"
+    return Metric(lambda columns: _ratio(columns[name], columns["n_lesions"]), True, column=name)
+
+
 def _lesion_recall(columns: Columns) -> np.ndarray:
     return _ratio(columns["n_hit"], columns["n_lesions"])
 
@@ -72,6 +89,7 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 # lesion_recall: share of a case's lesions that are hit, any overlap; without lesions undefined.
 # false_positives: predicted lesions that touch no reference lesion; their mean is the number per case.
 # volume_error: |predicted - reference| / reference volume; with an empty reference undefined.
+# lesion_recall_25, lesion_recall_50: share of a case's lesions of which at least so many % are covered.
 METRICS = {
     "dice": Metric(_column("dice"), True),
     "hd95_mm": Metric(_column("hd95_mm"), False, 2, is_length=True),
@@ -85,6 +103,19 @@ METRICS = {
     "sensitivity": Metric(_column("sensitivity"), True),
     "specificity": Metric(_column("specificity"), True, 5),
     "hd_mm": Metric(_column("hd_mm"), False, 2, is_length=True),
+    "lesion_recall_25": _recall_at(25),
+    "lesion_recall_50": _recall_at(50),
+    "volume_false_positive_mm3": _more("volume_false_positive_mm3", False, decimals=1),
+    "volume_missed_mm3": _more("volume_missed_mm3", False, decimals=1),
+    "matched_hd95_mm": _more("matched_hd95_mm", False, decimals=2),
+    "matched_assd_mm": _more("matched_assd_mm", False, decimals=2),
+    "average_precision": _more("average_precision", True, "--probabilities"),
+    "calibration_error": _more("calibration_error", False, "--probabilities", 5),
+    "calibration_error_from_01": _more("calibration_error_from_01", False, "--probabilities"),
+    **{
+        name: _more(name, not name.endswith("_mm"), f"--scores {'cc' if name in CC_COLUMNS else 'brats-...'}")
+        for name in PROTOCOL_COLUMNS
+    },
 }
 DEFAULT_METRICS = ("dice", "hd95_mm", "nsd", "assd_mm", "lesion_recall", "false_positives", "volume_error")
 
@@ -158,7 +189,7 @@ def paired_values(first: Sequence[Evaluation], second: Sequence[Evaluation], met
 
 
 # Settings that change no figure that is compared; the diagonals belong to the references.
-_INDIFFERENT = ("probabilities", "images", "image_diagonal_mm")
+_INDIFFERENT = ("probabilities", "images", "image_diagonal_mm", "scores")
 _NAMED = 3
 
 
@@ -185,7 +216,39 @@ def check_comparable(evaluations: Sequence[Evaluation]) -> None:
                     f"Expected the same settings in all evaluations, but {key} is {values[0]} in {first.folder} and "
                     f"{values[1]} in {other.folder}. Evaluate again with equal options."
                 )
+        _check_scores(first, other)
         _check_references(first, other)
+
+
+def check_metrics(evaluations: Sequence[Evaluation], metrics: Iterable[str]) -> None:
+    """Whether all evaluations have the columns of these metrics.
+
+    Raises
+    ------
+    ValueError
+        Naming the first that does not, and the option that writes it.
+    """
+    for name in metrics:
+        metric = METRICS[name]
+        for evaluation in evaluations:
+            if metric.column and any(metric.column not in columns for columns in evaluation.columns.values()):
+                raise ValueError(
+                    f"No {name} in {evaluation.folder}. Evaluate again"
+                    + (f" with {metric.option}." if metric.option else ".")
+                )
+
+
+def _check_scores(first: Evaluation, other: Evaluation) -> None:
+    """The scores of two BraTS challenges are in columns of the same names."""
+    told = [
+        {name: options for name, options in evaluation.settings.get("scores", {}).items() if name != CC}
+        for evaluation in (first, other)
+    ]
+    if all(told) and told[0] != told[1]:
+        raise ValueError(
+            f"Expected the scores of one challenge in all evaluations, but got {', '.join(told[0])} in {first.folder} "
+            f"and {', '.join(told[1])} in {other.folder}. Evaluate again with equal --scores."
+        )
 
 
 def _check_cases(first: Evaluation, other: Evaluation) -> None:

@@ -14,7 +14,9 @@ from nnunet_rw.evaluation.comparison.intervals import recall_interval
 from nnunet_rw.evaluation.metrics.lesions import ROUNDING
 from nnunet_rw.evaluation.metrics.matches import LesionMatches, Lesions
 
-Rule = Literal["any_overlap", "one_to_one"]
+Rule = Literal["any_overlap", "one_to_one", "overlap_25", "overlap_50"]
+# The share of a lesion that has to be covered.
+_SHARES = {"overlap_25": 0.25, "overlap_50": 0.5}
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,8 @@ def count_detections(cases: Sequence[LesionMatches], rule: Rule = "any_overlap")
     Under "any_overlap" a reference lesion is found by one shared voxel and a predicted lesion is false without any; so
     one predicted lesion may find several, and several may find one. Recall counts reference lesions and precision
     predicted ones, which is why they have no common number of true positives. Under "one_to_one" a reference lesion is
-    found, and a predicted one not false, if it has a partner.
+    found, and a predicted one not false, if it has a partner. Under "overlap_25" and "overlap_50" a lesion is found,
+    or right, if at least a quarter or a half of its voxels are covered by lesions of the other side, however many.
 
     Parameters
     ----------
@@ -101,6 +104,8 @@ def found_lesions(lesions: Lesions, rule: Rule = "any_overlap") -> np.ndarray:
     """
     if rule not in get_args(Rule):
         raise ValueError(f"Expected the rule to be one of {get_args(Rule)}, but got {rule!r}.")
+    if rule in _SHARES:
+        return lesions.covered[lesions.counted] >= _SHARES[rule]
     return (lesions.hit if rule == "any_overlap" else lesions.matched)[lesions.counted]
 
 
@@ -160,7 +165,7 @@ def recall_by_size(
     unit : str
         What the edges bound: "mm3" or "voxels".
     rule : str
-        By which a lesion is found: "any_overlap" or "one_to_one".
+        By which a lesion is found, see `count_detections`.
     confidence : float
         Of the interval, in (0, 1).
     units : sequence of str, optional

@@ -14,6 +14,7 @@ from nnunet_rw.evaluation.metrics.matches import (
     ReferenceLesions,
     assign_one_to_one,
 )
+from nnunet_rw.evaluation.metrics.surface import border_points, distances_between, neighbour_axes, of_distances
 from nnunet_rw.maps.checks import as_spacing
 from nnunet_rw.maps.components import as_connectivity, connected_components, foreground_box
 
@@ -86,6 +87,7 @@ def match_lesions(
     min_volume_mm3: float = 0.0,
     known: np.ndarray | None = None,
     score: np.ndarray | None = None,
+    distances: bool = False,
 ) -> LesionMatches:
     """Find the lesions of two masks and match them by both rules, "any overlap" and "one-to-one".
 
@@ -128,6 +130,8 @@ def match_lesions(
         before lesions are sought: a lesion that they cut in two is two, in the reference and in the prediction alike.
     score : float array (X, Y[, Z]), optional
         Probability or logit of the foreground.
+    distances : bool
+        Measure how far the surfaces of one-to-one partners are apart.
 
     Returns
     -------
@@ -167,16 +171,25 @@ def match_lesions(
     counted_found = occurring(pairs.predicted, len(found)) | ~occurring(second, len(found))
     kinds = _kinds(pairs, truth.voxels)
     scores = found.maxima(None if score is None else np.asarray(score)[box])
+    apart = np.full((len(pairs), 2), np.nan)
+    if distances:
+        apart[pairs.matched] = _distances(pairs, truth, found, spacing, neighbour_axes(reference.shape))
     return LesionMatches(
         ReferenceLesions(
             *truth.measures(spacing, box),
             **_outcome(pairs, pairs.reference, counted, {"ignored": ~counted}, "missed", kinds),
             score=largest(pairs.reference, scores[pairs.predicted], len(truth)),
+            covered=_covered(first, shared, truth.voxels, counted),
+            hd95_mm=largest(pairs.reference, apart[:, 0], len(truth)),
+            assd_mm=largest(pairs.reference, apart[:, 1], len(truth)),
         ),
         PredictedLesions(
             *found.measures(spacing, box),
             **_outcome(pairs, pairs.predicted, counted_found, {"neutral": ~counted_found}, "false_positive", kinds),
             score=scores,
+            covered=_covered(second, shared, found.voxels, counted_found),
+            hd95_mm=largest(pairs.predicted, apart[:, 0], len(found)),
+            assd_mm=largest(pairs.predicted, apart[:, 1], len(found)),
         ),
         pairs,
     )
@@ -193,6 +206,23 @@ def _overlaps(truth: Components, found: Components) -> tuple[np.ndarray, np.ndar
     ids = truth.ids.ravel()[both].astype(np.int64), found.ids.ravel()[both].astype(np.int64)
     values, shared = np.unique(ids[0] * (len(found) + 1) + ids[1], return_counts=True)
     return values // (len(found) + 1) - 1, values % (len(found) + 1) - 1, shared
+
+
+def _covered(lesion: np.ndarray, shared: np.ndarray, voxels: np.ndarray, counted: np.ndarray) -> np.ndarray:
+    return np.where(counted, np.bincount(lesion, shared, minlength=len(voxels)) / voxels, np.nan)
+
+
+def _distances(
+    pairs: LesionPairs, truth: Components, found: Components, spacing: tuple[float, ...], axes: tuple[int, ...]
+) -> np.ndarray:
+    """HD95 and ASSD of the matched pairs: float64 (M, 2)."""
+    reference, predicted = (border_points(side.ids, spacing, axes) for side in (truth, found))
+    rows = []
+    for pair in np.flatnonzero(pairs.matched):
+        surfaces = reference.of(int(pairs.reference[pair]) + 1), predicted.of(int(pairs.predicted[pair]) + 1)
+        metrics = of_distances(distances_between(*surfaces), 0.0)
+        rows.append((metrics.hd95_mm, metrics.assd_mm))
+    return np.reshape(rows, (-1, 2))
 
 
 def _matched_pairs(

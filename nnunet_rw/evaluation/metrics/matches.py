@@ -98,6 +98,11 @@ class Lesions:
     score : float64 (K,)
         Of a predicted lesion: the maximum of the score array over it, NaN without scores. Of a reference lesion: the
         highest of the predicted lesions that share a voxel with it, NaN where there is none or it is not counted.
+    covered : float64 (K,)
+        Share of its voxels that lesions of the other side hold, ignored ones among them; NaN where not counted.
+    hd95_mm, assd_mm : float64 (K,)
+        Surface distances to the one-to-one partner, see `nnunet_rw.evaluation.metrics.surface`; NaN without one, or
+        where no distances were asked for.
     """
 
     voxels: np.ndarray
@@ -110,6 +115,9 @@ class Lesions:
     iou: np.ndarray
     kind: np.ndarray
     score: np.ndarray
+    covered: np.ndarray
+    hd95_mm: np.ndarray
+    assd_mm: np.ndarray
 
     def __len__(self) -> int:
         return len(self.voxels)
@@ -179,3 +187,13 @@ class LesionMatches:
     reference: ReferenceLesions
     predicted: PredictedLesions
     pairs: LesionPairs
+
+    @property
+    def false_positive_mm3(self) -> float:
+        """Volume of the predicted lesions that touch no reference lesion; autoPET's with a connectivity of 18."""
+        return float(self.predicted.volume_mm3[self.predicted.false_positive].sum())
+
+    @property
+    def missed_mm3(self) -> float:
+        """Volume of the reference lesions that no prediction touches, autoPET's false negative volume."""
+        return float(self.reference.volume_mm3[self.reference.missed].sum())

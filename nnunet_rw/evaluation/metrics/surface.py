@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from nnunet_rw.evaluation.metrics.checks import as_masks
 from nnunet_rw.maps.checks import as_spacing
@@ -86,7 +87,17 @@ def surface_metrics(
     """
     if not 0 <= tolerance_mm < np.inf:
         raise ValueError(f"Expected a tolerance of at least 0 mm, but got {tolerance_mm}.")
-    directed = surface_distances(reference, prediction, spacing_mm)
+    return of_distances(surface_distances(reference, prediction, spacing_mm), tolerance_mm)
+
+
+def of_distances(directed: tuple[np.ndarray, np.ndarray], tolerance_mm: float) -> SurfaceMetrics:
+    """The same from the distances of each surface to the other, in mm; a surface without a point has none.
+
+    Examples
+    --------
+    >>> of_distances((np.array([0.0, 2.0]), np.array([0.0])), tolerance_mm=1).hd_mm
+    2.0
+    """
     num_empty = sum(len(distances) == 0 for distances in directed)
     if num_empty == 2:
         return SurfaceMetrics(np.nan, np.nan, np.nan, np.nan)
@@ -97,8 +108,19 @@ def surface_metrics(
         hd_mm=float(pooled.max()),
         hd95_mm=max(float(np.percentile(distances, 95)) for distances in directed),
         assd_mm=float(pooled.mean()),
-        nsd=float(np.mean(pooled <= tolerance_mm * (1 + _ROUNDING))),
+        nsd=share_within(pooled, tolerance_mm),
     )
+
+
+def share_within(distances_mm: np.ndarray, tolerance_mm: float) -> float:
+    """Of distances those up to a tolerance, itself included, whatever the last digit of either says.
+
+    Examples
+    --------
+    >>> share_within(np.array([0.0, 0.3, 0.5, 2.0]), 0.1 * 3)
+    0.5
+    """
+    return float(np.mean(distances_mm <= tolerance_mm * (1 + _ROUNDING)))
 
 
 def surface_distances(
@@ -180,6 +202,89 @@ def border_voxels(mask: np.ndarray, axes: Sequence[int] | None = None) -> np.nda
         core[:-1] &= along[1:]
         core[:1] = core[-1:] = False
     return mask & ~inner
+
+
+class PointsById:
+    """Points of a grid, grouped by the lesion that each belongs to.
+
+    Parameters
+    ----------
+    where : tuple of integer arrays (N,)
+        Index along each axis.
+    ids : integer array (N,)
+    spacing_mm : sequence of float
+        mm per array axis.
+    """
+
+    def __init__(self, where: tuple[np.ndarray, ...], ids: np.ndarray, spacing_mm: Sequence[float]):
+        self.points_mm = np.stack(where, axis=1) * np.asarray(spacing_mm)
+        self._order = np.argsort(ids, kind="stable")
+        self._ends = np.searchsorted(ids[self._order], np.arange(int(ids.max(initial=0)) + 2))
+
+    def chosen(self, *ids: int) -> np.ndarray:
+        """Which points are of these ids: int64 (M,), none of an id that is not there."""
+        known = [number for number in ids if number + 1 < len(self._ends)]
+        parts = [self._order[self._ends[number] : self._ends[number + 1]] for number in known]
+        return np.concatenate(parts) if parts else self._order[:0]
+
+    def of(self, *ids: int) -> np.ndarray:
+        """Their coordinates in mm: float64 (M, axes)."""
+        return self.points_mm[self.chosen(*ids)]
+
+
+def border_points(ids: np.ndarray, spacing_mm: Sequence[float], axes: Sequence[int] | None = None) -> PointsById:
+    """The border voxels of an array of ids: those with a face neighbour of another id, or outside the array.
+
+    Where ids are those of components, these are the border voxels of their mask; where they number the parts of a
+    divided mask, voxels at a dividing line are border as well.
+
+    Parameters
+    ----------
+    ids : integer array (X, Y[, Z])
+        0 for none.
+    spacing_mm, axes
+        As for `surface_distances` and `border_voxels`.
+
+    Examples
+    --------
+    >>> border_points(np.array([[0, 1, 0, 2, 2]]), (1, 0.5)).of(2)
+    array([[0. , 1.5],
+           [0. , 2. ]])
+    """
+    inner = ids > 0
+    for axis in neighbour_axes(ids.shape) if axes is None else axes:
+        core, along = np.moveaxis(inner, axis, 0), np.moveaxis(ids, axis, 0)
+        same = along[1:] == along[:-1]
+        core[1:] &= same
+        core[:-1] &= same
+        core[:1] = core[-1:] = False
+    where = np.nonzero((ids > 0) & ~inner)
+    return PointsById(where, ids[where], spacing_mm)
+
+
+def distances_between(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """From every point to the nearest one of the other set, as `surface_distances` has it.
+
+    By a tree of the points: lesions fill so little of a volume that no distance map of it is worth its cost.
+
+    Parameters
+    ----------
+    first, second : float64 array (N, axes), float64 array (M, axes)
+
+    Returns
+    -------
+    float64 array (N,), float64 array (M,)
+        Inf where the other set is empty.
+
+    Examples
+    --------
+    >>> distances_between(np.array([[0.0, 0.0]]), np.array([[0.0, 2.0], [3.0, 4.0]]))
+    (array([2.]), array([2., 5.]))
+    """
+    return tuple(  # type: ignore[return-value]
+        cKDTree(target).query(origin)[0] if len(target) and len(origin) else np.full(len(origin), np.inf)
+        for origin, target in ((first, second), (second, first))
+    )
 
 
 def _directed_distances(origin: np.ndarray, target: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:

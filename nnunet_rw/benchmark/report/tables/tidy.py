@@ -123,7 +123,12 @@ def _epochs(task: TaskResults) -> Iterator[dict[str, Any]]:
 def _cases(task: TaskResults) -> Iterator[dict[str, Any]]:
     for of, evaluation in _evaluations(task):
         for label in evaluation.labels:
-            values = {name: metric.values(evaluation.columns[label]) for name, metric in METRICS.items()}
+            columns = evaluation.columns[label]
+            values = {
+                name: metric.values(columns)
+                for name, metric in METRICS.items()
+                if not metric.column or metric.column in columns
+            }
             for index, case in enumerate(evaluation.cases):
                 numbers = {name: float(column[index]) for name, column in values.items()}
                 yield {**of, "label": label, "case": case, **numbers}
