@@ -185,11 +185,14 @@ def _source(options: argparse.Namespace) -> Source:
 
 def _evaluate(options: argparse.Namespace) -> None:
     from nnunet_rw.evaluation.evaluate import evaluation_text, write_evaluation
+    from nnunet_rw.pictures.reliability import draw_reliability
 
     source = _source(options)
     folder = options.o or source.folder
     groups = groups_of(options)
-    print(evaluation_text(write_evaluation(source, _settings(options), folder, options.np, groups)))
+    summary = write_evaluation(source, _settings(options), folder, options.np, groups)
+    draw_reliability(folder, summary)
+    print(evaluation_text(summary))
     print(f"\n{folder}")
 
 
