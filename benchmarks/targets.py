@@ -121,10 +121,10 @@ TARGETS = (
         for loss in ("blob", "cc_dice_ce")
     ),
     *(
-        Target(f"{figures}: time of {rival}'s", "evaluation", "ratio", limit, where={"rival": rival})
-        for figures, rival, limit in (
-            ("HD, HD95, ASSD, NSD", "surface_distance", 1 / 2),
-            ("PQ, Dice of lesions", "panoptica", 1 / 5),
+        Target(f"{what}: time of {rival}'s", "evaluation", "ratio", limit, where={"rival": rival, "figures": figures})
+        for what, figures, rival, limit in (
+            ("HD, HD95, ASSD, NSD", "HD, HD95, ASSD, NSD", "surface_distance", 1 / 2),
+            ("PQ, Dice of lesions", "PQ, SQ, RQ, Dice, IoU of lesions", "panoptica", 1 / 5),
         )
     ),
     _of_gpu_distance("exact distance transform of 2 x 3 x 128^3, ms", "milliseconds", 3),

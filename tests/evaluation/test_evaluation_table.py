@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+import skimage.io
 from segmentation_files import (
     CORE_AND_EDGE,
     EMPTY,
@@ -98,3 +99,34 @@ def test_froc(text_of):
     probabilities[1, 1, 1, 3:7] = 0.75
     text = text_of({"a": (REFERENCE, PREDICTION)}, fast=True, probabilities={"a": probabilities})
     assert text.splitlines()[8].split()[-1] == "0.50"
+
+
+@pytest.mark.parametrize(
+    ("ending", "reader", "unit"),
+    [(".png", "NaturalImage2DIO", "pixels"), (".tif", "NaturalImage2DIO", "pixels"), (".nii.gz", None, "mm2")],
+)
+def test_images_of_two_dimensions(tmp_path, ending, reader, unit):
+    # Two pixels at a corner are one lesion. They are predicted, and so are three more that even a dilation by one does
+    # not meet.
+    reference = labels((1, np.s_[2, 2]), (1, np.s_[3, 3]), shape=(9, 10))
+    prediction = reference + labels((1, np.s_[2:5, 7]), shape=(9, 10))
+    for name, values in (("predictions", prediction), ("references", reference)):
+        (tmp_path / name).mkdir()
+        if reader:
+            skimage.io.imsave(tmp_path / name / f"a{ending}", values, check_contrast=False)
+        else:
+            write_image(tmp_path / name / f"a{ending}", values, (2.0, 0.5))
+    more = {"overwrite_image_reader_writer": reader} if reader else {}
+    write_dataset_json(tmp_path / "predictions", ending=ending, **more)
+    source = folders_source(tmp_path / "predictions", tmp_path / "references")
+    settings = EvaluationSettings(scores=("brats-met", "cc"))
+    # Of two pixels of 1 mm2 the challenge would leave the lesion out.
+    summary = write_evaluation(source, settings, tmp_path / "out")
+    found = summary["classes"]["1"]
+    assert found["detection"]["overlap_50"]["num_found"] == found["detection"]["overlap_50"]["num_lesions"] == 1
+    assert found["metrics"]["volume_false_positive_mm3"]["mean"] == 3
+    assert found["metrics"]["matched_hd95_mm"]["mean"] == 0
+    assert found["metrics"]["brats_dice"]["mean"] == 0  # the false lesion alone counts
+    # Nearest to the only lesion is all of the image: 2 shared of 2 and 5 pixels.
+    assert found["metrics"]["cc_dice"]["mean"] == pytest.approx(4 / 7)
+    assert f"1      0 to 10 {unit}" in evaluation_text(summary)
