@@ -7,10 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_rw.evaluation.metrics.thresholds import THRESHOLDS, ThresholdedCase
-from nnunet_rw.postprocessing.threshold.fit import ComparedCase, Segmented, chosen_position
+from nnunet_rw.evaluation.comparison.rules import RuleCases, chosen_rule
+from nnunet_rw.evaluation.metrics.rules import Outcomes, RuleGrid
+from nnunet_rw.evaluation.metrics.thresholds import THRESHOLDS
 
 ALLOWED = 4.0
+GRID = RuleGrid((0.0,))
+SINGLE = GRID.family("single")
 # True false positives per case at each threshold, from an eighth of what is allowed to twice as many.
 RATES = ALLOWED * np.geomspace(1 / 8, 2, len(THRESHOLDS))
 MARGINS = (None, 0.9)
@@ -42,11 +45,11 @@ def kept_promises(
     """
     positions: dict[float | None, list[int]] = {margin: [] for margin in margins}
     for seed in range(choices):
-        drawn = _cases(np.random.default_rng(seed), cases)
+        drawn = _cases(np.random.default_rng(seed), cases, of_baseline)
         for margin, chosen in positions.items():
-            position = chosen_position(drawn, None if of_baseline else ALLOWED, margin, seed, resamples)
-            if position is not None:
-                chosen.append(position)
+            rule = chosen_rule(drawn, np.arange(cases), SINGLE, "recall", margin, seed, resamples)
+            if rule is not None:
+                chosen.append(int(GRID.places[0, rule]))
     return [
         {
             "cases": cases,
@@ -60,13 +63,21 @@ def kept_promises(
     ]
 
 
-def _cases(rng: np.random.Generator, number: int) -> list[ComparedCase]:
-    lesions = np.array(THRESHOLDS) + 5e-4  # one more is found at every threshold
-    found, dice = np.zeros(len(lesions), bool), np.full(len(lesions), 0.5)
-    drawn = []
-    for case, tendency in enumerate(rng.gamma(1.0, size=number)):
+def _cases(rng: np.random.Generator, number: int, of_baseline: bool) -> RuleCases:
+    found = np.arange(len(THRESHOLDS))  # one more is found at every threshold
+    outcomes, of_baselines = [], []
+    for tendency in rng.gamma(1.0, size=number):
         false_positives = rng.poisson(np.diff(RATES, prepend=0) * tendency).cumsum()
-        curve = ThresholdedCase(lesions, np.ones(len(lesions)), false_positives, np.zeros_like(false_positives), dice)
-        baseline = Segmented(found, int(rng.poisson(ALLOWED * tendency)), 0.5)
-        drawn.append(ComparedCase(str(case), str(case), curve, baseline, str(case)))
-    return drawn
+        outcomes.append(_of_grid(found, false_positives))
+        of_baselines.append(int(rng.poisson(ALLOWED * tendency)))
+    nothing = np.zeros(number, int)
+    baseline = Outcomes(nothing, nothing, np.array(of_baselines), np.full(number, 0.5))
+    names = [str(case) for case in range(number)]
+    lesions = np.full(number, len(THRESHOLDS))
+    return RuleCases(GRID, outcomes, lesions, baseline, names, names, None if of_baseline else ALLOWED)
+
+
+def _of_grid(found: np.ndarray, false_positives: np.ndarray) -> Outcomes:
+    """Of single thresholds, as those of all rules; the others are not asked for."""
+    low = GRID.places[0]
+    return Outcomes(found[low], found[low], false_positives[low], np.full(len(GRID), 0.5))

@@ -21,9 +21,10 @@ from nnunet_rw.benchmark.results import TaskResults, read_results
 from nnunet_rw.evaluation.comparison.intervals import cluster_bootstrap
 from nnunet_rw.evaluation.folder import Evaluation
 from nnunet_rw.evaluation.metrics.froc import average_recall
+from nnunet_rw.evaluation.metrics.rules import Decided, DecisionRule
 from nnunet_rw.evaluation.metrics.thresholds import THRESHOLDS
 from nnunet_rw.evaluation.sources import CaseFiles, Source
-from nnunet_rw.postprocessing.threshold.fit import fit_threshold
+from nnunet_rw.postprocessing.threshold.fit import fit_rules
 
 # A lesion of up to 20 voxels is less than three across.
 SMALL_VOXELS = 20
@@ -40,8 +41,8 @@ class OperatingPoint:
     Attributes
     ----------
     threshold : float
-        Foreground is above. The lowest that keeps within the false positives, see
-        `nnunet_rw.evaluation.metrics.thresholds.OperatingPoints.within`; the highest where even that has more.
+        Foreground is above. The one of most lesions that keeps within the false positives, see
+        `nnunet_rw.evaluation.comparison.rules.chosen_rule`; the highest where even that has more.
     false_positives : float
         A case.
     found : (L,) booleans
@@ -73,19 +74,42 @@ def operating_point(evaluation: Evaluation, label: str, false_positives: float) 
     label : str
     false_positives : float
     """
-    fit = fit_threshold(_source(evaluation), false_positives=false_positives, label=label, processes=1)
-    position = 0 if fit.threshold is None else THRESHOLDS.index(fit.threshold)
-    segmented = [case.at(position) for case in fit.cases]
+    fit = fit_rules(
+        _source(evaluation),
+        false_positives=false_positives,
+        label=label,
+        families=("single",),
+        matching="any_overlap",
+        keeps_dice=False,
+        processes=1,
+    )
+    (family,) = fit.choice.families
+    threshold = THRESHOLDS[0] if family.rule is None else family.rule.low
+
+    def segmented(thresholds: Sequence[float]) -> list[Decided]:
+        """Each case at a threshold of its own."""
+        return [
+            case.components.decided(DecisionRule(at, at), "any_overlap")
+            for case, at in zip(fit.cases, thresholds, strict=True)
+        ]
+
+    def found(cases: Sequence[Decided]) -> np.ndarray:
+        return np.concatenate([case.found for case in cases])
+
+    chosen = segmented([threshold] * len(fit.cases))
+    left_out = segmented([family.rules_without[case.fold].low for case in fit.cases])
     positions = {price: fit.points.within(price) for price in PRICES}
-    found = np.concatenate([case.curve.found for case in fit.cases], axis=1)
     return OperatingPoint(
-        threshold=THRESHOLDS[position],
-        false_positives=float(np.mean([item.false_positives for item in segmented])),
-        found=np.concatenate([item.found for item in segmented]),
-        dice=np.array([item.dice for item in segmented]),
-        left_out_false_positives=float(np.mean([item.false_positives for item in fit.left_out])),
-        left_out_found=np.concatenate([item.found for item in fit.left_out]),
-        found_at_prices={price: None if at is None else found[at] for price, at in positions.items()},
+        threshold=threshold,
+        false_positives=float(np.mean([case.false_positives for case in chosen])),
+        found=found(chosen),
+        dice=np.array([case.dice for case in chosen]),
+        left_out_false_positives=float(np.mean([case.false_positives for case in left_out])),
+        left_out_found=found(left_out),
+        found_at_prices={
+            price: None if at is None else found(segmented([THRESHOLDS[at]] * len(fit.cases)))
+            for price, at in positions.items()
+        },
     )
 
 

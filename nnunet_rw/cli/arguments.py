@@ -40,7 +40,7 @@ def add_trained_model(command: argparse.ArgumentParser, several: bool = False) -
 
 
 def add_lesions(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--connectivity", type=int, choices=(6, 18, 26), default=26, help="default: %(default)s")
+    command.add_argument("--connectivity", type=int, choices=(6, 18, 26), default=26, help="default: 26")
     command.add_argument(
         "--min-volume", metavar="MM3", type=float, default=0.0, help="of reference lesions; default: 0"
     )

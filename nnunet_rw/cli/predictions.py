@@ -22,12 +22,10 @@ Learn the weights, and what is too small to keep, on validation cases (nnUNetv2_
   nnunet-rw ensemble --fit -d DATASET -c CONFIGURATION -tr TRAINER TRAINER [...] -o FOLDER
 """
 _THRESHOLD = """\
-Choose, on validation cases (nnUNetv2_train --npz), the one that finds most within some false positives per case:
+Choose a rule for each class on validation cases (nnUNetv2_train --npz): a threshold, hysteresis, each also with a
+smallest volume. It has most of what is asked for, within some false positives per case and with no less Dice:
   nnunet-rw threshold --fit -d DATASET -c CONFIGURATION -tr TRAINER --like nnUNetTrainer -o FOLDER
-Segment predictions with it (nnUNetv2_predict --save_probabilities):
-  nnunet-rw threshold -i PREDICTIONS --chosen FOLDER/threshold.json -o SEGMENTATIONS
-Try hysteresis and smallest volumes beside a single threshold, each tested on cases left out of its choice:
-  nnunet-rw threshold --fit --rules -d DATASET -c CONFIGURATION -tr TRAINER --like nnUNetTrainer -o FOLDER
+Segment predictions by it (nnUNetv2_predict --save_probabilities):
   nnunet-rw threshold -i PREDICTIONS --chosen FOLDER/rules.json -o SEGMENTATIONS
 """
 
@@ -50,10 +48,19 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
         commands, "threshold", _threshold, "segment with no more false positives than another trainer has", _THRESHOLD
     )
     command.add_argument("-o", metavar="FOLDER", type=Path, required=True)
-    command.add_argument("--fit", action="store_true", help="choose; write threshold.json and thresholds.csv")
+    command.add_argument("--fit", action="store_true", help="choose; write rules.json, rules.csv and thresholds.csv")
     add_trained_model(command)
-    command.add_argument("--like", metavar="TRAINER", help="no more false positives than it has, in the same cases")
-    command.add_argument("--false-positives", metavar="N", type=float, help="per case; instead of another trainer's")
+    command.add_argument(
+        "--like", metavar="TRAINER", help="no more false positives and no less Dice than it has; default: itself at 0.5"
+    )
+    command.add_argument("--false-positives", metavar="N", type=float, help="per case; instead of the compared ones")
+    command.add_argument("--any-dice", action="store_true", help="also rules whose Dice is below the compared one")
+    command.add_argument("--aim", choices=("recall", "f1", "dice"), default="recall", help="default: recall of lesions")
+    command.add_argument(
+        "--family",
+        choices=("single", "single_volume", "hysteresis", "hysteresis_volume"),
+        help="of rules; default: the simplest, unless a richer one is better in cases left out by more than chance",
+    )
     command.add_argument(
         "--margin",
         metavar="CONFIDENCE",
@@ -61,20 +68,15 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
         help="such as 0.9: new cases keep within the false positives in so many of such choices; default: in half",
     )
     command.add_argument(
-        "--rules",
-        action="store_true",
-        help="fit hysteresis and smallest volumes too; write rules.json and rules.csv",
-    )
-    command.add_argument("--aim", choices=("recall", "f1", "dice"), default="recall", help="of rules; default: recall")
-    command.add_argument(
-        "--matching", choices=("one_to_one", "any_overlap"), default="one_to_one", help="of rules; default: one_to_one"
+        "--matching", choices=("one_to_one", "any_overlap"), default="one_to_one", help="default: one_to_one"
     )
     add_lesions(command)
+    command.set_defaults(connectivity=None)
     add_groups(command)
     command.add_argument("-i", dest="predictions", metavar="PREDICTIONS", type=Path, help="folder, with probabilities")
-    command.add_argument("--chosen", metavar="FILE", type=Path, help="threshold.json or rules.json of --fit")
+    command.add_argument("--chosen", metavar="FILE", type=Path, help="rules.json of --fit")
     command.add_argument("--at", metavar="P", type=float, help="a threshold of your own instead")
-    command.add_argument("--label", help="of several; default: the only one")
+    command.add_argument("--label", help="default: of --fit every one, of --at the only one")
     add_processes(command)
 
 
@@ -102,59 +104,41 @@ def _ensemble(options: argparse.Namespace) -> None:
 
 
 def _threshold(options: argparse.Namespace) -> None:
-    from nnunet_rw.evaluation.sources import cross_validation_source
-    from nnunet_rw.postprocessing.threshold.apply import apply_rules, apply_threshold
-    from nnunet_rw.postprocessing.threshold.fit import fit_threshold
-    from nnunet_rw.postprocessing.threshold.report import Threshold, read_threshold, threshold_text, write_threshold
-    from nnunet_rw.postprocessing.threshold.rule_report import holds_rules, read_rules
+    from nnunet_rw.postprocessing.threshold.apply import apply_rules, threshold_rules
+    from nnunet_rw.postprocessing.threshold.report import read_rules
 
     of_a_fit = (options.d, options.tr, options.like, options.false_positives, options.margin, options.groups)
     of_use = (options.predictions, options.at, options.chosen)
-    is_fit = options.fit and options.d and options.tr and of_use == (None, None, None)
-    is_applied = options.predictions and not options.fit and not any(value is not None for value in of_a_fit)
-    prices = [price for price in (options.like, options.false_positives) if price is not None]
-    if is_fit and options.rules and options.margin is None and len(prices) < 2:
+    if options.fit and options.d and options.tr and of_use == (None, None, None):
         _fit_rules(options)
-    elif is_fit and not options.rules and len(prices) == 1:
-        model, folds = (options.d, options.c), options.f
-        source = cross_validation_source(*model, options.tr, options.plans, folds, probabilities=True)
-        like = cross_validation_source(*model, options.like, options.plans, folds) if options.like else None
-        fit = fit_threshold(
-            source,
-            like,
-            options.false_positives,
-            options.label,
-            options.connectivity,
-            options.min_volume,
-            processes=options.np,
-            margin=options.margin,
-            groups=groups_of(options),
-        )
-        written = write_threshold(fit, options.o)
-        print(threshold_text(fit), "", *written, sep="\n")
-        if fit.threshold is not None:
-            use = advice.command("threshold", predictions="PREDICTIONS", chosen=written[-1], output="SEGMENTATIONS")
-            print(f"\nApply it: {use}")
-    elif is_applied and (options.at is None) != (options.chosen is None) and not (options.chosen and options.label):
-        if options.chosen and holds_rules(options.chosen):
-            segmented = apply_rules(options.predictions, options.o, read_rules(options.chosen), options.np)
-        else:
-            chosen = read_threshold(options.chosen) if options.chosen else Threshold(options.label, options.at)
-            segmented = apply_threshold(options.predictions, options.o, chosen.threshold, chosen.label, options.np)
+    elif (
+        options.predictions
+        and not options.fit
+        and all(value is None for value in (*of_a_fit, options.family))
+        and (options.at is None) != (options.chosen is None)
+        and not (options.chosen and options.label)
+    ):
+        chosen = read_rules(options.chosen) if options.chosen else threshold_rules(options.at, options.label)
+        if options.chosen and options.connectivity not in (None, chosen.connectivity):
+            raise ValueError(
+                f"Expected rules for {options.connectivity}-connected lesions, but those of {options.chosen} were "
+                f"fitted for {chosen.connectivity}-connected ones. Leave --connectivity out, or fit again with it."
+            )
+        segmented = apply_rules(options.predictions, options.o, chosen, options.np)
         print(f"{len(segmented)} cases in {options.o}")
     else:
         raise ValueError(
-            "Give either --fit with -d DATASET, -tr TRAINER and one of --like and --false-positives, or -i PREDICTIONS "
-            "with one of --chosen and --at; a chosen one has its label. With --rules, --like and --false-positives may "
-            "both be left out, and there is no --margin."
+            "Give either --fit with -d DATASET and -tr TRAINER, or -i PREDICTIONS with one of --chosen and --at; a "
+            "chosen rule has its label."
         )
 
 
 def _fit_rules(options: argparse.Namespace) -> None:
     from nnunet_rw.datasets.folders import dataset_folder
+    from nnunet_rw.evaluation.metrics.rules import FAMILIES
     from nnunet_rw.evaluation.sources import cross_validation_source
-    from nnunet_rw.postprocessing.threshold.rule_fit import fit_rules
-    from nnunet_rw.postprocessing.threshold.rule_report import rules_text, write_rules
+    from nnunet_rw.postprocessing.threshold.fit import fit_rules
+    from nnunet_rw.postprocessing.threshold.report import FittedModel, rules_text, write_rules
 
     model, folds = (options.d, options.c), options.f
     source = cross_validation_source(*model, options.tr, options.plans, folds, probabilities=True)
@@ -166,18 +150,22 @@ def _fit_rules(options: argparse.Namespace) -> None:
             like,
             options.false_positives,
             label,
-            options.aim,
-            options.matching,
-            options.connectivity,
-            options.min_volume,
+            aim=options.aim,
+            families=(options.family,) if options.family else tuple(FAMILIES),
+            margin=options.margin,
+            matching=options.matching,
+            keeps_dice=not options.any_dice,
+            connectivity=options.connectivity or 26,
+            min_volume_mm3=options.min_volume,
             processes=options.np,
             groups=groups_of(options),
         )
         for label in labels
     ]
-    written = write_rules(fits, dataset_folder(options.d).name, options.o)
+    fitted_on = FittedModel(dataset_folder(options.d).name, options.tr, options.plans, options.c)
+    written = write_rules(fits, fitted_on, options.o)
     print(*(rules_text(fit) for fit in fits), "", sep="\n\n", end="")
     print(*written, sep="\n")
-    if len(written) > 1:
+    if len(written) > 2:
         use = advice.command("threshold", predictions="PREDICTIONS", chosen=written[-1], output="SEGMENTATIONS")
         print(f"\nApply it: {use}")

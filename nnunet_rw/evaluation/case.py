@@ -16,8 +16,8 @@ from nnunet_rw.evaluation.metrics.froc import CANDIDATE_THRESHOLD, candidates
 from nnunet_rw.evaluation.metrics.lesions import match_lesions
 from nnunet_rw.evaluation.metrics.matches import LesionMatches
 from nnunet_rw.evaluation.metrics.overlap import Overlap, overlap
+from nnunet_rw.evaluation.metrics.rules import RuleCase, rule_case
 from nnunet_rw.evaluation.metrics.surface import SurfaceMetrics, surface_metrics
-from nnunet_rw.evaluation.metrics.thresholds import ThresholdedCase, threshold_case
 from nnunet_rw.evaluation.metrics.volume import VolumeBias, total_lesion_intensity, volume_bias
 from nnunet_rw.evaluation.protocols import protocol_scores
 from nnunet_rw.evaluation.reading import Case, read_case
@@ -61,8 +61,8 @@ class ClassEvaluation:
         As nnU-Net writes it: "1" or "(1, 2)".
     candidates : LesionMatches or None
         Of the components at a low probability, for FROC.
-    thresholded : ThresholdedCase or None
-        Segmented anew at many probabilities.
+    ruled : RuleCase or None
+        Segmented anew by many rules on the probability.
     intensity : (float, float) or None
         Volume x mean intensity of reference and prediction.
     probability : ProbabilityCounts or None
@@ -77,7 +77,7 @@ class ClassEvaluation:
     volume: VolumeBias
     matches: LesionMatches
     candidates: LesionMatches | None
-    thresholded: ThresholdedCase | None
+    ruled: RuleCase | None
     intensity: tuple[float, float] | None
     probability: ProbabilityCounts | None
     scores: dict[str, float]
@@ -141,10 +141,10 @@ def _evaluate_class(
     }
     match: Callable[..., LesionMatches] = partial(match_lesions, **of_lesions)
     score = None if case.probabilities is None else case.probabilities[channel].astype(np.float32)
-    found = thresholded = None
+    found = ruled = None
     if score is not None:
         found = match(reference, candidates(score, CANDIDATE_THRESHOLD), score=score)
-        thresholded = threshold_case(reference, score, **of_lesions)
+        ruled = rule_case(reference, score, **of_lesions)
     intensity = None
     if case.image is not None:
         intensity = (
@@ -158,7 +158,7 @@ def _evaluate_class(
         volume=volume_bias(reference, prediction, spacing),
         matches=match(reference, prediction, score=score, distances=not settings.fast),
         candidates=found,
-        thresholded=thresholded,
+        ruled=ruled,
         intensity=intensity,
         probability=None if score is None else count_probabilities(reference, score, known),
         scores=protocol_scores(settings.scores, reference, prediction, spacing, settings.tolerance_mm),

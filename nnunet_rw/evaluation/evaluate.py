@@ -15,7 +15,7 @@ from nnunet_rw.evaluation.comparison.metrics import enough_decimals
 from nnunet_rw.evaluation.folder import OF_PROBABILITIES, changed_file, read_summary, write_tables
 from nnunet_rw.evaluation.metrics.calibration import pool_probabilities
 from nnunet_rw.evaluation.metrics.froc import froc_curve
-from nnunet_rw.evaluation.metrics.thresholds import operating_points
+from nnunet_rw.evaluation.metrics.rules import operating_points
 from nnunet_rw.evaluation.protocols import check_protocols, columns_of, options_text
 from nnunet_rw.evaluation.sources import CaseFiles, Source
 from nnunet_rw.evaluation.summary import summarise
@@ -166,12 +166,12 @@ def write_evaluated(
     for position, found in enumerate(cases[0].classes):
         of_cases = [case.classes[position] for case in cases]
         candidates = [item.candidates for item in of_cases if item.candidates is not None]
-        thresholded = [item.thresholded for item in of_cases if item.thresholded is not None]
+        ruled = [item.ruled for item in of_cases if item.ruled is not None]
         counts = [item.probability for item in of_cases if item.probability is not None]
         if len(counts) == len(cases):
             probabilities[found.label] = pool_probabilities(counts)
-        if len(candidates) == len(thresholded) == len(cases):
-            curves[found.label], points[found.label] = froc_curve(candidates), operating_points(thresholded)
+        if len(candidates) == len(ruled) == len(cases):
+            curves[found.label], points[found.label] = froc_curve(candidates), operating_points(ruled)
     summary = summarise(source, settings, cases, curves, groups)
     # No summary stands beside tables of another evaluation, even if this one is interrupted.
     for name in ("summary.json", *OF_PROBABILITIES):

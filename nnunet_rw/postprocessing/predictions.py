@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_rw.datasets.labels import read_dataset_json
-from nnunet_rw.evaluation.comparison.groups import units_of
+from nnunet_rw.evaluation.comparison.groups import folds_or_parts, units_of
 from nnunet_rw.evaluation.reading import read_probabilities
 from nnunet_rw.evaluation.sources import CaseFiles, Source
 from nnunet_rw.maps.checks import as_spacing
@@ -48,9 +49,21 @@ class PredictionFolders:
 
 
 def open_folders(folders: Sequence[str | Path], output: str | Path) -> PredictionFolders:
-    """Check folders before anything is made of them; see `cases_of_folders` and `dataset_and_plans`."""
+    """Check folders before anything is made of them; see `cases_of_folders` and `dataset_and_plans`.
+
+    Raises
+    ------
+    FileNotFoundError
+        A segmentation stands without its probabilities.
+    """
     inputs = [Path(folder) for folder in folders]
-    return PredictionFolders(inputs, cases_of_folders(inputs, Path(output)), *dataset_and_plans(inputs))
+    cases = cases_of_folders(inputs, Path(output))
+    dataset_json, plans = dataset_and_plans(inputs)
+    for folder in inputs:
+        without = sorted(set(case_names(folder, dataset_json["file_ending"])) - set(cases))
+        if without:
+            raise FileNotFoundError(f"No {folder / without[0]}.npz beside its segmentation. {_ADVICE}")
+    return PredictionFolders(inputs, cases, dataset_json, plans)
 
 
 def cases_of_folders(folders: Sequence[Path], output: Path) -> list[str]:
@@ -237,24 +250,24 @@ def paired_cases(
     by_case = [{files.case: files for files in source.cases} for source in sources]
     for source, cases in zip(sources, by_case, strict=True):
         _check(source, cases, sources[0], by_case[0])
-    folds = {}
-    for case in sorted(by_case[0]):
+    folds = []
+    names_of_cases = sorted(by_case[0])
+    for case in names_of_cases:
         found = {_fold(cases[case]) for cases in by_case}
         if len(found) > 1:
             raise ValueError(
                 f"Expected case '{case}' in the same fold of all models, but got {' and '.join(sorted(found))}. Train "
                 "them with the same splits_final.json."
             )
-        folds[case] = found.pop()
-    units = dict(zip(folds, units_of(folds, groups), strict=True))
-    if len(set(units.values())) < 2:
+        folds.append(found.pop())
+    units = units_of(names_of_cases, groups)
+    if len(set(units)) < 2:
         what = "cases" if groups is None else "patients"
-        raise ValueError(f"Expected two or more {what} to fit and test on, but got {len(set(units.values()))}.")
-    if len(set(folds.values())) == 1:
-        parts = _split(sorted(set(units.values())), num_splits, seed)
-        folds = {case: parts[unit] for case, unit in units.items()}
+        raise ValueError(f"Expected two or more {what} to fit and test on, but got {len(set(units))}.")
+    folds = folds_or_parts(folds, units, num_splits, seed)
     return [
-        PairedCase(case, folds[case], tuple(cases[case] for cases in by_case), units[case]) for case in sorted(folds)
+        PairedCase(case, fold, tuple(cases[case] for cases in by_case), unit)
+        for case, fold, unit in zip(names_of_cases, folds, units, strict=True)
     ]
 
 
@@ -285,13 +298,6 @@ def _fold(files: CaseFiles) -> str:
     return name if name.startswith("fold_") else ""
 
 
-def _split(units: Sequence[str], num_splits: int, seed: int) -> dict[str, str]:
-    if num_splits < 2:
-        raise ValueError(f"Expected two or more splits, but got {num_splits}.")
-    order = np.random.default_rng(seed).permutation(len(units))
-    return {units[index]: f"split_{place % min(num_splits, len(units))}" for place, index in enumerate(order)}
-
-
 def to_segmentation(probabilities: np.ndarray, manager: LabelManager) -> np.ndarray:
     """nnU-Net's labels for probabilities (C, X, Y[, Z]): integers (X, Y[, Z]), regions painted in their order."""
     return np.asarray(manager.convert_probabilities_to_segmentation(probabilities))
@@ -312,11 +318,14 @@ def segment_folders(
 ) -> list[Path]:
     """Write a segmentation for every case, and what nnU-Net and a reader need beside them.
 
+    All cases are segmented in a hidden folder first, and take their places together: where one cannot be, nothing
+    changes.
+
     Parameters
     ----------
     predictions : PredictionFolders
     output : Path
-        Files of the same name are replaced, each at once. Gets dataset.json and plans.json.
+        Files of the same name are replaced. Gets dataset.json and plans.json.
     segment : callable
         Of a module. Called with the case's files of probabilities, one a folder, the path to be written, and by name
         nnU-Net's ``reader`` and ``manager`` of labels, and the plans' ``transpose_backward``.
@@ -341,19 +350,26 @@ def segment_folders(
         manager=manager.get_label_manager(dataset_json),
         transpose_backward=tuple(plans.get("transpose_backward", range(3))),
     )
-    written = [output / f"{case}{dataset_json.get('file_ending', '.nii.gz')}" for case in predictions.cases]
-    tasks: Sequence[tuple[Any, ...]] = [
-        ([folder / f"{case}.npz" for folder in predictions.folders], path)
-        for case, path in zip(predictions.cases, written, strict=True)
-    ]
+    names = [f"{case}{dataset_json.get('file_ending', '.nii.gz')}" for case in predictions.cases]
     name, content = record
-    (output / name).unlink(missing_ok=True)
-    _write_json(output / "dataset.json", dataset_json)
-    _write_json(output / "plans.json", plans)
-    for _ in in_processes(function, tasks, description, processes):
-        pass
-    _write_json(output / name, content)
-    return written
+    # Of the same file system as the output, which need not be there yet.
+    beside = next(folder for folder in (output, *output.absolute().parents) if folder.is_dir())
+    with tempfile.TemporaryDirectory(prefix=".segmenting-", dir=beside) as folder:
+        tasks: Sequence[tuple[Any, ...]] = [
+            ([inputs / f"{case}.npz" for inputs in predictions.folders], Path(folder) / file)
+            for case, file in zip(predictions.cases, names, strict=True)
+        ]
+        for _ in in_processes(function, tasks, description, processes):
+            pass
+        (output / name).unlink(missing_ok=True)
+        _write_json(output / "dataset.json", dataset_json)
+        _write_json(output / "plans.json", plans)
+        # A case is known by its probabilities, and a segmentation by its file: what goes with them comes first.
+        last = {*names, *(f"{case}.npz" for case in predictions.cases)}
+        for path in sorted(Path(folder).iterdir(), key=lambda path: (path.name in last, path.name)):
+            os.replace(path, output / path.name)
+        _write_json(output / name, content)
+    return [output / file for file in names]
 
 
 def write_segmentation(

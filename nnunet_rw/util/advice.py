@@ -32,7 +32,6 @@ COMMANDS: dict[str, dict[str, str]] = {
     "splits": {"dataset": "-d", "groups": "--groups"},
     "threshold": {
         "fit": "--fit",
-        "rules": "--rules",
         "dataset": "-d",
         "configuration": "-c",
         "trainer": "-tr",

@@ -7,7 +7,7 @@ import pytest
 from segmentation_files import EMPTY, REFERENCE, write_dataset, write_model, write_probabilities
 
 from nnunet_rw.cli import main
-from nnunet_rw.postprocessing.threshold.rule_fit import FAMILIES
+from nnunet_rw.evaluation.metrics.rules import FAMILIES
 
 CASES = ("a", "b", "c", "d")
 
@@ -30,23 +30,11 @@ def model(nnunet):
     return folder
 
 
-@pytest.mark.parametrize("price", [("--like", "nnUNetTrainer"), ("--false-positives", 0)])
-def test_as_many_false_positives_as_another_trainer(succeeds, model, tmp_path, price):
-    command = "threshold", "--fit", "-d", 900, "-tr", "RWTrainer", *price, "-o", tmp_path / "fit", "-np", 1
-    text = succeeds(*command)
-    chosen = tmp_path / "fit" / "threshold.json"
-    assert text.startswith("RWTrainer, label 1: 4 cases in 2 folds")
-    assert "Threshold 0.5 (0.5 to 0.5 without a fold): on these cases at most 0.00 false positives per case" in text
-    assert text.endswith(f"\n\nApply it: nnunet-rw threshold -i PREDICTIONS --chosen {chosen} -o SEGMENTATIONS\n")
-    assert json.loads(chosen.read_text())["left_out"]["recall"] == 1
-    assert (tmp_path / "fit" / "thresholds.csv").read_text().startswith("label,threshold,false_positives_per_case")
-
-
 @pytest.mark.parametrize(
     ("margin", "message"),
     [
         (90, "Expected a margin above 0.5 and below 1, such as 0.9, but got 90.0."),
-        (0.9, "Expected more cases for a margin, but a fold is left with 2 of 4 to choose on."),
+        (0.9, "Expected more cases or patients for a margin, but a fold is left with 2 of 4 to choose on, "),
     ],
 )
 def test_a_margin(model, tmp_path, capsys, margin, message):
@@ -54,7 +42,7 @@ def test_a_margin(model, tmp_path, capsys, margin, message):
     command = ("--false-positives", 0, "--margin", margin, "-o", tmp_path / "fit", "-np", 1)
     main(["threshold", "--fit", "-d", "900", "-tr", "RWTrainer", *map(str, command)])
     assert message in "".join(capsys.readouterr())
-    assert not (tmp_path / "fit" / "threshold.json").exists()
+    assert not (tmp_path / "fit" / "rules.json").exists()
 
 
 def test_a_model_without_probabilities(fails, model, tmp_path):
@@ -66,40 +54,42 @@ def test_a_model_without_probabilities(fails, model, tmp_path):
 
 @pytest.mark.parametrize("price", [(), ("--like", "nnUNetTrainer"), ("--false-positives", 0)])
 def test_rules_are_fitted_and_applied(succeeds, model, tmp_path, price):
-    command = "threshold", "--fit", "--rules", "-d", 900, "-tr", "RWTrainer", *price, "-o", tmp_path / "fit", "-np", 1
+    command = "threshold", "--fit", "-d", 900, "-tr", "RWTrainer", *price, "-o", tmp_path / "fit", "-np", 1
     text = succeeds(*command)
     chosen = tmp_path / "fit" / "rules.json"
     assert text.startswith("RWTrainer, label 1: 4 cases in 2 folds")
-    for family in ("threshold + minimum volume", "hysteresis + minimum volume"):
-        assert family in text
+    for family in ("single threshold", "single threshold + minimum volume", "hysteresis + minimum volume"):
+        assert f"\n{family} " in text
+    assert "Chosen: single threshold, above 0.5" in text
     assert text.endswith(f"\n\nApply it: nnunet-rw threshold -i PREDICTIONS --chosen {chosen} -o SEGMENTATIONS\n")
     content = json.loads(chosen.read_text())
-    assert content["dataset"] == "Dataset900_Tiny"
+    model_of = [content[name] for name in ("dataset", "trainer", "plans", "configuration")]
+    assert model_of == ["Dataset900_Tiny", "RWTrainer", "nnUNetPlans", "3d_fullres"]
     # The false positive has 0.5 and the lesions 0.6: no more is needed than one threshold between.
     rule = content["rules"]["1"]
     assert 0.5 <= rule["low"] == rule["high"] < 0.6
     assert rule["min_volume_mm3"] == 0
-    assert content["left_out"]["1"] == {"false_positives_per_case": 0, "recall": 1, "f1": 1, "dice": 1}
+    left_out = content["left_out"]["1"]
+    assert [left_out[name] for name in ("false_positives_per_case", "recall", "f1", "dice")] == [0, 1, 1, 1]
     rows = (tmp_path / "fit" / "rules.csv").read_text().splitlines()
     assert [row.split(",")[1] for row in rows] == [
         "segmentation",
         "nnUNetTrainer" if "--like" in price else "RWTrainer above 0.5",
         *FAMILIES,
     ]
+    assert (tmp_path / "fit" / "thresholds.csv").read_text().startswith("label,threshold,false_positives_per_case")
 
 
-@pytest.mark.parametrize("more", [("--margin", 0.9), ("--like", "nnUNetTrainer", "--false-positives", 1)])
-def test_rules_have_one_price_and_no_margin(fails, model, tmp_path, more):
-    line = fails("threshold", "--fit", "--rules", "-d", 900, "-tr", "RWTrainer", *more, "-o", tmp_path / "fit")
-    assert "With --rules, --like and --false-positives may both be left out" in line
-    assert not (tmp_path / "fit").exists()
+def test_a_family_that_is_asked_for(succeeds, model, tmp_path):
+    command = "threshold", "--fit", "-d", 900, "-tr", "RWTrainer", "--family", "hysteresis", "-o", tmp_path / "fit"
+    succeeds(*command, "-np", 1)
+    assert json.loads((tmp_path / "fit" / "rules.json").read_text())["families"] == {"1": "hysteresis"}
 
 
-@pytest.mark.parametrize("rules", [(), ("--rules",)])
-def test_intervals_are_over_patients(succeeds, fails, model, tmp_path, rules):
+def test_intervals_are_over_patients(succeeds, fails, model, tmp_path):
     groups = tmp_path / "groups.csv"
     groups.write_text("case,patient\na,one\nb,one\nc,two\nd,two\n")
-    command = ("threshold", "--fit", *rules, "-d", 900, "-tr", "RWTrainer", "--false-positives", 0, "--groups", groups)
+    command = ("threshold", "--fit", "-d", 900, "-tr", "RWTrainer", "--false-positives", 0, "--groups", groups)
     assert "resampling patients" in succeeds(*command, "-o", tmp_path / "fit", "-np", 1)
     groups.write_text("case,patient\na,one\nb,one\nc,two\n")
     assert "No patient for case 'd'" in fails(*command, "-o", tmp_path / "fit", "-np", 1)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+
+import numpy as np
 
 COLUMNS = ("case", "patient")
 
@@ -62,3 +64,26 @@ def units_of(cases: Iterable[str], groups: Mapping[str, str] | None) -> list[str
             "the file of groups, a case without others with a patient of its own."
         )
     return [groups[case] for case in cases]
+
+
+def parts_of(units: Sequence[str], number: int, seed: int) -> dict[str, int]:
+    """The part of each distinct unit, of so many or as there are units: drawn by the seed and their names alone."""
+    names = sorted(set(units))
+    order = np.random.default_rng(seed).permutation(len(names))
+    return {names[index]: place % min(number, len(names)) for place, index in enumerate(order)}
+
+
+def folds_or_parts(folds: Sequence[str], units: Sequence[str], number: int = 5, seed: int = 0) -> list[str]:
+    """The fold of each case; where there is but one, its cases are split into parts, those of a unit together.
+
+    Raises
+    ------
+    ValueError
+        Fewer than two parts.
+    """
+    if len(set(folds)) > 1:
+        return list(folds)
+    if number < 2:
+        raise ValueError(f"Expected two or more splits, but got {number}.")
+    parts = parts_of(units, number, seed)
+    return [f"split_{parts[unit]}" for unit in units]

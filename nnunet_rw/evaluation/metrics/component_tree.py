@@ -9,7 +9,7 @@ thresholds.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -117,7 +117,12 @@ def _merge(
     # Of each voxel so far its component; of each component its size and peak.
     of_voxel, voxels, peak = np.empty(len(order), np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32)
     start = edge_start = 0
+    found: LevelComponents | None = None
     for level, end, edge_end in zip(levels, ends, edge_ends, strict=True):
+        if found is not None and end == start:
+            found = replace(found, threshold=float(level))
+            yield found
+            continue
         # Every new voxel is a component of its own, until the edges join it to others.
         of_voxel[start:end] = np.arange(len(voxels), len(voxels) + end - start)
         voxels = np.append(voxels, np.ones(end - start, np.int64))
@@ -133,7 +138,8 @@ def _merge(
         inside = in_lesion[: np.searchsorted(in_lesion, end)]
         width = int(lesion.max(initial=0)) + 1
         keys, shared = np.unique(of_voxel[inside] * width + lesion[inside], return_counts=True)
-        yield LevelComponents(float(level), voxels, peak, keys // width, keys % width - 1, shared)
+        found = LevelComponents(float(level), voxels, peak, keys // width, keys % width - 1, shared)
+        yield found
 
 
 def _neighbours(where: np.ndarray, shape: tuple[int, ...], connectivity: int) -> tuple[np.ndarray, np.ndarray]:

@@ -11,8 +11,9 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunet_rw.datasets.labels import Label, label_values
 from nnunet_rw.evaluation.metrics.lesions import ROUNDING
 from nnunet_rw.evaluation.metrics.matches import LesionMatches
+from nnunet_rw.evaluation.metrics.rules import kept_components
 from nnunet_rw.maps.checks import as_spacing
-from nnunet_rw.maps.components import as_connectivity, connected_components
+from nnunet_rw.maps.components import as_connectivity
 
 
 @dataclass(frozen=True)
@@ -126,8 +127,9 @@ def remove_small_components(
     if unknown:
         raise ValueError(f"Expected minimum volumes of {', '.join(map(str, classes))}, but got one of {unknown[0]}.")
     masks = [np.isin(segmentation, label) for label in classes]
+    voxel_mm3 = float(np.prod(spacing))
     small = [
-        _small(mask, min_component_mm3.get(str(label), 0.0) / float(np.prod(spacing)), connectivity)
+        mask & ~kept_components(mask, voxel_mm3, min_component_mm3.get(str(label), 0.0), connectivity)
         for mask, label in zip(masks, classes, strict=True)
     ]
     cleaned = segmentation.copy()
@@ -180,10 +182,3 @@ def is_improved(before: Sequence[Scores], after: Sequence[Scores]) -> bool:
 
 def _mean_f1(cases: Sequence[Scores]) -> float:
     return float(np.mean([scores.f1 for scores in cases]))
-
-
-def _small(mask: np.ndarray, min_voxels: float, connectivity: int) -> np.ndarray:
-    ids = connected_components(mask.view(np.uint8), connectivity) if min_voxels > 0 else np.zeros(mask.shape, np.uint8)
-    too_small = np.bincount(ids.ravel()) < min_voxels * (1 - ROUNDING)
-    too_small[0] = False
-    return too_small[ids]

@@ -1,4 +1,4 @@
-"""Segmentations of predictions at another threshold than nnU-Net's."""
+"""Segmentations of predictions by other rules than nnU-Net's."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 from nnunet_rw.datasets.labels import Label, Labels, label_values, labels_of
+from nnunet_rw.evaluation.metrics.rules import DecisionRule, apply_rule
 from nnunet_rw.evaluation.reading import is_two_dimensional
 from nnunet_rw.postprocessing.predictions import (
+    PredictionFolders,
     open_folders,
     probabilities_of,
     properties_of,
@@ -22,29 +24,40 @@ from nnunet_rw.postprocessing.predictions import (
     write_segmentation,
 )
 from nnunet_rw.postprocessing.threshold.fit import named_label
-from nnunet_rw.postprocessing.threshold.rule_report import ChosenRules
-from nnunet_rw.postprocessing.threshold.rules import DecisionRule, apply_rule
+from nnunet_rw.postprocessing.threshold.report import ChosenRules, FittedModel
+
+ANY_MODEL = FittedModel()
 
 
-def apply_threshold(
-    folder: str | Path, output: str | Path, threshold: float, label: str | None = None, processes: int | None = None
+def threshold_rules(threshold: float, label: str | None = None) -> ChosenRules:
+    """A single threshold of the user's own, in [0, 1); of the only label where none is named.
+
+    Raises
+    ------
+    ValueError
+        A threshold that cannot be.
+    """
+    if not 0 <= threshold < 1:
+        raise ValueError(f"Expected a threshold from 0 to below 1, but got {threshold}.")
+    return ChosenRules(ANY_MODEL, 26, {label or "": DecisionRule(threshold, threshold)})
+
+
+def apply_rules(
+    folder: str | Path, output: str | Path, chosen: ChosenRules, processes: int | None = None
 ) -> list[Path]:
-    """Segment predictions anew: the label is where its probability is above the threshold, and nowhere else.
+    """Segment predictions anew: each label of a rule is where that keeps it, and nowhere else.
 
-    Elsewhere the most probable of the other classes is; other regions keep nnU-Net's 0.5, but none within the
-    thresholded one reaches beyond it. With a single class 0.5 gives what nnU-Net segments. Beside the segmentations go
-    the folder's dataset.json and plans.json and, last, applied_threshold.json.
+    Elsewhere the most probable of the other classes is, where two rules meet the likelier; other regions keep nnU-Net's
+    0.5, but none within one of a rule reaches beyond it. With a single class a threshold of 0.5 gives what nnU-Net
+    segments. Beside the segmentations go the folder's dataset.json and plans.json and, last, applied_rules.json.
 
     Parameters
     ----------
     folder : path
         Of nnUNetv2_predict --save_probabilities, or a validation folder of nnUNetv2_train --npz.
     output : path
-        Files of the same name are replaced, each at once.
-    threshold : float
-        In [0, 1).
-    label : str, optional
-        "1" or "(1, 2)". Default: the only one.
+        Files of the same name are replaced, once all cases are segmented.
+    chosen : ChosenRules
     processes : int, optional
         Default: nnU-Net's number, at most all processors.
 
@@ -58,45 +71,52 @@ def apply_threshold(
     FileNotFoundError
         The folder, probabilities, properties, dataset.json or plans.json are missing.
     ValueError
-        A threshold or label that cannot be, probabilities or properties that cannot be read, or the output is the
-        folder.
+        Rules of another model or for labels that are not there, probabilities or properties that cannot be read, or
+        the output is the folder.
     """
-    if not 0 <= threshold < 1:
-        raise ValueError(f"Expected a threshold from 0 to below 1, but got {threshold}.")
     predictions = open_folders([folder], output)
+    check_fitted_on(chosen.fitted_on, predictions)
     labels = labels_of(predictions.dataset_json)
-    chosen = named_label(labels, label)
+    named = [(named_label(labels, name or None), rule) for name, rule in chosen.rules.items()]
+    channel = {label: labels.channels[labels.foreground.index(label)] for label, _ in named}
     segment = partial(
         _segment_case,
-        threshold=threshold,
-        channel=labels.channels[labels.foreground.index(chosen)],
-        contained=_contained(labels, chosen),
+        rules={channel[label]: rule for label, rule in named},
+        contained={channel[label]: _contained(labels, label) for label, _ in named},
+        connectivity=chosen.connectivity,
     )
-    record = {"label": str(chosen), "threshold": threshold, "folder": str(predictions.folders[0].resolve())}
-    return segment_folders(
-        predictions, Path(output), segment, ("applied_threshold.json", record), "Thresholding", processes
-    )
+    record = {
+        "rules": {str(label): rule._asdict() for label, rule in named},
+        "connectivity": chosen.connectivity,
+        "folder": str(predictions.folders[0].resolve()),
+    }
+    return segment_folders(predictions, Path(output), segment, ("applied_rules.json", record), "Segmenting", processes)
 
 
-def threshold_channel(
-    probabilities: np.ndarray, channel: int, threshold: float, contained: Sequence[int] = ()
-) -> np.ndarray:
-    """Probabilities that nnU-Net turns into a channel's label exactly above a threshold.
+def check_fitted_on(fitted_on: FittedModel, predictions: PredictionFolders) -> None:
+    """Refuse, with a ValueError, rules of another model than the predictions tell of.
 
-    Parameters
-    ----------
-    probabilities : float array (C, X, Y[, Z])
-    channel : int
-    threshold : float
-    contained : sequence of int
-        Channels of the regions within the channel's: painted over it, they would reach beyond.
-
-    Returns
-    -------
-    float32 array (C, X, Y[, Z]), a copy
+    plans.json tells dataset, plans and their configurations; the trainer and its configuration are known where the
+    folder is within a trained model's, <trainer>__<plans>__<configuration>/fold_0/validation.
     """
-    above = np.asarray(probabilities[channel], np.float32) > np.float32(threshold)
-    return with_masks(probabilities, {channel: above}, {channel: contained})
+    plans, folder = predictions.plans, predictions.folders[0]
+    told = {"dataset": plans.get("dataset_name"), "plans": plans.get("plans_name")}
+    of_model = folder.resolve().parents[1].name.split("__")
+    if len(of_model) == 3:
+        told["trainer"], _, told["configuration"] = of_model
+    for name, found in told.items():
+        expected = getattr(fitted_on, name)
+        if expected and found and found != expected:
+            raise ValueError(
+                f"Expected predictions of {name} {expected}, on which the rules were fitted, but {folder} is of "
+                f"{found}. Fit rules for it, or name a threshold with --at."
+            )
+    known = plans.get("configurations") or {}
+    if fitted_on.configuration and known and fitted_on.configuration not in known:
+        raise ValueError(
+            f"Expected predictions of configuration {fitted_on.configuration}, on which the rules were fitted, but the "
+            f"plans of {folder} have {', '.join(known)} alone."
+        )
 
 
 def with_masks(
@@ -126,42 +146,16 @@ def with_masks(
     return decided
 
 
-def apply_rules(
-    folder: str | Path, output: str | Path, chosen: ChosenRules, processes: int | None = None
-) -> list[Path]:
-    """Segment predictions anew by fitted rules, each label by its own; beside them goes applied_rules.json.
-
-    Parameters
-    ----------
-    folder, output, processes
-        As of `apply_threshold`.
-    chosen : ChosenRules
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        As of `apply_threshold`; or the rules were fitted on another dataset, or for labels that it has not.
-    """
-    predictions = open_folders([folder], output)
-    dataset = predictions.plans.get("dataset_name", chosen.dataset)
-    if dataset != chosen.dataset:
-        raise ValueError(
-            f"Expected predictions of {chosen.dataset}, on which the rules were fitted, but got {dataset}."
-        )
-    labels = labels_of(predictions.dataset_json)
-    named = {name: named_label(labels, name) for name in chosen.rules}
-    rules = {labels.channels[labels.foreground.index(label)]: chosen.rules[name] for name, label in named.items()}
-    contained = {labels.channels[labels.foreground.index(label)]: _contained(labels, label) for label in named.values()}
-    segment = partial(_segment_by_rules, rules=rules, contained=contained, connectivity=chosen.connectivity)
-    record = {
-        "rules": {name: rule._asdict() for name, rule in chosen.rules.items()},
-        "connectivity": chosen.connectivity,
-        "folder": str(predictions.folders[0].resolve()),
-    }
-    return segment_folders(predictions, Path(output), segment, ("applied_rules.json", record), "Segmenting", processes)
+def _contained(labels: Labels, label: Label) -> list[int]:
+    """Channels of the regions within a region."""
+    return [
+        channel
+        for other, channel in zip(labels.foreground, labels.channels, strict=True)
+        if label_values(other) < label_values(label)
+    ]
 
 
-def _segment_by_rules(
+def _segment_case(
     files: Sequence[Path],
     path: Path,
     rules: Mapping[int, DecisionRule],
@@ -177,35 +171,12 @@ def _segment_by_rules(
     spacing = [float(step) for step in properties["spacing"]]
     # As evaluations see images: without the slice axis, to which nnU-Net gives a spacing of its own.
     flat = is_two_dimensional(shape, spacing)
-    voxel = math.prod(spacing[1:] if flat else spacing)
-    masks = {}
-    for channel, rule in rules.items():
-        values = probabilities[channel][0] if flat else probabilities[channel]
-        masks[channel] = apply_rule(values, rule, voxel, connectivity).reshape(shape)
+    voxel_mm3 = math.prod(spacing[1:] if flat else spacing)
+    masks = {
+        channel: apply_rule(
+            probabilities[channel][0] if flat else probabilities[channel], rule, voxel_mm3, connectivity
+        ).reshape(shape)
+        for channel, rule in rules.items()
+    }
     segmentation = to_segmentation(with_masks(probabilities, masks, contained), manager)
-    write_segmentation(path, segmentation, reader, properties)
-
-
-def _contained(labels: Labels, label: Label) -> list[int]:
-    """Channels of the regions within a region."""
-    return [
-        channel
-        for other, channel in zip(labels.foreground, labels.channels, strict=True)
-        if label_values(other) < label_values(label)
-    ]
-
-
-def _segment_case(
-    files: Sequence[Path],
-    path: Path,
-    threshold: float,
-    channel: int,
-    contained: Sequence[int],
-    reader: BaseReaderWriter,
-    manager: LabelManager,
-    transpose_backward: Sequence[int],
-) -> None:
-    (probabilities,) = probabilities_of(files, manager.num_segmentation_heads)
-    properties = properties_of(files[0].with_suffix(".pkl"), probabilities.shape[1:], transpose_backward)
-    segmentation = to_segmentation(threshold_channel(probabilities, channel, threshold, contained), manager)
     write_segmentation(path, segmentation, reader, properties)

@@ -1,229 +1,321 @@
-"""The choice of a threshold, as files and for the terminal."""
+"""Fitted rules as files and for the terminal, and the file read back to be applied."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from typing_extensions import TypedDict
 
-from nnunet_rw.evaluation.comparison.cells import with_interval
-from nnunet_rw.evaluation.comparison.intervals import MIN_UNITS, NO_INTERVAL, Interval
+from nnunet_rw.evaluation.comparison.intervals import MIN_UNITS, Interval
+from nnunet_rw.evaluation.comparison.rules import FamilyFit, Figures
 from nnunet_rw.evaluation.folder import write_operating_points
 from nnunet_rw.evaluation.metrics.detection import DEFAULT_EDGES_MM3
 from nnunet_rw.evaluation.metrics.lesions import ROUNDING
-from nnunet_rw.evaluation.metrics.thresholds import THRESHOLDS
-from nnunet_rw.postprocessing.threshold.fit import Segmented, ThresholdFit
+from nnunet_rw.evaluation.metrics.rules import DecisionRule
+from nnunet_rw.postprocessing.threshold.fit import RuleFit
 from nnunet_rw.util.advice import command
 from nnunet_rw.util.files import write_atomically
-from nnunet_rw.util.readers import read_json
+from nnunet_rw.util.readers import read_json, told
 from nnunet_rw.util.tables import text_table
 
-
-class _Content(TypedDict):
-    """What is read back of threshold.json."""
-
-    label: str
-    threshold: float
+_ENDS = ("excess", "recall", "dice")
+_COLUMNS = (
+    *("label", "segmentation", "low", "high", "min_volume_mm3", *Figures._fields),
+    *("recall_difference", "dice_difference", *(f"{name}_{end}" for name in _ENDS for end in ("low", "high"))),
+    "rules_in_folds",
+)
+_FAMILY_NAMES = {
+    "single": "single threshold",
+    "single_volume": "single threshold + minimum volume",
+    "hysteresis": "hysteresis",
+    "hysteresis_volume": "hysteresis + minimum volume",
+}
+_AIMS = {"recall": "recall", "f1": "lesion F1", "dice": "Dice"}
 
 
 @dataclass(frozen=True)
-class Threshold:
-    """A probability of a label, None for the only one; foreground is above."""
+class FittedModel:
+    """What rules were fitted on; an empty name stands for any."""
 
-    label: str | None
-    threshold: float
+    dataset: str = ""
+    trainer: str = ""
+    plans: str = ""
+    configuration: str = ""
 
 
-def write_threshold(fit: ThresholdFit, folder: str | Path) -> list[Path]:
-    """Write thresholds.csv, what is found at each, and threshold.json; return their paths.
+@dataclass(frozen=True)
+class ChosenRules:
+    """Rules to apply to new predictions.
 
-    Where no threshold keeps within the false positives there is none to use: threshold.json is not written, and an
-    earlier one removed. Intervals are of 95 %, their ends; null with too few cases.
+    Attributes
+    ----------
+    fitted_on : FittedModel
+    connectivity : int
+    rules : dict of str to DecisionRule
+        By label; "" stands for the only one.
+    """
+
+    fitted_on: FittedModel
+    connectivity: int
+    rules: dict[str, DecisionRule]
+
+
+def write_rules(fits: Sequence[RuleFit], model: FittedModel, folder: str | Path) -> list[Path]:
+    """Write thresholds.csv, rules.csv and rules.json; return their paths.
+
+    thresholds.csv tells what is found, by any overlap, at every single threshold, rules.csv what each family does in
+    cases left out; rules.json holds the rules to apply. A label of which no rule keeps the conditions is not in
+    rules.json; without any, the file is not written and an earlier one removed.
     """
     folder = Path(folder)
-    paths = [folder / "thresholds.csv", folder / "threshold.json"]
-    paths[1].unlink(missing_ok=True)
-    write_operating_points(paths[0], {fit.label: fit.points})
-    if fit.threshold is None:
-        return paths[:1]
-    write_atomically(paths[1], (json.dumps(_as_json(fit), indent=2) + "\n").encode())
+    paths = [folder / name for name in ("thresholds.csv", "rules.csv", "rules.json")]
+    paths[2].unlink(missing_ok=True)
+    write_operating_points(paths[0], {fit.label: fit.points for fit in fits})
+    text = io.StringIO()
+    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(row for fit in fits for row in _rows(fit))
+    write_atomically(paths[1], text.getvalue().encode())
+    chosen = {fit.label: fit for fit in fits if fit.choice.best is not None}
+    if not chosen:
+        return paths[:2]
+    write_atomically(paths[2], (json.dumps(_content(chosen, model), indent=2) + "\n").encode())
     return paths
 
 
-def read_threshold(path: str | Path) -> Threshold:
-    """From the file that ``nnunet-rw threshold --fit`` wrote.
+def _content(chosen: dict[str, RuleFit], model: FittedModel) -> dict[str, Any]:
+    first = next(iter(chosen.values()))
+    best = {label: fit.choice.best for label, fit in chosen.items()}
+    return {
+        **asdict(model),
+        "baseline": first.baseline,
+        "aim": first.aim,
+        "margin": first.margin,
+        "settings": first.settings,
+        "rules": {label: found.rule._asdict() for label, found in best.items() if found and found.rule},
+        "families": {label: found.family for label, found in best.items() if found},
+        "conditions": {
+            label: _finite({"false_positives_per_case": fit.false_positives, "least_dice": fit.least_dice})
+            for label, fit in chosen.items()
+        },
+        "left_out": {
+            label: {
+                **_finite(_numbers(found.figures)),
+                **{f"{name}_interval": _ends(getattr(found, name)) for name in ("false_positives", *_ENDS)},
+            }
+            for label, found in best.items()
+            if found
+        },
+        "rules_without": {
+            label: {fold: rule._asdict() for fold, rule in found.rules_without.items()}
+            for label, found in best.items()
+            if found
+        },
+        "baseline_figures": {label: _finite(_numbers(fit.baseline_figures)) for label, fit in chosen.items()},
+    }
+
+
+def read_rules(path: str | Path) -> ChosenRules:
+    """From the file that ``nnunet-rw threshold --fit`` wrote; also a threshold.json of earlier versions.
 
     Raises
     ------
     FileNotFoundError
         There is no such file.
-    ValueError
-        It holds no threshold.
+    DamagedFile
+        It holds no rules.
     """
+    path = Path(path)
     options = {"dataset": "DATASET", "configuration": "CONFIGURATION", "trainer": "TRAINER", "like": "TRAINER"}
-    advice = f"Run: {command('threshold', fit=True, **options, output=Path(path).parent)}"
-    content = read_json(path, advice, _Content, "holds no threshold")
-    return Threshold(content["label"], float(content["threshold"]))
+    what_to_do = f"Run: {command('threshold', fit=True, **options, output=path.parent)}"
+    content = read_json(path, what_to_do, fault="holds no rules")
+    with told(path, what_to_do, "holds no rules"):
+        if "threshold" in content:  # of a single label, and of any model
+            label, at = content["label"], content["threshold"]
+            rule = {"low": at, "high": at, "min_volume_mm3": 0}
+            return ChosenRules(FittedModel(), 26, {str(label): _as_rule(rule)})
+        rules = {str(label): _as_rule(rule) for label, rule in content["rules"].items()}
+        names = {name: str(content.get(name, "")) for name in ("trainer", "plans", "configuration")}
+        connectivity = int(content["settings"]["connectivity"])
+        if not rules or connectivity not in (6, 18, 26):
+            raise ValueError("Expected a rule, and lesions that are 6-, 18- or 26-connected.")
+        return ChosenRules(FittedModel(str(content["dataset"]), **names), connectivity, rules)
 
 
-def summary(segmented: Sequence[Segmented]) -> dict[str, float | None]:
-    """Means over cases: false positives, recall of the pooled lesions, Dice where it is defined; None where nowhere."""
-    found = np.concatenate([item.found for item in segmented])
-    dice = np.array([item.dice for item in segmented])
-    defined = dice[~np.isnan(dice)]
-    return {
-        "false_positives_per_case": float(np.mean([item.false_positives for item in segmented])),
-        "recall": float(found.mean()) if len(found) else None,
-        "dice": float(defined.mean()) if len(defined) else None,
+def _as_rule(rule: dict[str, Any]) -> DecisionRule:
+    numbers = DecisionRule(**{name: float(value) for name, value in rule.items()})
+    if not (0 <= numbers.low <= numbers.high < 1 and 0 <= numbers.min_volume_mm3 < math.inf):
+        raise ValueError(f"Expected thresholds from 0 to below 1 and a volume from 0, but got {rule}.")
+    return numbers
+
+
+def rules_text(fit: RuleFit) -> str:
+    """The families beside the baseline in cases left out, how they differ from it, and which rule is chosen."""
+    lesions, folds = int(fit.num_lesions.sum()), len({case.fold for case in fit.cases})
+    price = f"{fit.false_positives:.2f} false positives per case"
+    dice = "" if math.isnan(fit.least_dice) else f" and a Dice of at least {fit.least_dice:.3f}"
+    source = f" ({fit.baseline})" if dice or fit.false_positives == fit.baseline_figures[0] else ""
+    sizes = _sizes(fit)
+    parts = [
+        f"{fit.model}, label {fit.label}: {len(fit.cases)} cases in {folds} folds, {lesions} lesions; at most "
+        f"{price}{dice}{source}",
+        text_table(
+            ("in cases left out", "false positives per case", "recall", *sizes, "lesion F1", "Dice"),
+            [
+                _figure_row(fit.baseline, fit.baseline_figures, [case.baseline.found for case in fit.cases], sizes),
+                *(
+                    _figure_row(_FAMILY_NAMES[family.family], family.figures, _found(fit, family), sizes)
+                    for family in fit.choice.families
+                ),
+            ],
+        ),
+        text_table(
+            (
+                *("difference", "to false positives allowed", "to baseline's recall", "to its Dice"),
+                *(f"to first row's {_AIMS[fit.aim]}", "rule", "rules in folds"),
+            ),
+            [_difference_row(fit, family, folds) for family in fit.choice.families],
+        ),
+        _choice(fit),
+        _LEGEND.format(
+            matching="one to one" if fit.matching == "one_to_one" else "by any overlap",
+            resampled=fit.resampled,
+            few=MIN_UNITS,
+        ),
+    ]
+    return "\n\n".join(parts)
+
+
+_LEGEND = """\
+Cases left out: each is segmented by the rule that was chosen without its fold; expect this of new cases. Lesions are
+matched {matching}, recall also by size in mm3. Brackets: 95 % intervals, resampling {resampled}; none with fewer
+than {few}."""
+
+
+def _sizes(fit: RuleFit) -> dict[str, np.ndarray]:
+    """Booleans of all lesions by the name of their size; classes without a lesion are left out."""
+    # Ten voxels of 1.47 mm3 are 14.7 mm3 to the user, but a little less in floating point.
+    volume_mm3 = np.concatenate([case.components.volume_mm3 for case in fit.cases]) * (1 + ROUNDING)
+    classes = {
+        f"from {low:g}" if math.isinf(high) else f"{low:g} to {high:g}": (volume_mm3 >= low) & (volume_mm3 < high)
+        for low, high in pairwise(DEFAULT_EDGES_MM3)
     }
+    return {name: chosen for name, chosen in classes.items() if chosen.any()}
+
+
+def _found(fit: RuleFit, family: FamilyFit) -> list[np.ndarray]:
+    """Of each case its lesions, found or not under the rule chosen without its fold."""
+    return [case.components.decided(family.rules_without[case.fold], fit.matching).found for case in fit.cases]
+
+
+def _figure_row(name: str, figures: Figures, found: Sequence[np.ndarray], sizes: dict[str, np.ndarray]) -> list[str]:
+    of_all = np.concatenate(found)
+    false, recall, f1, dice = map(float, figures)
+    by_size = [_number(float(of_all[chosen].mean())) for chosen in sizes.values()]
+    return [name, f"{false:.2f}", _number(recall), *by_size, _number(f1), _number(dice)]
+
+
+def _difference_row(fit: RuleFit, family: FamilyFit, folds: int) -> list[str]:
+    first = fit.choice.families[0]
+    gain = float(getattr(family.figures, fit.aim)) - float(getattr(first.figures, fit.aim))
+    return [
+        _FAMILY_NAMES[family.family],
+        f"{family.mean_excess:+.2f} {_interval(family.excess, 2)}",
+        f"{_signed(family.recall_difference)} {_interval(family.recall, 3)}",
+        f"{_signed(family.dice_difference)} {_interval(family.dice, 3)}",
+        "" if family is first else f"{_signed(gain)} {_interval(family.gain, 3)}",
+        "none keeps within" if family.rule is None else str(family.rule),
+        f"{len(set(family.rules_without.values()))} of {folds}",
+    ]
+
+
+def _choice(fit: RuleFit) -> str:
+    best = fit.choice.best
+    sure = f" with a margin of {fit.margin:g}" if fit.margin else ""
+    if best is None:
+        conditions = f"within {fit.false_positives:.2f} false positives per case{sure}"
+        if not math.isnan(fit.least_dice):
+            conditions += f" and a Dice of {fit.least_dice:.3f} (--any-dice drops this condition)"
+        return f"No rule keeps {conditions} on all cases. Nothing to apply was written."
+    without = Counter(map(str, best.rules_without.values())).most_common()
+    folds = "; ".join(f"{rule} ({number} of {len(best.rules_without)})" for rule, number in without)
+    lines = [
+        f"Chosen{sure}: {_FAMILY_NAMES[best.family]}, {best.rule}. {_reason(fit, best)}",
+        f"Chosen without a fold: {folds}.",
+    ]
+    if fit.margin:
+        lines.append(
+            f"Of choices like this about {100 * fit.margin:g} % or more have no more false positives than allowed in "
+            "new cases."
+        )
+    else:
+        lines.append(
+            "Of choices like this about every second has more false positives than allowed in new cases. With --margin "
+            "0.9 nine of ten keep within."
+        )
+    return "\n".join(lines)
+
+
+def _reason(fit: RuleFit, best: FamilyFit) -> str:
+    aim, first = _AIMS[fit.aim], fit.choice.families[0]
+    if len(fit.choice.families) == 1:
+        return "No other family was tried."
+    if best is not first:
+        if first.rule is None:
+            return f"A {_FAMILY_NAMES[first.family]} cannot keep the conditions."
+        gain = float(getattr(best.figures, fit.aim)) - float(getattr(first.figures, fit.aim))
+        return (
+            f"In cases left out its {aim} is {gain:+.3f} {_interval(best.gain, 3)} that of a "
+            f"{_FAMILY_NAMES[first.family]}, more than chance."
+        )
+    return f"The simplest: in cases left out no other has more {aim} by more than chance. --family takes another."
+
+
+def _rows(fit: RuleFit) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = [
+        {"label": fit.label, "segmentation": fit.baseline, **_numbers(fit.baseline_figures)},
+    ]
+    for family in fit.choice.families:
+        row: dict[str, Any] = {"label": fit.label, "segmentation": family.family, **_numbers(family.figures)}
+        row |= {} if family.rule is None else family.rule._asdict()
+        row |= {name: getattr(family, name) for name in ("recall_difference", "dice_difference")}
+        for name in _ENDS:
+            row[f"{name}_low"], row[f"{name}_high"] = getattr(family, name)
+        row["rules_in_folds"] = len(set(family.rules_without.values()))
+        rows.append(row)
+    return [{key: "" if value != value else value for key, value in row.items()} for row in rows]
+
+
+def _numbers(figures: Figures) -> dict[str, float]:
+    return {name: float(value) for name, value in figures._asdict().items()}
+
+
+def _finite(numbers: dict[str, float]) -> dict[str, float | None]:
+    return {name: None if math.isnan(value) else value for name, value in numbers.items()}
 
 
 def _ends(interval: Interval) -> list[float] | None:
     return None if math.isnan(interval.low) else list(interval)
 
 
-def _as_json(fit: ThresholdFit) -> dict[str, Any]:
-    baselines = [case.baseline for case in fit.cases if case.baseline]
-    return {
-        "label": fit.label,
-        "threshold": fit.threshold,
-        "model": fit.model,
-        "baseline": fit.baseline,
-        "false_positives_per_case": fit.false_positives,
-        "margin": fit.margin,
-        "num_cases": len(fit.cases),
-        "num_lesions": sum(len(case.curve.highest) for case in fit.cases),
-        "thresholds_without": fit.thresholds_without,
-        "settings": fit.settings,
-        "left_out": {
-            **summary(fit.left_out),
-            "false_positives_interval": _ends(fit.left_out_false_positives),
-            "excess_interval": _ends(fit.left_out_excess),
-        },
-        "baseline_summary": summary(baselines) if baselines else None,
-    }
-
-
-_LISTED = (0.999, 0.99, *(round(0.1 * tenth, 1) for tenth in range(9, 0, -1)))
-_LEGEND = """\
-Lesions found: of the reference's, by any overlap, all and by size. F1 is that of lesions, Dice a mean over cases.
-"Cases left out" are segmented at the threshold that was chosen without their fold: expect this of new cases.
-Brackets: 95 % intervals, resampling {resampled}."""
-
-
-def threshold_text(fit: ThresholdFit) -> str:
-    """What is found at several thresholds, which one is chosen, and what it does in cases left out of the choice."""
-    sizes = _sizes(fit)
-    header = ("threshold", "false positives per case", "found", *sizes, "F1", "Dice", "")
-    parts = [
-        f"{fit.model}, label {fit.label}: {len(fit.cases)} cases in {len(fit.thresholds_without)} folds, "
-        f"{sum(len(case.curve.highest) for case in fit.cases)} lesions",
-        text_table(header, _point_rows(fit, sizes)),
-        _choice(fit),
-        _LEGEND.format(resampled=fit.resampled),
-    ]
-    if fit.threshold is not None:
-        header = ("in cases left out", "false positives per case", "found", *sizes, "Dice")
-        parts.insert(2, text_table(header, _outcomes(fit, sizes)))
-    return "\n\n".join(parts)
-
-
-def _sizes(fit: ThresholdFit) -> dict[str, np.ndarray]:
-    """Booleans of all lesions by the name of their size; classes without a lesion are left out."""
-    # Ten voxels of 1.47 mm3 are 14.7 mm3 to the user, but a little less in floating point.
-    volume_mm3 = np.concatenate([case.curve.volume_mm3 for case in fit.cases]) * (1 + ROUNDING)
-    classes = {
-        f"from {low:g} mm3" if math.isinf(high) else f"{low:g} to {high:g} mm3": (volume_mm3 >= low)
-        & (volume_mm3 < high)
-        for low, high in pairwise(DEFAULT_EDGES_MM3)
-    }
-    return {name: chosen for name, chosen in classes.items() if chosen.any()}
-
-
-def _point_rows(fit: ThresholdFit, sizes: dict[str, np.ndarray]) -> list[list[str]]:
-    points = fit.points
-    found = np.concatenate([case.curve.found for case in fit.cases], axis=1)
-    rows = []
-    for position, threshold in enumerate(THRESHOLDS):
-        if threshold in _LISTED or threshold == fit.threshold:
-            rows.append(
-                [
-                    f"{threshold:g}",
-                    f"{points.false_positives[position]:.2f}",
-                    _number(points.recall[position]),
-                    *(_number(found[position][chosen].mean()) for chosen in sizes.values()),
-                    _number(points.f1[position]),
-                    _number(points.dice[position]),
-                    "<- chosen" if threshold == fit.threshold else "",
-                ]
-            )
-    return rows
-
-
-def _outcomes(fit: ThresholdFit, sizes: dict[str, np.ndarray]) -> list[list[str]]:
-    baselines = [case.baseline for case in fit.cases if case.baseline]
-    rows = [_outcome(fit.baseline or "", baselines, sizes)] if baselines else []
-    return [*rows, _outcome(fit.model, fit.left_out, sizes, fit.left_out_false_positives)]
-
-
-def _outcome(
-    name: str, segmented: Sequence[Segmented], sizes: dict[str, np.ndarray], interval: Interval = NO_INTERVAL
-) -> list[str]:
-    figures = summary(segmented)
-    found = np.concatenate([item.found for item in segmented])
-    return [
-        name,
-        with_interval(figures["false_positives_per_case"] or 0.0, interval, 2),
-        _number(figures["recall"]),
-        *(_number(found[chosen].mean()) for chosen in sizes.values()),
-        _number(figures["dice"]),
-    ]
-
-
-def _choice(fit: ThresholdFit) -> str:
-    allowed = f"{fit.false_positives:.2f} false positives per case"
-    source = f", what {fit.baseline} has" if fit.baseline else ""
-    sure = f" with a margin of {fit.margin:g}" if fit.margin else ""
-    if fit.threshold is None:
-        return f"No threshold{sure} keeps within {allowed}{source}. Nothing to apply was written."
-    others = fit.thresholds_without.values()
-    false = float(np.mean([item.false_positives for item in fit.left_out]))
-    lines = [
-        f"Threshold {fit.threshold:g}{sure} ({min(others):g} to {max(others):g} without a fold): on these cases at "
-        f"most {allowed}{source}.",
-        f"In cases left out {false:.2f} false positives per case, {round(false - fit.false_positives, 2) + 0.0:+.2f} "
-        f"against that{_in_brackets(fit.left_out_excess, 2, fit.resampled)}.",
-    ]
-    if fit.margin:
-        lines.append(
-            f"Of thresholds chosen like this about {100 * fit.margin:g} % or more keep within it in new cases."
-        )
-    else:
-        lines.append(
-            "Of thresholds chosen like this about every second has more in new cases. With --margin 0.9 nine of ten "
-            "keep within."
-        )
-    if fit.recall and not math.isnan(fit.recall.difference):
-        lines.append(
-            f"In cases left out {fit.recall.difference:+.3f} of the lesions found"
-            f"{_in_brackets(fit.recall.interval, 3, fit.resampled)}."
-        )
-    return "\n".join(lines)
-
-
-def _in_brackets(interval: Interval, decimals: int, units: str) -> str:
-    """`` (-0.1 to +0.3, 95 %, resampling cases)``, or that there are too few of the units for an interval."""
+def _interval(interval: Interval, decimals: int) -> str:
     if math.isnan(interval.low):
-        return f" (too few {units} for an interval, which takes {MIN_UNITS})"
-    return f" ({interval.low:+.{decimals}f} to {interval.high:+.{decimals}f}, 95 %, resampling {units})"
+        return "[too few]"
+    return f"[{interval.low:+.{decimals}f}, {interval.high:+.{decimals}f}]"
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None or math.isnan(value) else f"{value:.3f}"
+def _signed(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:+.3f}"
+
+
+def _number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3f}"

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from lesion_references import line, random_boxes
@@ -5,7 +7,8 @@ from scipy.ndimage import gaussian_filter
 
 from nnunet_rw.evaluation.metrics.lesions import match_lesions
 from nnunet_rw.evaluation.metrics.overlap import overlap
-from nnunet_rw.evaluation.metrics.thresholds import THRESHOLDS, OperatingPoints, operating_points, threshold_case
+from nnunet_rw.evaluation.metrics.rules import DecisionRule, operating_points, rule_case
+from nnunet_rw.evaluation.metrics.thresholds import THRESHOLDS, OperatingPoints
 
 SPACING_MM = (0.5, 2.0, 3.0)
 
@@ -17,6 +20,11 @@ def column(*values):
     return probability
 
 
+def alone(case, threshold):
+    """The case at a single threshold, lesions found by any overlap."""
+    return case.decided(DecisionRule(threshold, threshold), "any_overlap")
+
+
 def at(points, threshold, name):
     return getattr(points, name)[THRESHOLDS.index(threshold)]
 
@@ -24,9 +32,9 @@ def at(points, threshold, name):
 @pytest.fixture
 def points():
     # Two lesions, of a highest probability of 0.9 and 0.3, and a false positive of 0.6.
-    first = threshold_case(line("##.#...#"), column(0.9, 0.2, 0, 0.3, 0, 0.6, 0, 0), SPACING_MM)
+    first = rule_case(line("##.#...#"), column(0.9, 0.2, 0, 0.3, 0, 0.6, 0, 0), SPACING_MM)
     # No lesion; one false positive above 0.5, which below is joined by what is beside it, and another.
-    second = threshold_case(line("....."), column(0.8, 0.4, 0.2, 0, 0.3), SPACING_MM)
+    second = rule_case(line("....."), column(0.8, 0.4, 0.2, 0, 0.3), SPACING_MM)
     return operating_points([first, second])
 
 
@@ -48,13 +56,13 @@ def test_points_by_hand(points):
 
 @pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
 def test_a_probability_of_the_threshold_is_background(kind):
-    for position, threshold in enumerate(THRESHOLDS[:-1]):
+    for threshold, below in pairwise(THRESHOLDS):
         probability = column(threshold).astype(kind)
         if kind(threshold) != np.float32(threshold):
             continue
-        case = threshold_case(line("#"), probability, SPACING_MM)
-        assert case.found[position : position + 2].tolist() == [[False], [True]]
-        assert case.hits[position : position + 2].tolist() == [0, 1]
+        case = rule_case(line("#"), probability, SPACING_MM)
+        assert [alone(case, value).found.tolist() for value in (threshold, below)] == [[False], [True]]
+        assert [alone(case, value).right for value in (threshold, below)] == [0, 1]
 
 
 def test_best_threshold_within_a_price(points):
@@ -103,15 +111,16 @@ def test_every_threshold_is_a_segmentation_of_its_own(options):
     if options.get("known"):
         options = {"known": rng.random(reference.shape) > 0.1}
     known = options.get("known", np.ones(reference.shape, bool))
-    case = threshold_case(reference, probability, SPACING_MM, **options)
+    case = rule_case(reference, probability, SPACING_MM, **options)
     found = 0
-    for position, threshold in enumerate(THRESHOLDS):
+    for threshold in THRESHOLDS:
+        decided = alone(case, threshold)
         mask = probability > threshold
         matches = match_lesions(reference, mask, SPACING_MM, **options)
-        assert np.array_equal(case.found[position], matches.reference.hit[matches.reference.counted])
-        assert case.false_positives[position] == matches.predicted.false_positive.sum()
-        assert case.hits[position] == matches.predicted.hit.sum()
-        assert case.dice[position] == pytest.approx(overlap(reference, mask, known).dice)
+        assert np.array_equal(decided.found, matches.reference.hit[matches.reference.counted])
+        assert decided.false_positives == matches.predicted.false_positive.sum()
+        assert decided.right == matches.predicted.hit.sum()
+        assert decided.dice == pytest.approx(overlap(reference, mask, known).dice)
         found += matches.predicted.hit.sum() * matches.predicted.false_positive.sum()
     assert found > 0
     assert np.array_equal(case.volume_mm3, matches.reference.volume_mm3[matches.reference.counted])
@@ -122,7 +131,7 @@ def test_two_dimensions():
     # The first lesion is found; two false positives touch by a corner, which is one in 8-connectivity.
     probability = np.array([[0.9, 0, 0.8, 0, 0], [0, 0, 0, 0.8, 0]])
     counts = {
-        connectivity: threshold_case(reference, probability, (1, 2), connectivity).false_positives[-1]
+        connectivity: alone(rule_case(reference, probability, (1, 2), connectivity), THRESHOLDS[-1]).false_positives
         for connectivity in (4, 8, 26)
     }
     # The one beside the second lesion does not touch it: hits are by shared voxels.
@@ -130,7 +139,7 @@ def test_two_dimensions():
 
 
 def test_nothing_at_all():
-    case = threshold_case(np.zeros((4, 4), bool), np.zeros((4, 4)), (1, 1))
+    case = rule_case(np.zeros((4, 4), bool), np.zeros((4, 4)), (1, 1))
     points = operating_points([case])
     assert np.isnan(points.recall).all()
     assert np.isnan(points.dice).all()
@@ -140,14 +149,14 @@ def test_nothing_at_all():
 def test_what_cannot_be_thresholded_is_refused():
     reference = np.zeros((2, 2, 2), bool)
     with pytest.raises(ValueError, match=r"shape \(2, 2, 2\), but got float64 of \(2, 2\)"):
-        threshold_case(reference, np.zeros((2, 2)), SPACING_MM)
+        rule_case(reference, np.zeros((2, 2)), SPACING_MM)
     with pytest.raises(ValueError, match=r"Expected probabilities of shape .* but got int64"):
-        threshold_case(reference, np.zeros((2, 2, 2), np.int64), SPACING_MM)
+        rule_case(reference, np.zeros((2, 2, 2), np.int64), SPACING_MM)
     for volume in ("nan", "inf", "-1.0"):
         with pytest.raises(ValueError, match=f"min_volume_mm3 of at least 0, but got {volume}"):
-            threshold_case(reference, np.zeros((2, 2, 2)), SPACING_MM, min_volume_mm3=float(volume))
+            rule_case(reference, np.zeros((2, 2, 2)), SPACING_MM, min_volume_mm3=float(volume))
     with pytest.raises(ValueError, match="NaN"):
-        threshold_case(reference, np.full((2, 2, 2), np.nan), SPACING_MM)
+        rule_case(reference, np.full((2, 2, 2), np.nan), SPACING_MM)
     with pytest.raises(ValueError, match="at least one case"):
         operating_points([])
 
@@ -156,8 +165,8 @@ def test_a_lesion_of_exactly_the_minimum_volume_counts():
     # 0.7 * 0.7 * 3 = 1.47 mm3 per voxel, 10 voxels = 14.7 mm3; floating point gives 14.699999999999998.
     reference = np.zeros((3, 3, 10), bool)
     reference[1, 1] = True
-    case = threshold_case(reference, np.where(reference, 0.8, 0), (0.7, 0.7, 3.0), min_volume_mm3=14.7)
+    case = rule_case(reference, np.where(reference, 0.8, 0), (0.7, 0.7, 3.0), min_volume_mm3=14.7)
     assert case.volume_mm3 == pytest.approx([14.7])
-    assert case.found[THRESHOLDS.index(0.5)].tolist() == [True]
+    assert alone(case, 0.5).found.tolist() == [True]
     # Not by more than rounding.
-    assert not len(threshold_case(reference, np.where(reference, 0.8, 0), (0.7, 0.7, 3.0), 26, 14.701).volume_mm3)
+    assert not len(rule_case(reference, np.where(reference, 0.8, 0), (0.7, 0.7, 3.0), 26, 14.701).volume_mm3)

@@ -13,7 +13,7 @@ from trained_models import PLANS
 
 from nnunet_rw.cli import main
 from nnunet_rw.postprocessing.threshold import apply as applying
-from nnunet_rw.postprocessing.threshold.apply import apply_threshold, threshold_channel
+from nnunet_rw.postprocessing.threshold.apply import apply_rules, threshold_rules, with_masks
 
 # Of background, label 1 and label 2.
 PROBABILITIES = np.array(
@@ -39,21 +39,21 @@ def test_the_label_is_where_its_probability_is_above(folder, tmp_path, capsys):
     # Not above: the most probable of the others.
     assert run("-i", folder, "-o", tmp_path / "high", "--at", 0.4, "--label", 2, "-np", 1) == 0
     assert read_labels(tmp_path / "high" / "a.nii.gz").tolist() == [[[1, 0, 0, 1]]]
-    record = json.loads((tmp_path / "high" / "applied_threshold.json").read_text())
-    assert (record["label"], record["threshold"]) == ("2", 0.4)
+    record = json.loads((tmp_path / "high" / "applied_rules.json").read_text())
+    assert record["rules"] == {"2": {"low": 0.4, "high": 0.4, "min_volume_mm3": 0}}
     assert (tmp_path / "high" / "plans.json").is_file()
 
 
-def test_the_chosen_one(folder, tmp_path):
+def test_a_threshold_that_an_earlier_version_chose(folder, tmp_path):
     (tmp_path / "threshold.json").write_text(json.dumps({"label": "1", "threshold": 0.45}))
     assert run("-i", folder, "-o", tmp_path / "out", "--chosen", tmp_path / "threshold.json", "-np", 1) == 0
     # The second voxel was label 2 before and stays it.
     assert read_labels(tmp_path / "out" / "a.nii.gz").tolist() == [[[1, 2, 0, 1]]]
 
 
-def write_rules(path, rules, dataset="Dataset900_Tiny", connectivity=26):
+def write_rules(path, rules, connectivity=26, **model):
     rules = {label: dict(zip(("low", "high", "min_volume_mm3"), rule, strict=True)) for label, rule in rules.items()}
-    content = {"dataset": dataset, "settings": {"connectivity": connectivity}, "rules": rules}
+    content = {"dataset": "Dataset900_Tiny", "settings": {"connectivity": connectivity}, "rules": rules, **model}
     path.write_text(json.dumps(content))
     return path
 
@@ -77,6 +77,8 @@ def test_chosen_rules_segment_each_label_by_its_own(folder, tmp_path):
         ({"rules": {"1": {"low": 0.5, "high": 0.3, "min_volume_mm3": 0}}}, "holds no rules"),
         ({"rules": {"1": {"low": 0.5}}}, "holds no rules"),
         ({"rules": ["1"]}, "holds no rules"),
+        ({"rules": {}}, "holds no rules"),
+        ({"rules": {"1": {"low": 0.3, "high": 0.3}}, "settings": {"connectivity": 5}}, "holds no rules"),
         ({"rules": {"7": {"low": 0.3, "high": 0.3, "min_volume_mm3": 0}}}, "Expected a label out of 1, 2, but got 7."),
     ],
 )
@@ -89,23 +91,120 @@ def test_rules_that_cannot_be_applied(folder, tmp_path, capsys, content, message
     assert not (tmp_path / "out").exists()
 
 
-def test_rules_of_another_dataset(predictions, tmp_path, capsys):
-    folder = predictions("one", {"a": PROBABILITIES}, plans={**PLANS, "dataset_name": "Dataset900_Tiny"})
-    chosen = write_rules(tmp_path / "rules.json", {"1": (0.3, 0.3, 0)}, dataset="Dataset004_Hippocampus")
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ({"dataset": "Dataset004_Hippocampus"}, "Expected predictions of dataset Dataset004_Hippocampus, on which"),
+        ({"plans": "nnUNetPlansSmall"}, "Expected predictions of plans nnUNetPlansSmall, on which the rules were"),
+        ({"trainer": "RWTrainer_GSL"}, "Expected predictions of trainer RWTrainer_GSL, on which the rules were fitted"),
+        ({"configuration": "2d"}, "Expected predictions of configuration 2d, on which the rules were fitted"),
+    ],
+)
+def test_rules_of_another_model(predictions, tmp_path, capsys, model, message):
+    plans = {**PLANS, "dataset_name": "Dataset900_Tiny", "plans_name": "nnUNetPlans"}
+    folder = predictions("RWTrainer__nnUNetPlans__3d_fullres/fold_0/validation", {"a": PROBABILITIES}, plans=plans)
+    chosen = write_rules(tmp_path / "rules.json", {"1": (0.3, 0.3, 0)}, **model)
     assert run("-i", folder, "-o", tmp_path / "out", "--chosen", chosen, "-np", 1) == 2
-    assert "Expected predictions of Dataset004_Hippocampus" in capsys.readouterr().err
+    [line] = capsys.readouterr().err.splitlines()
+    assert message in line
+    assert str(folder) in line
     assert not (tmp_path / "out").exists()
+
+
+def test_rules_of_this_model(predictions, tmp_path):
+    plans = {**PLANS, "dataset_name": "Dataset900_Tiny", "plans_name": "nnUNetPlans"}
+    folder = predictions("RWTrainer__nnUNetPlans__3d_fullres/fold_0/validation", {"a": PROBABILITIES}, plans=plans)
+    model = {"trainer": "RWTrainer", "plans": "nnUNetPlans", "configuration": "3d_fullres"}
+    chosen = write_rules(tmp_path / "rules.json", {"1": (0.3, 0.3, 0)}, **model)
+    assert run("-i", folder, "-o", tmp_path / "out", "--chosen", chosen, "-np", 1) == 0
+
+
+def test_a_configuration_that_the_plans_have_not(predictions, tmp_path, capsys):
+    plans = {**PLANS, "configurations": {"2d": {}}}
+    folder = predictions("one", {"a": PROBABILITIES}, plans=plans)
+    chosen = write_rules(tmp_path / "rules.json", {"1": (0.3, 0.3, 0)}, configuration="3d_fullres")
+    assert run("-i", folder, "-o", tmp_path / "out", "--chosen", chosen, "-np", 1) == 2
+    assert "Expected predictions of configuration 3d_fullres" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_rules_of_another_connectivity(folder, tmp_path, capsys):
+    chosen = write_rules(tmp_path / "rules.json", {"1": (0.3, 0.3, 0)}, connectivity=6)
+    arguments = ("-i", folder, "-o", tmp_path / "out", "--chosen", chosen, "-np", 1)
+    assert run(*arguments, "--connectivity", 26) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert "Expected rules for 26-connected lesions, but those of" in line
+    assert "were fitted for 6-connected ones" in line
+    assert not (tmp_path / "out").exists()
+    assert run(*arguments, "--connectivity", 6) == run(*arguments) == 0
+
+
+def nan(folder):
+    write_case_file(folder / "b.npz", np.where(PROBABILITIES > 0.7, np.nan, PROBABILITIES))
+
+
+def another_shape(folder):
+    properties = {"spacing": (3.0, 2.0, 1.0), "shape_before_cropping": (1, 1, 4)}
+    (folder / "b.pkl").write_bytes(pickle.dumps(properties))
+    write_case_file(folder / "b.npz", PROBABILITIES[..., :3])
+
+
+def other_channels(folder):
+    write_case_file(folder / "b.npz", PROBABILITIES[:2])
+
+
+def missing(folder):
+    (folder / "b.npz").unlink()
+
+
+def cut_off(folder):
+    (folder / "b.npz").write_bytes((folder / "b.npz").read_bytes()[:-20])
+
+
+def write_case_file(path, probabilities):
+    np.savez_compressed(path, probabilities=probabilities.astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (nan, "holds values that are no numbers"),
+        (another_shape, "(1, 1, 3)"),
+        (other_channels, "Expected 3 channels of probabilities"),
+        (missing, "Predict with nnU-Net's --save_probabilities"),
+        (cut_off, "holds no probabilities"),
+    ],
+)
+@pytest.mark.parametrize("command", [("threshold", "--at", 0.4, "--label", 2, "-i"), ("ensemble", "-i")])
+@pytest.mark.parametrize("earlier", [False, True])
+def test_one_damaged_case_leaves_everything_as_it_was(
+    folder, predictions, tmp_path, capsys, damage, told, command, earlier
+):
+    folders = (folder, predictions("two", {"a": PROBABILITIES, "b": PROBABILITIES}))[: 1 + (command[0] == "ensemble")]
+    arguments = [str(word) for word in (*command, *folders, "-o", tmp_path / "out", "-np", 1)]
+    if earlier:
+        assert main(arguments) == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "out").glob("**/*")}
+    damage(folder)
+    assert main(arguments) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("nnunet-rw: ")
+    assert told.replace("(1, 1, 3)", "(3, 1, 1, 3)" if command[0] == "ensemble" else "(1, 1, 3)") in line
+    assert "b." in line
+    assert {path: path.read_bytes() for path in (tmp_path / "out").glob("**/*")} == before
+    assert (tmp_path / "out").exists() == earlier
+    assert not list(tmp_path.glob(".segmenting-*"))
 
 
 def test_a_region_is_above_its_own_threshold(predictions, region_json, tmp_path):
     probabilities = np.array([[[[0.9, 0.6, 0.4]]], [[[0.4, 0.2, 0.6]]]], np.float32)
     folder = predictions("regions", {"a": probabilities}, region_json)
-    apply_threshold(folder, tmp_path / "out", 0.3, "2", processes=1)
+    apply_rules(folder, tmp_path / "out", threshold_rules(0.3, "2"), processes=1)
     assert read_labels(tmp_path / "out" / "a.nii.gz").tolist() == [[[2, 1, 2]]]
     # Where the whole is not, its core is not.
-    apply_threshold(folder, tmp_path / "out", 0.7, "(1, 2)", processes=1)
+    apply_rules(folder, tmp_path / "out", threshold_rules(0.7, "(1, 2)"), processes=1)
     assert read_labels(tmp_path / "out" / "a.nii.gz").tolist() == [[[1, 0, 0]]]
-    apply_threshold(folder, tmp_path / "out", 0.3, "(1, 2)", processes=1)
+    apply_rules(folder, tmp_path / "out", threshold_rules(0.3, "(1, 2)"), processes=1)
     assert read_labels(tmp_path / "out" / "a.nii.gz").tolist() == [[[1, 1, 2]]]
 
 
@@ -114,7 +213,7 @@ def test_half_is_what_nnunet_segments(predictions, dataset_json, tmp_path):
     lesion[0, 0, 0] = 0.5
     content = {**dataset_json, "labels": {"background": 0, "lesion": 1}}
     folder = predictions("one", {"a": np.stack([1 - lesion, lesion])}, content)
-    apply_threshold(folder, tmp_path / "out", 0.5, processes=1)
+    apply_rules(folder, tmp_path / "out", threshold_rules(0.5), processes=1)
     np.testing.assert_array_equal(read_labels(tmp_path / "out" / "a.nii.gz"), read_labels(folder / "a.nii.gz"))
 
 
@@ -127,7 +226,7 @@ def test_tiff_keeps_its_spacing(predictions, dataset_json, tmp_path):
     folder = predictions("tiffs", {"a": np.stack([1 - lesion, lesion])}, content, plans)
     properties = {"spacing": [3.0, 2.0, 5.0], "shape_before_cropping": (5, 4, 6)}
     (folder / "a.pkl").write_bytes(pickle.dumps(properties))
-    apply_threshold(folder, tmp_path / "out", 0.3, processes=1)
+    apply_rules(folder, tmp_path / "out", threshold_rules(0.3), processes=1)
     values, told = Tiff3DIO().read_seg(str(tmp_path / "out" / "a.tif"))
     assert np.count_nonzero(values) * np.prod(told["spacing"]) == 240
 
@@ -145,14 +244,14 @@ def test_probabilities_beside_the_properties_of_another_image(folder, tmp_path, 
 
 def test_probabilities_are_left_as_they_are():
     before = PROBABILITIES.copy()
-    decided = threshold_channel(PROBABILITIES, 2, 0.35)
+    decided = with_masks(PROBABILITIES, {2: PROBABILITIES[2] > 0.35}, {})
     np.testing.assert_array_equal(PROBABILITIES, before)
     # Above what any other class can have.
     assert decided[2].ravel().tolist() == pytest.approx([2.4, 2.4, -1, -1])
     np.testing.assert_array_equal(decided[:2], before[:2])
 
 
-def test_an_interrupted_case_leaves_no_file(folder, tmp_path, monkeypatch):
+def test_an_interrupted_case_leaves_the_earlier_ones(folder, tmp_path, monkeypatch):
     def fail(*_):
         raise OSError(28, "No space left on device")
 
@@ -160,8 +259,9 @@ def test_an_interrupted_case_leaves_no_file(folder, tmp_path, monkeypatch):
     assert run(*arguments, "--at", 0.3) == 0
     monkeypatch.setattr(applying, "write_segmentation", fail)
     assert run(*arguments, "--at", 0.5) == 2
-    # No record of a threshold that other segmentations have.
-    assert not (tmp_path / "out" / "applied_threshold.json").exists()
+    record = json.loads((tmp_path / "out" / "applied_rules.json").read_text())
+    assert record["rules"]["1"]["low"] == 0.3
+    assert read_labels(tmp_path / "out" / "a.nii.gz").tolist() == [[[1, 2, 0, 1]]]
 
 
 def test_a_full_disk_leaves_no_half_of_a_segmentation(folder, tmp_path, monkeypatch):
@@ -182,13 +282,13 @@ def test_a_full_disk_leaves_no_half_of_a_segmentation(folder, tmp_path, monkeypa
         ((), "Give either --fit with -d DATASET"),
         (("-i", "one"), "Give either --fit with -d DATASET"),
         (("-i", "one", "--at", "0.5", "--chosen", "file"), "Give either --fit with -d DATASET"),
-        (("--fit", "-d", "4", "-tr", "RWTrainer"), "Give either --fit with -d DATASET"),
-        (("--fit", "-d", "4", "-tr", "RWTrainer", "--like", "x", "--false-positives", "1"), "Give either --fit"),
+        (("--fit", "-d", "4"), "Give either --fit with -d DATASET"),
+        (("-i", "one", "--at", "0.5", "--family", "single"), "Give either --fit"),
         (("-i", "one", "--at", "1"), "Expected a threshold from 0 to below 1, but got 1.0"),
         (("-i", "one", "--at", "0.5"), "No folder one"),
         (("-i", "one", "--at", "0.5", "--like", "nnUNetTrainer"), "Give either --fit"),
         (("-i", "one", "--at", "0.5", "--margin", "0.9"), "Give either --fit"),
-        (("-i", "one", "--chosen", "file", "--label", "1"), "a chosen one has its label"),
+        (("-i", "one", "--chosen", "file", "--label", "1"), "a chosen rule has its label"),
         (("--fit", "-d", "4", "-tr", "RWTrainer", "--like", "x", "--at", "0.5"), "Give either --fit"),
         (("-i", "one", "--chosen", "none.json"), "No none.json. Run: nnunet-rw threshold --fit"),
     ],

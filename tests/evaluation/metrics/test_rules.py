@@ -1,15 +1,15 @@
-from itertools import product
-
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
 from nnunet_rw.evaluation.metrics.lesions import match_lesions
 from nnunet_rw.evaluation.metrics.overlap import overlap
-from nnunet_rw.postprocessing.threshold.rules import (
+from nnunet_rw.evaluation.metrics.rules import (
+    FAMILIES,
     DecisionRule,
     RuleGrid,
     apply_rule,
+    kept_components,
     rule_case,
     volumes_to_try,
 )
@@ -30,13 +30,14 @@ def test_outcomes_are_those_of_the_masks_that_the_rules_make(shape, connectivity
     reference, probability = noisy_case(shape)
     spacing = (1.5, 1.0, 2.0)[: len(shape)]
     voxel = float(np.prod(spacing))
-    grid = RuleGrid((0.9, 0.7, 0.5, 0.3, 0.2), (0.0, 2 * voxel, 5 * voxel))
+    grid = RuleGrid((0.0, 2 * voxel, 5 * voxel), (0.9, 0.7, 0.5, 0.3, 0.2))
     settings = connectivity, least_voxels * voxel
-    case = rule_case(reference, probability, voxel, grid.thresholds, *settings)
+    case = rule_case(reference, probability, spacing, *settings, thresholds=grid.thresholds)
     outcomes = case.outcomes(grid, matching)
-    assert outcomes.num_lesions > 10
-    for position in zip(*np.nonzero(grid.allowed(hysteresis=True, volumes=True)), strict=True):
-        mask = apply_rule(probability, grid.rule(*position), voxel, connectivity)
+    assert case.counted.sum() > 10
+    assert len(grid) == 15 * 3
+    for position in range(len(grid)):
+        mask = apply_rule(probability, grid.rule(position), voxel, connectivity)
         matches = match_lesions(reference, mask, spacing, *settings)
         name = "matched" if matching == "one_to_one" else "hit"
         predicted, found = getattr(matches.predicted, name), getattr(matches.reference, name)
@@ -44,7 +45,7 @@ def test_outcomes_are_those_of_the_masks_that_the_rules_make(shape, connectivity
         assert outcomes.right[position] == predicted.sum()
         assert outcomes.false_positives[position] == (matches.predicted.counted & ~predicted).sum()
         assert outcomes.dice[position] == pytest.approx(overlap(reference, mask).dice, nan_ok=True)
-        decided = case.decided(grid, tuple(map(int, position)), matching)
+        decided = case.decided(grid.rule(position), matching)
         assert decided.found.tolist() == found[matches.reference.counted].tolist()
         assert (decided.right, decided.false_positives) == (
             outcomes.right[position],
@@ -57,8 +58,8 @@ def test_a_swallowed_lesion_is_found_by_overlap_alone():
     # Three lesions of a voxel, and one component over all of them: IoU 1/5 each, one of them is its partner.
     reference = np.array([[1, 0, 1, 0, 1]], bool)
     probability = np.full((1, 5), 0.6, np.float32)
-    grid = RuleGrid((0.5,), (0.0,))
-    case = rule_case(reference, probability, 1.0, grid.thresholds, 4)
+    grid = RuleGrid((0.0,), (0.5,))
+    case = rule_case(reference, probability, (1.0, 1.0), 4, thresholds=grid.thresholds)
     found = {matching: case.outcomes(grid, matching).found.item() for matching in ("any_overlap", "one_to_one")}
     assert found == {"any_overlap": 3, "one_to_one": 1}
 
@@ -73,11 +74,18 @@ def test_hysteresis_keeps_whole_components_with_a_high_peak():
 
 
 def test_families_of_rules():
-    grid = RuleGrid((0.9, 0.5), (0.0, 2.0, 4.0))
-    sizes = {pair: int(grid.allowed(*pair).sum()) for pair in product((False, True), repeat=2)}
-    assert sizes == {(False, False): 2, (False, True): 6, (True, False): 3, (True, True): 9}
-    rules = [grid.rule(*place) for place in zip(*np.nonzero(grid.allowed(True, True)), strict=True)]
+    grid = RuleGrid((0.0, 2.0, 4.0), (0.9, 0.5))
+    assert [int(grid.family(name).sum()) for name in FAMILIES] == [2, 6, 3, 9]
+    rules = [grid.rule(index) for index in range(len(grid))]
     assert all(rule.high >= rule.low for rule in rules)
+    assert [grid.index(rule) for rule in rules] == list(range(9))
+
+
+def test_a_component_of_exactly_the_smallest_volume_stays():
+    # 0.7 * 0.7 * 3 = 1.47 mm3 per voxel, 10 voxels = 14.7 mm3; floating point gives 14.699999999999998.
+    mask = np.ones((1, 1, 10), bool)
+    assert kept_components(mask, 0.7 * 0.7 * 3.0, 14.7).all()
+    assert not kept_components(mask, 0.7 * 0.7 * 3.0, 14.701).any()
 
 
 def test_a_rule_in_words():
