@@ -8,14 +8,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from nnunet_rw.evaluation.case import CaseEvaluation, EvaluationSettings, evaluate_case
 from nnunet_rw.evaluation.comparison.groups import units_of
 from nnunet_rw.evaluation.comparison.intervals import MIN_UNITS
 from nnunet_rw.evaluation.comparison.metrics import enough_decimals
-from nnunet_rw.evaluation.folder import OF_PROBABILITIES, changed_file, read_summary, write_tables
+from nnunet_rw.evaluation.folder import OF_PROBABILITIES, RuleTable, changed_file, read_summary, write_tables
 from nnunet_rw.evaluation.metrics.calibration import pool_probabilities
 from nnunet_rw.evaluation.metrics.froc import froc_curve
-from nnunet_rw.evaluation.metrics.rules import operating_points
+from nnunet_rw.evaluation.metrics.rules import Outcomes, RuleCase, RuleGrid, operating_points, volumes_to_try
 from nnunet_rw.evaluation.protocols import check_protocols, columns_of, options_text
 from nnunet_rw.evaluation.sources import CaseFiles, Source
 from nnunet_rw.evaluation.summary import summarise
@@ -131,7 +133,7 @@ def write_evaluation(
 ) -> dict[str, Any]:
     """Evaluate and write cases.csv, lesions.csv, predicted_lesions.csv and summary.json.
 
-    With probabilities froc.csv, operating_points.csv and reliability.csv as well.
+    With probabilities froc.csv, operating_points.csv, reliability.csv and rules.npz as well.
 
     Parameters
     ----------
@@ -162,7 +164,7 @@ def write_evaluated(
 ) -> dict[str, Any]:
     """`write_evaluation` of cases that `evaluate` returned; pictures in the folder belong to the evaluation."""
     folder = Path(folder)
-    curves, points, probabilities = {}, {}, {}
+    curves, points, probabilities, rules = {}, {}, {}, {}
     for position, found in enumerate(cases[0].classes):
         of_cases = [case.classes[position] for case in cases]
         candidates = [item.candidates for item in of_cases if item.candidates is not None]
@@ -172,14 +174,24 @@ def write_evaluated(
             probabilities[found.label] = pool_probabilities(counts)
         if len(candidates) == len(ruled) == len(cases):
             curves[found.label], points[found.label] = froc_curve(candidates), operating_points(ruled)
+            rules[found.label] = _rule_table(cases, ruled)
     summary = summarise(source, settings, cases, curves, groups)
     # No summary stands beside tables of another evaluation, even if this one is interrupted.
     for name in ("summary.json", *OF_PROBABILITIES):
         (folder / name).unlink(missing_ok=True)
-    written = [*write_tables(folder, cases, curves, points, probabilities), *pictures]
+    written = [*write_tables(folder, cases, curves, points, probabilities, rules), *pictures]
     summary["written"] = {path.relative_to(folder).as_posix(): fingerprint(path, timed=False) for path in written}
     write_atomically(folder / "summary.json", (json.dumps(summary, indent=2, sort_keys=True) + "\n").encode())
     return summary
+
+
+def _rule_table(cases: Sequence[CaseEvaluation], ruled: Sequence[RuleCase]) -> RuleTable:
+    """In the order of the cases' names."""
+    grid = RuleGrid(volumes_to_try([case.voxel_mm3 for case in ruled]))
+    order = sorted(range(len(cases)), key=lambda position: cases[position].files.case)
+    outcomes = [ruled[position].outcomes(grid) for position in order]
+    folds = tuple(cases[position].files.fold for position in order)
+    return RuleTable(grid, folds, Outcomes(*(np.stack(values) for values in zip(*outcomes, strict=True))))
 
 
 def ensure_evaluation(

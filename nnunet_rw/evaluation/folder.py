@@ -18,11 +18,12 @@ from nnunet_rw.evaluation.metrics.calibration import ProbabilityCounts
 from nnunet_rw.evaluation.metrics.detection import found_lesions
 from nnunet_rw.evaluation.metrics.froc import FrocCurve
 from nnunet_rw.evaluation.metrics.matches import Lesions
+from nnunet_rw.evaluation.metrics.rules import Outcomes, RuleGrid
 from nnunet_rw.evaluation.metrics.thresholds import OperatingPoints
 from nnunet_rw.evaluation.protocols import PROTOCOL_COLUMNS
 from nnunet_rw.util.advice import command
 from nnunet_rw.util.files import has_fingerprint, write_atomically
-from nnunet_rw.util.readers import DamagedFile, read_json, read_table
+from nnunet_rw.util.readers import DamagedFile, read_json, read_table, told
 
 _OVERLAP = ("dice", "jaccard", "ppv", "sensitivity", "specificity")
 _SURFACE = ("hd_mm", "hd95_mm", "assd_mm", "nsd")
@@ -76,16 +77,37 @@ OPERATING_COLUMNS = (*FROC_COLUMNS, "precision", "f1", "dice")
 RELIABILITY_COLUMNS = ("label", "probability_from", "probability_to", "voxels", "mean_probability", "share")
 
 
+@dataclass(frozen=True)
+class RuleTable:
+    """What every rule does in every case, lesions matched one to one; a choice among them can be made at any price.
+
+    Attributes
+    ----------
+    grid : RuleGrid
+        Of K rules.
+    folds : tuple of N str
+        Of the cross-validation, in the order of the cases' names; "" of cases of none.
+    outcomes : Outcomes
+        (N, K) each.
+    """
+
+    grid: RuleGrid
+    folds: tuple[str, ...]
+    outcomes: Outcomes
+
+
 def write_tables(
     folder: Path,
     cases: Sequence[CaseEvaluation],
     curves: Mapping[str, FrocCurve],
     points: Mapping[str, OperatingPoints],
     probabilities: Mapping[str, ProbabilityCounts],
+    rules: Mapping[str, RuleTable],
 ) -> list[Path]:
     """Write cases.csv, lesions.csv and predicted_lesions.csv.
 
-    And froc.csv with curves, operating_points.csv with points, reliability.csv with probabilities; all by label.
+    And what is given by label: froc.csv with curves, operating_points.csv with points, reliability.csv with
+    probabilities, rules.npz with rules.
 
     Returns
     -------
@@ -146,7 +168,40 @@ def write_tables(
                 )
             ),
         )
+    if rules:
+        written.append(folder / OF_PROBABILITIES[3])
+        _write_rules(written[-1], rules)
     return written
+
+
+def _write_rules(path: Path, rules: Mapping[str, RuleTable]) -> None:
+    """By label, see `RuleTable`; counts in as few bytes as they need."""
+    arrays: dict[str, np.ndarray] = {"labels": np.array(list(rules))}
+    for number, table in enumerate(rules.values()):
+        arrays[f"{number}_thresholds"] = np.array(table.grid.thresholds)
+        arrays[f"{number}_volumes_mm3"] = np.array(table.grid.volumes_mm3)
+        arrays[f"{number}_folds"] = np.array(table.folds)
+        for name, values in table.outcomes._asdict().items():
+            small = values.astype(np.uint32) if values.dtype.kind in "iu" else values
+            arrays[f"{number}_{name}"] = small
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    write_atomically(path, buffer.getvalue())
+
+
+def _read_rules(path: Path) -> dict[str, RuleTable]:
+    if not path.is_file():
+        return {}
+    with told(path, _advice(path.parent), "holds no rules of an evaluation"), np.load(path) as file:
+        tables = {}
+        for number, label in enumerate(file["labels"].tolist()):
+            grid = RuleGrid(
+                *(tuple(file[f"{number}_{name}"].tolist()) for name in ("volumes_mm3", "thresholds")),
+            )
+            found, right, false = (file[f"{number}_{name}"].astype(np.int64) for name in Outcomes._fields[:3])
+            outcomes = Outcomes(found, right, false, file[f"{number}_dice"])
+            tables[str(label)] = RuleTable(grid, tuple(file[f"{number}_folds"].tolist()), outcomes)
+    return tables
 
 
 def write_operating_points(path: Path, points: Mapping[str, OperatingPoints]) -> None:
@@ -243,7 +298,7 @@ CASE_NUMBERS = (*_SCORES, *_VOLUMES, "n_lesions", "n_hit", "n_predicted", "n_fal
 MORE_CASE_NUMBERS = (*CASE_COLUMNS[CASE_COLUMNS.index("n_found_25") :], *PROTOCOL_COLUMNS)
 LESION_NUMBERS = ("lesion", "voxels", "volume_mm3", "dice", "hit", "matched")
 TABLES = ("cases.csv", "lesions.csv", "predicted_lesions.csv")
-OF_PROBABILITIES = ("froc.csv", "operating_points.csv", "reliability.csv")
+OF_PROBABILITIES = ("froc.csv", "operating_points.csv", "reliability.csv", "rules.npz")
 # Reference lesions below the minimum volume, and predicted lesions that touch these alone.
 _NOT_COUNTED = ("ignored", "neutral")
 
@@ -296,7 +351,8 @@ class Evaluation:
     lesions, predicted : LesionRows
     froc : dict of label to FrocCurve
     operating_points : dict of label to OperatingPoints
-        Both empty where the evaluation was made without probabilities.
+    rules : dict of label to RuleTable
+        All empty where the evaluation was made without probabilities.
     """
 
     folder: Path
@@ -309,6 +365,7 @@ class Evaluation:
     predicted: LesionRows
     froc: dict[str, FrocCurve] = field(default_factory=dict)
     operating_points: dict[str, OperatingPoints] = field(default_factory=dict)
+    rules: dict[str, RuleTable] = field(default_factory=dict)
 
     def diagonals_mm(self) -> np.ndarray:
         """(N,) diagonals of the images, from one number for all or a number per case; NaN where none is told."""
@@ -368,6 +425,7 @@ def read_evaluation(folder: str | Path) -> Evaluation:
         predicted=_read_lesions(folder / "predicted_lesions.csv", rows, _total(columns, "n_predicted")),
         froc=_read_froc(folder / "froc.csv", columns),
         operating_points=_read_operating_points(folder / "operating_points.csv"),
+        rules=_read_rules(folder / "rules.npz"),
     )
 
 

@@ -38,6 +38,12 @@ class CaseFiles:
     raw_label: Path | None = None
 
     @property
+    def fold(self) -> str:
+        """The folder above: <model>/fold_0/validation; of other folders none, all their cases are one fold."""
+        name = self.prediction.resolve().parent.parent.name
+        return name if name.startswith("fold_") else ""
+
+    @property
     def read(self) -> dict[str, Path]:
         """The files that an evaluation reads, by what they are; of several images it is the first."""
         found = {"reference": self.reference, "prediction": self.prediction}

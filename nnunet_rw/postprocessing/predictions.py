@@ -253,7 +253,7 @@ def paired_cases(
     folds = []
     names_of_cases = sorted(by_case[0])
     for case in names_of_cases:
-        found = {_fold(cases[case]) for cases in by_case}
+        found = {cases[case].fold for cases in by_case}
         if len(found) > 1:
             raise ValueError(
                 f"Expected case '{case}' in the same fold of all models, but got {' and '.join(sorted(found))}. Train "
@@ -279,7 +279,7 @@ def _check(source: Source, cases: dict[str, CaseFiles], first: Source, first_cas
         raise ValueError(
             f"Expected every case of {source.name} in one fold, but got some in several. Name them with -f."
         )
-    if any(_fold(files) == "fold_all" for files in cases.values()):
+    if any(files.fold == "fold_all" for files in cases.values()):
         raise ValueError(
             f"Expected cases that {source.name} was not trained on, but its fold_all was. Name other folds with -f."
         )
@@ -290,12 +290,6 @@ def _check(source: Source, cases: dict[str, CaseFiles], first: Source, first_cas
             f"Expected the same cases of all models, but {first.name} has {len(first_cases)} and {source.name} "
             f"{len(cases)}; {names} only in one. Train and validate the same folds of both."
         )
-
-
-def _fold(files: CaseFiles) -> str:
-    """The folder above: <model>/fold_0/validation; of other folders none, all their cases are one fold."""
-    name = files.prediction.resolve().parent.parent.name
-    return name if name.startswith("fold_") else ""
 
 
 def to_segmentation(probabilities: np.ndarray, manager: LabelManager) -> np.ndarray:

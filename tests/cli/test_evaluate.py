@@ -133,7 +133,7 @@ def test_probabilities_and_images(succeeds, fails, options, folders, tmp_path):
     assert text.splitlines()[8].split()[-1] == "1.00"
     folder = folders[0] / "evaluation"
     assert sorted(path.name for path in folder.iterdir()) == sorted(
-        [*TABLES, "froc.csv", "operating_points.csv", "reliability.csv", "reliability.png"]
+        [*TABLES, "froc.csv", "operating_points.csv", "reliability.csv", "reliability.png", "rules.npz"]
     )
     assert (folder / "cases.csv").read_text().splitlines()[1].split(",")[19:21] == ["15", "18"]
 

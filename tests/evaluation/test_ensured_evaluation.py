@@ -41,7 +41,7 @@ def test_ensured_evaluation_is_made_once(two_cases, evaluations):
     assert evaluations == [FAST]
 
 
-@pytest.mark.parametrize("missing", ["froc.csv", "operating_points.csv", "reliability.csv"])
+@pytest.mark.parametrize("missing", ["froc.csv", "operating_points.csv", "reliability.csv", "rules.npz"])
 def test_ensured_evaluation_with_probabilities_is_whole(two_cases, evaluations, missing):
     for number, files in enumerate(two_cases.cases):
         path = files.prediction.with_name(f"{files.case}.npz")

@@ -450,7 +450,7 @@ def test_other_numbers_of_the_classes_change_nothing(tmp_path):
 def test_evaluation_replaces_an_earlier_one(written):
     probabilities = {"a": probabilities_of((0.75, np.s_[0, 0, 0]))}
     folder = written({"a": (REFERENCE, PREDICTION)}, FAST, probabilities=probabilities)
-    names = ("froc.csv", "operating_points.csv", "reliability.csv")
+    names = ("froc.csv", "operating_points.csv", "reliability.csv", "rules.npz")
     assert all((folder / name).is_file() for name in names)
     written({"a": (REFERENCE, PREDICTION)}, FAST)
     assert not any((folder / name).exists() for name in names)

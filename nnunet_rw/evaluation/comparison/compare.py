@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nnunet_rw.evaluation.comparison.by_rules import compare_by_rules
 from nnunet_rw.evaluation.comparison.groups import units_of
 from nnunet_rw.evaluation.comparison.intervals import Interval
 from nnunet_rw.evaluation.comparison.lesions import compare_at_equal_false_positives, compare_by_size, rank_by_rule
@@ -112,6 +113,7 @@ def compare_evaluations(
         rankings=rank_by_rule(first, edges_mm3[:-1], others),
         notes=_notes([baseline, *challengers], rows, len(set(units)), bool(others)),
         matched=compare_at_equal_false_positives(first[0], first[1:]),
+        rules=compare_by_rules(first[0], first[1:], seed, groups),
         patients=len(set(units)) if groups else 0,
     )
 

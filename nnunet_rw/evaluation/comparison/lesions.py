@@ -101,7 +101,7 @@ def _compare_size(
     groups: Mapping[str, str] | None,
 ) -> SizeRow:
     reference = baseline[0].lesions
-    chosen = _counted(reference, "hit", label, *size_mm3)
+    chosen = counted_rows(reference, "hit", label, *size_mm3)
     # The same lesions in the same order: `check_comparable` has made sure.
     hits = [np.mean([found.lesions.hit[chosen] > 0 for found in seeds], axis=0) for seeds in (baseline, challenger)]
     units = units_of(reference.case[chosen].tolist(), groups)
@@ -142,7 +142,7 @@ def _compare_size(
 
 def _match(baseline: Evaluation, challenger: Evaluation, label: str) -> MatchedRow:
     price = float(_false_positives(baseline, label, 0, math.inf).mean())
-    found = baseline.lesions.hit[_counted(baseline.lesions, "hit", label, 0, math.inf)]
+    found = baseline.lesions.hit[counted_rows(baseline.lesions, "hit", label, 0, math.inf)]
     dice = baseline.columns[label]["dice"]
     defined = dice[~np.isnan(dice)]
     points = challenger.operating_points[label]
@@ -159,7 +159,7 @@ def _match(baseline: Evaluation, challenger: Evaluation, label: str) -> MatchedR
     )
 
 
-def _counted(rows: LesionRows, rule: str, label: str, low_mm3: float, high_mm3: float) -> np.ndarray:
+def counted_rows(rows: LesionRows, rule: str, label: str, low_mm3: float = 0, high_mm3: float = math.inf) -> np.ndarray:
     """(L,) booleans: lesions of the label and size that are either found or not."""
     # Ten voxels of 1.47 mm3 are 14.7 mm3 to the user, but a little less in floating point.
     volume_mm3 = rows.volume_mm3 * (1 + ROUNDING)
@@ -170,7 +170,7 @@ def _counted(rows: LesionRows, rule: str, label: str, low_mm3: float, high_mm3: 
 def _false_positives(evaluation: Evaluation, label: str, low_mm3: float, high_mm3: float) -> np.ndarray:
     """(N,) numbers per case, in the order of `cases`."""
     rows = evaluation.predicted
-    false = _counted(rows, "hit", label, low_mm3, high_mm3) & (rows.hit == 0)
+    false = counted_rows(rows, "hit", label, low_mm3, high_mm3) & (rows.hit == 0)
     return np.bincount(np.searchsorted(evaluation.cases, rows.case[false]), minlength=len(evaluation.cases))
 
 
@@ -180,7 +180,7 @@ def _places(
     rows = []
     for evaluation in evaluations:
         found, right = (
-            getattr(lesions, rule)[_counted(lesions, rule, label, smallest_mm3, math.inf)] > 0
+            getattr(lesions, rule)[counted_rows(lesions, rule, label, smallest_mm3, math.inf)] > 0
             for lesions, smallest_mm3 in (
                 (evaluation.lesions, min_volume_mm3),
                 (evaluation.predicted, min_predicted_mm3),

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from nnunet_rw.evaluation.metrics.rules import DecisionRule
+
 BETTER, WORSE, NOT_SHOWN, WITHIN_NOISE = "better", "worse", "no difference shown", "within noise"
 NOT_TESTED = "too few cases"
 
@@ -163,6 +165,72 @@ class MatchedRow:
 
 
 @dataclass(frozen=True)
+class RuleRow:
+    """What a challenger with probabilities finds out of fold, with no more false positives and no less Dice.
+
+    Every case is segmented by the rule that was chosen without its fold, so that nothing was chosen on the cases that
+    are judged. Lesions are matched one to one; all is of the first seed of both, NaN where undefined.
+
+    Attributes
+    ----------
+    family : str
+        A key of `nnunet_rw.evaluation.metrics.rules.FAMILIES`: the simplest, unless a richer one is better by more than
+        chance. "" where no rule keeps the conditions on all cases; what follows `half_dice` is then NaN.
+    low, high, min_volume_mm3 : float
+        The rule chosen on all cases.
+    folds, rules_in_folds : int
+        Folds of the choice, and how many different rules they chose.
+    allowed : float
+        False positives per case: the baseline's.
+    baseline_recall, baseline_f1, baseline_dice : float
+        As it was segmented.
+    half_false_positives, half_recall, half_f1, half_dice : float
+        The challenger as it was segmented.
+    false_positives, recall, f1, dice : float
+        The challenger out of fold.
+    excess_low, excess_high : float
+        95 % of the false positives beyond `allowed`.
+    recall_difference, recall_low, recall_high, dice_difference, dice_low, dice_high : float
+        To the baseline, with 95 % intervals.
+    """
+
+    label: str
+    baseline: str
+    challenger: str
+    family: str
+    low: float
+    high: float
+    min_volume_mm3: float
+    folds: int
+    rules_in_folds: int
+    allowed: float
+    baseline_recall: float
+    baseline_f1: float
+    baseline_dice: float
+    half_false_positives: float
+    half_recall: float
+    half_f1: float
+    half_dice: float
+    false_positives: float = math.nan
+    recall: float = math.nan
+    f1: float = math.nan
+    dice: float = math.nan
+    excess_low: float = math.nan
+    excess_high: float = math.nan
+    recall_difference: float = math.nan
+    recall_low: float = math.nan
+    recall_high: float = math.nan
+    dice_difference: float = math.nan
+    dice_low: float = math.nan
+    dice_high: float = math.nan
+
+    @property
+    def rule(self) -> DecisionRule | None:
+        """The rule, in words as a string; None where none keeps the conditions."""
+        return DecisionRule(self.low, self.high, self.min_volume_mm3) if self.family else None
+
+
+@dataclass(frozen=True)
 class Family:
     """The tests that are adjusted together: every metric of every challenger and label."""
 
@@ -200,4 +268,5 @@ class Comparison:
     rankings: tuple[RankingRow, ...]
     notes: tuple[str, ...]
     matched: tuple[MatchedRow, ...] = ()
+    rules: tuple[RuleRow, ...] = ()
     patients: int = 0

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from nnunet_rw.evaluation.comparison.cells import NOTHING, TOO_FEW, rounded, with_ends
 from nnunet_rw.evaluation.comparison.intervals import MIN_UNITS
 from nnunet_rw.evaluation.comparison.metrics import METRICS
-from nnunet_rw.evaluation.comparison.rows import Comparison, MatchedRow, MetricRow, RankingRow, SizeRow
+from nnunet_rw.evaluation.comparison.rows import Comparison, MatchedRow, MetricRow, RankingRow, RuleRow, SizeRow
 from nnunet_rw.util.files import write_atomically
 from nnunet_rw.util.tables import text_table
 
@@ -32,13 +32,17 @@ def comparison_tables(comparison: Comparison) -> list[Table]:
 
     Without several labels no column of labels, without seeds none of the noise.
     """
+    out_of_fold = {(row.label, row.challenger) for row in comparison.rules}
     tables = {
         f"Against {comparison.baseline}, {comparison.cases} cases": [_metric_cells(row) for row in comparison.metrics],
         "Lesions by size: recall by any overlap, and false positives (FP) per case": [
             _size_cells(row) for row in comparison.sizes
         ],
+        "With no more false positives and no less Dice than the baseline, by rules that other folds chose": [
+            _rule_cells(row) for row in comparison.rules
+        ],
         "Recall with no more false positives than the baseline, at a threshold chosen on these same cases": [
-            _matched_cells(row) for row in comparison.matched
+            _matched_cells(row) for row in comparison.matched if (row.label, row.challenger) not in out_of_fold
         ],
         "Place by lesion-wise F1 (recall, FP per case), by rule, connectivity and minimum size": _ranking_cells(
             comparison.rankings, 1 + len(comparison.challengers)
@@ -68,6 +72,11 @@ def legend(comparison: Comparison) -> list[str]:
         f"p: Wilcoxon's signed-rank test over {unit}, Holm-adjusted over {comparison.family}.",
         *(f"No p for {reason}." for reason in reasons),
         *(["Distances to or from an empty mask count as the image's diagonal."] if endless else []),
+        *(
+            ["By rules: lesions matched one to one; every case by the rule that was chosen without its fold."]
+            if comparison.rules
+            else []
+        ),
         "Places: * where it differs from the first row's, which is as evaluated.",
         *comparison.notes,
     ]
@@ -141,6 +150,24 @@ def _matched_cells(row: MatchedRow) -> dict[str, str]:
     }
 
 
+def _rule_cells(row: RuleRow) -> dict[str, str]:
+    return {
+        "label": row.label,
+        "trainer": row.challenger,
+        "rule": "none keeps within" if row.rule is None else str(row.rule),
+        "rules in folds": f"{row.rules_in_folds} of {row.folds}",
+        "baseline FP": rounded(row.allowed, 2),
+        "trainer FP": rounded(row.false_positives, 2),
+        "baseline recall": rounded(row.baseline_recall, 3),
+        "trainer recall": rounded(row.recall, 3),
+        "difference": with_ends(row.recall_difference, row.recall_low, row.recall_high, 3),
+        "baseline F1": rounded(row.baseline_f1, 3),
+        "trainer F1": rounded(row.f1, 3),
+        "baseline Dice": rounded(row.baseline_dice, 3),
+        "trainer Dice": rounded(row.dice, 3),
+    }
+
+
 def _ranking_cells(rows: Sequence[RankingRow], trainers: int) -> list[dict[str, str]]:
     """A line per rule and minimum size, a column per trainer."""
     lines = []
@@ -184,20 +211,22 @@ def write_comparison(comparison: Comparison, folder: str | Path) -> list[Path]:
     -------
     list of Path
         comparison.csv, recall_by_size.csv, ranking.csv, comparison.json, comparison.md, comparison.tex, and
-        equal_false_positives.csv where a challenger has probabilities. In CSV an empty cell stands for NaN; in JSON
-        null stands for NaN, and for the end of a size class that has none.
+        rules.csv and equal_false_positives.csv where a challenger has probabilities. In CSV an empty cell stands for
+        NaN; in JSON null stands for NaN, and for the end of a size class that has none.
     """
     contents = {
         "comparison.csv": _csv_text(comparison.metrics, MetricRow),
         "recall_by_size.csv": _csv_text(comparison.sizes, SizeRow),
         "ranking.csv": _csv_text(comparison.rankings, RankingRow),
+        **({"rules.csv": _csv_text(comparison.rules, RuleRow)} if comparison.rules else {}),
         **({"equal_false_positives.csv": _csv_text(comparison.matched, MatchedRow)} if comparison.matched else {}),
         "comparison.json": json.dumps(_plain(asdict(comparison)), indent=2) + "\n",
         "comparison.md": markdown_text(comparison),
         "comparison.tex": latex_text(comparison),
     }
     # Not written by every comparison.
-    (Path(folder) / "equal_false_positives.csv").unlink(missing_ok=True)
+    for name in ("rules.csv", "equal_false_positives.csv"):
+        (Path(folder) / name).unlink(missing_ok=True)
     for name, content in contents.items():
         write_atomically(Path(folder) / name, content.encode())
     return [Path(folder) / name for name in contents]
