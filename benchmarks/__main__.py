@@ -18,6 +18,7 @@ NAMES = (
     "lesion_count",
     "gradient_shares",
     "threshold_margin",
+    "rules",
     "coverage",
     "evaluation",
     "gpu",

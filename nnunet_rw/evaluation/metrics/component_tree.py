@@ -9,7 +9,7 @@ thresholds.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
@@ -87,76 +87,115 @@ def component_levels(
     connectivity = as_connectivity(connectivity, probability.ndim)
     if lesion_ids is not None and lesion_ids.shape != probability.shape:
         raise ValueError(f"Expected lesion ids of shape {probability.shape}, but got {lesion_ids.shape}.")
-    where = np.flatnonzero(probability > levels[-1])
-    values = probability.ravel()[where].astype(np.float32)
+    above = probability > levels[-1]
     # The first threshold that a voxel is above.
-    born = np.searchsorted(-levels, -values, side="right")
-    first, second = _neighbours(where, probability.shape, connectivity)
-    lesion = np.zeros(len(where), np.int64) if lesion_ids is None else lesion_ids.ravel()[where].astype(np.int64)
-    return list(_merge(levels, values, born, first, second, lesion))
+    values = probability[above].astype(np.float32, copy=False)
+    born = np.searchsorted(-levels, -values, side="right").astype(np.min_scalar_type(len(levels)))
+    lesion = np.zeros(len(values), np.int64) if lesion_ids is None else lesion_ids[above].astype(np.int64)
+    order = np.argsort(born, kind="stable")
+    place = np.empty(len(order), np.int32 if len(order) < 2**31 else np.int64)
+    place[order] = np.arange(len(order))
+    where = np.flatnonzero(above)
+    faces, corners = (
+        [
+            _Edges(first, second, born, place, len(levels))
+            for first, second in _neighbours(where, probability.shape, connectivity, faces)
+        ]
+        for faces in (True, False)
+    )
+    ends = np.searchsorted(born[order], np.arange(len(levels)), side="right")
+    return list(_merge(levels, values[order], lesion[order], ends, faces, corners))
+
+
+class _Edges:
+    """Neighbours along one direction: places of both in the order of birth, sorted by the threshold that joins them."""
+
+    def __init__(
+        self, first: np.ndarray, second: np.ndarray, born: np.ndarray, place: np.ndarray, num_levels: int
+    ) -> None:
+        joined = np.maximum(born[first], born[second])
+        order = np.argsort(joined, kind="stable")
+        self.ends = np.concatenate([[0], np.bincount(joined, minlength=num_levels).cumsum()])
+        self.first, self.second = place[first[order]], place[second[order]]
+
+    def at(self, level: int) -> tuple[np.ndarray, np.ndarray]:
+        """Those that one threshold joins."""
+        chosen = slice(self.ends[level], self.ends[level + 1])
+        return self.first[chosen], self.second[chosen]
 
 
 def _merge(
     levels: np.ndarray,
     values: np.ndarray,
-    born: np.ndarray,
-    first: np.ndarray,
-    second: np.ndarray,
     lesion: np.ndarray,
+    ends: np.ndarray,
+    faces: Sequence[_Edges],
+    corners: Sequence[_Edges],
 ) -> Iterator[LevelComponents]:
-    order = np.argsort(born, kind="stable")
-    values, lesion = values[order], lesion[order]
-    place = np.empty(len(order), np.int64)
-    place[order] = np.arange(len(order))
-    ends = np.searchsorted(born[order], np.arange(len(levels)), side="right")
-    joined = np.maximum(born[first], born[second])
-    by_level = np.argsort(joined, kind="stable")
-    first, second = place[first[by_level]], place[second[by_level]]
-    edge_ends = np.searchsorted(joined[by_level], np.arange(len(levels)), side="right")
-    in_lesion = np.flatnonzero(lesion)
-    # Of each voxel so far its component; of each component its size and peak.
-    of_voxel, voxels, peak = np.empty(len(order), np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32)
-    start = edge_start = 0
-    found: LevelComponents | None = None
-    for level, end, edge_end in zip(levels, ends, edge_ends, strict=True):
-        if found is not None and end == start:
-            found = replace(found, threshold=float(level))
-            yield found
-            continue
+    # Of each voxel so far its component; of each component its size and peak; of each pair its voxels.
+    of_voxel = np.empty(len(values), np.int32 if len(values) < 2**31 else np.int64)
+    voxels, peak = np.zeros(0, np.int64), np.zeros(0, np.float32)
+    keys, shared = np.zeros(0, np.int64), np.zeros(0, np.int64)
+    width = int(lesion.max(initial=0)) + 1
+    start = 0
+    for level, (threshold, end) in enumerate(zip(levels, ends, strict=True)):
         # Every new voxel is a component of its own, until the edges join it to others.
         of_voxel[start:end] = np.arange(len(voxels), len(voxels) + end - start)
-        voxels = np.append(voxels, np.ones(end - start, np.int64))
-        peak = np.append(peak, values[start:end])
-        one, other = of_voxel[first[edge_start:edge_end]], of_voxel[second[edge_start:edge_end]]
-        graph = coo_matrix((np.ones(len(one), bool), (one, other)), shape=(len(voxels), len(voxels)))
-        number, merged = connected_components(graph, directed=False)
+        merged = np.arange(len(voxels) + end - start)
+        # Most of the neighbours around a corner are of one component already once those that share a face are joined.
+        for edges in (faces, corners):
+            merged = _joined(merged, of_voxel, [found.at(level) for found in edges])
         of_voxel[:end] = merged[of_voxel[:end]]
-        voxels = np.bincount(merged, voxels, minlength=number).astype(np.int64)
+        number = int(merged.max(initial=-1)) + 1
+        voxels = np.bincount(merged, np.append(voxels, np.ones(end - start)), minlength=number).astype(np.int64)
         highest = np.full(number, -np.inf, np.float32)
-        np.maximum.at(highest, merged, peak)
-        peak, start, edge_start = highest, end, edge_end
-        inside = in_lesion[: np.searchsorted(in_lesion, end)]
-        width = int(lesion.max(initial=0)) + 1
-        keys, shared = np.unique(of_voxel[inside] * width + lesion[inside], return_counts=True)
-        found = LevelComponents(float(level), voxels, peak, keys // width, keys % width - 1, shared)
-        yield found
+        np.maximum.at(highest, merged, np.append(peak, values[start:end]))
+        peak = highest
+        inside = start + np.flatnonzero(lesion[start:end])
+        found = np.concatenate(
+            [merged[keys // width] * width + keys % width, of_voxel[inside] * width + lesion[inside]]
+        )
+        keys, inverse = np.unique(found, return_inverse=True)
+        counts = np.append(shared, np.ones(len(inside)))
+        shared = np.bincount(inverse, counts, minlength=len(keys)).astype(np.int64)
+        start = end
+        yield LevelComponents(float(threshold), voxels, peak, keys // width, keys % width - 1, shared)
 
 
-def _neighbours(where: np.ndarray, shape: tuple[int, ...], connectivity: int) -> tuple[np.ndarray, np.ndarray]:
-    """Positions in ``where``, sorted flat indices, of the pairs of neighbouring voxels; each pair once."""
+def _joined(merged: np.ndarray, of_voxel: np.ndarray, edges: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Components after more edges between voxels; ``merged`` numbers them after the earlier ones."""
+    firsts, seconds = [], []
+    for first, second in edges:
+        one, other = merged[of_voxel[first]], merged[of_voxel[second]]
+        differ = one != other
+        firsts.append(one[differ])
+        seconds.append(other[differ])
+    if not sum(map(len, firsts)):
+        return merged
+    one, other = np.concatenate(firsts), np.concatenate(seconds)
+    number = int(merged.max()) + 1
+    graph = coo_matrix((np.ones(len(one), bool), (one, other)), shape=(number, number))
+    return connected_components(graph, directed=False)[1][merged]
+
+
+def _neighbours(
+    where: np.ndarray, shape: tuple[int, ...], connectivity: int, faces: bool
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Positions in ``where``, sorted flat indices, of the pairs of neighbouring voxels, each pair once.
+
+    A direction at a time, either those along an axis or all others of the connectivity.
+    """
     # Within an array that is one voxel wider, no step leads around a border.
     wide = [size + 1 for size in shape]
     flat = np.ravel_multi_index(np.unravel_index(where, shape), wide)
     steps = np.cumprod([1, *wide[:0:-1]])[::-1]
     # So many axes may change at once.
     most = {4: 1, 8: 2, 6: 1, 18: 2, 26: 3}[connectivity]
-    firsts, seconds = [], []
     for offset in product((-1, 0, 1), repeat=len(shape)):
-        if offset <= (0,) * len(shape) or sum(map(abs, offset)) > most:
+        axes = sum(map(abs, offset))
+        if offset <= (0,) * len(shape) or axes > most or (axes == 1) != faces or not len(flat):
             continue
         wanted = flat + int(np.dot(offset, steps))
         at = np.searchsorted(flat, wanted)
-        found = np.flatnonzero(flat[np.minimum(at, len(flat) - 1)] == wanted) if len(flat) else at
-        firsts.append(found)
-        seconds.append(at[found])
-    return np.concatenate(firsts), np.concatenate(seconds)
+        found = np.flatnonzero(flat[np.minimum(at, len(flat) - 1)] == wanted)
+        yield found, at[found]
