@@ -52,6 +52,24 @@ def test_a_model_without_probabilities(fails, model, tmp_path):
     assert not (tmp_path / "fit").exists()
 
 
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        (np.full((2, *REFERENCE.shape), np.nan), "holds values that are no numbers"),
+        (np.zeros((2, *REFERENCE.shape[:2], 3)), "Expected probabilities of shape"),
+        (np.zeros((3, *REFERENCE.shape)), "Expected probabilities of shape"),
+        (np.full((2, *REFERENCE.shape), 7.0), "Are these logits?"),
+    ],
+)
+def test_probabilities_that_are_none(fails, model, tmp_path, values, told):
+    path = model / "fold_1" / "validation" / "d.npz"
+    write_probabilities(path, values.astype(np.float32))
+    line = fails("threshold", "--fit", "-d", 900, "-tr", "RWTrainer", "-o", tmp_path / "fit", "-np", 1)
+    assert told in line
+    assert str(path) in line
+    assert not (tmp_path / "fit").exists()
+
+
 @pytest.mark.parametrize("price", [(), ("--like", "nnUNetTrainer"), ("--false-positives", 0)])
 def test_rules_are_fitted_and_applied(succeeds, model, tmp_path, price):
     command = "threshold", "--fit", "-d", 900, "-tr", "RWTrainer", *price, "-o", tmp_path / "fit", "-np", 1
