@@ -248,7 +248,7 @@ def refuse(number):
         ("small-plans -d 900 -o mine", "mine.json"),
         ("compare eval_one eval_two -o out", "out/"),
         ("evaluate -p one -g one -o out", "out/cases.csv"),
-        ("ensemble -i one two -o out", "out/dataset.json"),
+        ("ensemble -i one two -o out", "out/a.nii.gz"),
         ("maps -d 900", "rw_maps"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
@@ -353,8 +354,9 @@ def segment_folders(
             ([inputs / f"{case}.npz" for inputs in predictions.folders], Path(folder) / file)
             for case, file in zip(predictions.cases, names, strict=True)
         ]
-        for _ in in_processes(function, tasks, description, processes):
-            pass
+        with _named_in(output, Path(folder)):
+            for _ in in_processes(function, tasks, description, processes):
+                pass
         (output / name).unlink(missing_ok=True)
         _write_json(output / "dataset.json", dataset_json)
         _write_json(output / "plans.json", plans)
@@ -364,6 +366,17 @@ def segment_folders(
             os.replace(path, output / path.name)
         _write_json(output / name, content)
     return [output / file for file in names]
+
+
+@contextlib.contextmanager
+def _named_in(output: Path, folder: Path) -> Iterator[None]:
+    """Errors of the file system name the file that was to be, not the one in the hidden folder."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None or Path(error.filename).parent != folder:
+            raise
+        raise OSError(error.errno, error.strerror, str(output / Path(error.filename).name)) from error
 
 
 def write_segmentation(
