@@ -95,7 +95,13 @@ class RuleGrid:
 
 
 def volumes_to_try(voxels_mm3: Sequence[float]) -> tuple[float, ...]:
-    """Smallest volumes of 0 and of 2 to 34 of the largest voxels."""
+    """Smallest volumes of 0 and of 2 to 34 of the largest voxels.
+
+    Examples
+    --------
+    >>> volumes_to_try([1.0, 0.5])
+    (0.0, 2.0, 3.0, 5.0, 8.0, 13.0, 21.0, 34.0)
+    """
     largest = max(voxels_mm3)
     return (0.0, *(number * largest for number in (2, 3, 5, 8, 13, 21, 34)))
 
@@ -314,12 +320,25 @@ def operating_points(cases: Sequence[RuleCase]) -> OperatingPoints:
 
 
 def ratio(part: np.ndarray, whole: np.ndarray, otherwise: float = np.nan) -> np.ndarray:
-    """Element by element; something else where there is no whole."""
+    """Element by element; something else where there is no whole.
+
+    Examples
+    --------
+    >>> ratio(np.array([1, 0]), np.array([2, 0]), otherwise=0.0)
+    array([0.5, 0. ])
+    """
     return np.divide(part, whole, out=np.full(np.shape(whole), otherwise), where=np.asarray(whole) > 0)
 
 
 def apply_rule(probability: np.ndarray, rule: DecisionRule, voxel_mm3: float, connectivity: int = 26) -> np.ndarray:
-    """The mask that a rule makes of probabilities: boolean (X, Y[, Z])."""
+    """The mask that a rule makes of probabilities: boolean (X, Y[, Z]).
+
+    Examples
+    --------
+    >>> row = np.array([[0.4, 0.9, 0.0, 0.4]], np.float32)
+    >>> apply_rule(row, DecisionRule(0.3, 0.8), 1.0)
+    array([[ True,  True, False, False]])
+    """
     probability = probability.astype(np.float32, copy=False)
     mask = probability > np.float32(rule.low)
     seeds = probability > np.float32(rule.high) if rule.high != rule.low else None
@@ -346,6 +365,11 @@ def kept_components(
         6, 18 or 26; 4 or 8 in two dimensions, where 6 and 26 mean these.
     seeds : boolean array (X, Y[, Z]), optional
         Default: every component has one.
+
+    Examples
+    --------
+    >>> kept_components(np.array([[True, True, False, True]]), 1.0, min_volume_mm3=2.0)
+    array([[ True,  True, False, False]])
     """
     connectivity = as_connectivity(connectivity, mask.ndim)
     if seeds is None and min_volume_mm3 <= 0:
