@@ -65,7 +65,9 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
     command.add_argument("tasks", metavar="TASK", nargs="*", help="such as Task04_Hippocampus, 4 or Hippocampus")
     command.add_argument("-o", metavar="FOLDER", type=Path, default=Path("."), help="default: this one")
     command.add_argument("--keep-archive", action="store_true", help="keep the .tar file beside the task's folder")
-    command.add_argument("--list", action="store_true", help="print the ten tasks")
+    command.add_argument(
+        "--list", action="store_true", help="print the ten tasks, and what nnU-Net is published to reach"
+    )
     command.add_argument(
         "--url", help="of a server with the .tar files; default: the variable NNUNET_RW_MSD_URL, or AWS Open Data"
     )
@@ -160,11 +162,16 @@ def _show(options: argparse.Namespace) -> None:
 
 def _msd(options: argparse.Namespace) -> None:
     from nnunet_rw.datasets.msd import TASKS, decathlon_task, download_task
+    from nnunet_rw.datasets.published import list_notes, values_of
     from nnunet_rw.util.tables import text_table
 
     if options.list:
-        rows = [(task.name, task.target, task.modality, str(task.num_training)) for task in TASKS.values()]
-        print(text_table(("task", "target", "modality", "training cases"), rows))
+        header = ("task", "target", "modality", "training cases", "Dice, cross-validation", "Dice, test set")
+        rows = [
+            (task.name, task.target, task.modality, str(task.num_training), *values_of(task.name))
+            for task in TASKS.values()
+        ]
+        print(f"{text_table(header, rows)}\n\n{list_notes()}")
         return
     if not options.tasks:
         see = advice.command("msd", list=True)

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import re
 import tarfile
 import threading
 from functools import partial
@@ -46,9 +47,20 @@ def mirror(tmp_path, monkeypatch):
 
 def test_msd_list(succeeds):
     lines = succeeds("msd", "--list").splitlines()
-    assert lines[0].split() == ["task", "target", "modality", "training", "cases"]
-    assert [line.split()[0] for line in lines[2:]] == list(TASKS)
-    assert lines[2 + 8].split() == ["Task09_Spleen", "spleen", "CT", "41"]
+    assert re.split("  +", lines[0]) == [
+        "task",
+        "target",
+        "modality",
+        "training cases",
+        "Dice, cross-validation",
+        "Dice, test set",
+    ]
+    assert [line.split()[0] for line in lines[2:12]] == list(TASKS)
+    assert lines[2 + 8].split() == ["Task09_Spleen", "spleen", "CT", "41", "96.6", "97.2"]
+    assert re.split("  +", lines[2 + 3])[-2:] == ["89.9 / 88.2", "90.1 / 88.8"]
+    assert lines[12] == ""
+    for said in ("AutoNNUnet", "official test set", "five", "3d_fullres"):
+        assert said in lines[13]
 
 
 def test_msd_downloads_once(succeeds, mirror, tmp_path):

@@ -20,6 +20,7 @@ from nnunet_rw.benchmark.report.tables.leaderboard import leaderboard_notes
 from nnunet_rw.benchmark.report.tables.methods import bibtex, empty_case_policy, methods_text
 from nnunet_rw.benchmark.report.tables.provenance import provenance_rows, provenance_warnings, unfinished_lines
 from nnunet_rw.benchmark.results import BenchmarkResults, TaskResults
+from nnunet_rw.datasets.published import published_sentence
 from nnunet_rw.util.files import write_atomically
 
 
@@ -92,6 +93,7 @@ def html_report(results: BenchmarkResults, show_case_ids: bool = False, gallerie
     )
     environment.filters["with_interval"] = _value_and_interval
     environment.filters["breakable"] = _breakable
+    environment.filters["published"] = published_sentence
     environment.filters["figure_json"] = lambda figure: _embedded(figure.to_json())
     return environment.get_template("template.html.j2").render(
         finished=json.dumps(results.finished),

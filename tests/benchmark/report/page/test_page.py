@@ -17,6 +17,7 @@ from nnunet_rw.benchmark.report.page.answer import answers
 from nnunet_rw.benchmark.report.page.blocks import embed_picture
 from nnunet_rw.benchmark.report.page.page import html_report, write_html_report
 from nnunet_rw.benchmark.report.page.styles import COLOURS, DARK
+from nnunet_rw.datasets.published import published_sentence
 
 VOID = {"meta", "img", "path", "link", "br", "input", "wbr"}
 
@@ -131,6 +132,14 @@ def test_answer_without_comparison(results):
     )
     words = shown(html_report(replace(results, tasks=(alone,))).replace(get_plotlyjs(), ""))
     assert "RWTrainer found 24 of 33 lesions (72.7 %), with 0.00 false positives a case. No other trainer" in words
+
+
+def test_published_figures_stand_beside_a_task_of_the_decathlon_alone(results):
+    task = replace(results.tasks[0], dataset="Dataset004_Hippocampus")
+    words = shown(html_report(replace(results, tasks=(task,))).replace(get_plotlyjs(), ""))
+    assert published_sentence("Dataset004_Hippocampus") in words
+    other = replace(task, dataset="Dataset904_Hippocampus")
+    assert "Published for" not in html_report(replace(results, tasks=(other,))).replace(get_plotlyjs(), "")
 
 
 def headline(task, **changes):
