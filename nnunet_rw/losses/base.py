@@ -119,7 +119,7 @@ class InverseVolume:
         if self.normalise:
             in_lesions = voxels[..., 1:].sum(2, keepdim=True)
             weights = weights * in_lesions / (weights * voxels)[..., 1:].sum(2, keepdim=True)
-            weights[..., 0] = 1
+            weights[..., 0].fill_(1)
         return torch.where(lesions > 0, weights, 1.0)
 
     @staticmethod

@@ -82,7 +82,8 @@ class WeightedCrossEntropyLoss(ReweightedLoss):
         assert self.class_weights is not None
         if len(self.class_weights) != inputs.num_heads:
             raise ValueError(f"Expected class_weights for {inputs.num_heads} heads, but got {len(self.class_weights)}.")
-        return inputs.logits.new_tensor(self.class_weights)
+        # Filled in on the device: a copy of a list would make every step wait for the GPU.
+        return torch.stack([inputs.logits.new_full((), weight) for weight in self.class_weights])
 
     def unweighted_formula(self) -> str:
         if self.class_weights is not None:

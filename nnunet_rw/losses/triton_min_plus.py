@@ -18,18 +18,20 @@ def min_plus(lines: torch.Tensor, ids: torch.Tensor | None, step: float) -> tupl
     ids = None if ids is None else ids.contiguous()
     nearest = None if ids is None else torch.empty_like(ids)
     grid = (triton.cdiv(number, _BLOCK_LINES), triton.cdiv(size, _BLOCK_POSITIONS))
-    _kernel[grid](
-        lines,
-        lines if ids is None else ids,
-        minimum,
-        minimum if nearest is None else nearest,
-        size,
-        number,
-        step,
-        WITH_IDS=ids is not None,
-        BLOCK_LINES=_BLOCK_LINES,
-        BLOCK_POSITIONS=_BLOCK_POSITIONS,
-    )
+    # Triton launches on the current GPU, which need not be the tensor's.
+    with torch.cuda.device_of(lines):
+        _kernel[grid](
+            lines,
+            lines if ids is None else ids,
+            minimum,
+            minimum if nearest is None else nearest,
+            size,
+            number,
+            step,
+            WITH_IDS=ids is not None,
+            BLOCK_LINES=_BLOCK_LINES,
+            BLOCK_POSITIONS=_BLOCK_POSITIONS,
+        )
     return minimum, nearest
 
 

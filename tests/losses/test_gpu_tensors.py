@@ -9,7 +9,9 @@ from types import ModuleType
 
 import pytest
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from nnunet_rw.losses import LOSSES, build, option_names
 from nnunet_rw.losses.deep_supervision import MappedLoss
@@ -87,6 +89,54 @@ def test_every_sample_may_have_a_spacing_of_its_own(regions):
     rows.tolist = lambda: [list(SPACING_MM), [2.0, 0.5, 1.0]]
     target = on_gpu(2, 3, *SHAPE) if regions else target_of(False)
     assert loss(on_gpu(2, 3, *SHAPE), target, None, rows).device.type == "cuda"
+
+
+class NoTraffic(TorchDispatchMode):
+    """Refuses operations that bring a tensor from the CPU to the GPU or back: each makes the step wait."""
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        result = function(*arguments, **(options or {}))
+        tensors = [leaf for leaf in tree_leaves((arguments, options, result)) if isinstance(leaf, torch.Tensor)]
+        assert len({tensor.device.type for tensor in tensors}) <= 1, function
+        return result
+
+
+@pytest.mark.parametrize("regions", [False, True], ids=["classes", "regions"])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [*PLAIN_AND_WEIGHTED, ("dice", {**WEIGHTS, "scope": "patch"}), ("wce", {"class_weights": (1, 2, 3)})],
+)
+def test_nothing_is_copied_to_the_gpu_of_half_precision_logits(name, options, regions):
+    loss = build(name, regions=regions, ignore_label=3, **options)
+    logits, target = on_gpu(2, 3, *SHAPE, dtype=torch.float16), target_of(regions)
+    maps = maps_of(loss.kinds, regions)
+    with NoTraffic():
+        value = loss(logits, target, maps, SPACING_MM)
+    # Sums over many voxels of mm^2 would overflow float16.
+    assert value.dtype == torch.float32
+
+
+@pytest.mark.parametrize("regions", [False, True], ids=["classes", "regions"])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [*PLAIN_AND_WEIGHTED, ("dice", {**WEIGHTS, "scope": "patch"}), ("wce", {"class_weights": (1, 2, 3)})],
+)
+def test_gradients_need_no_values_on_the_cpu(name, options, regions):
+    # Autograd does not run on a fake GPU. Meta tensors have no values either, so what reads one fails.
+    loss = build(name, regions=regions, ignore_label=3, **options)
+    maps = maps_of(loss.kinds, regions)
+    with unset_fake_temporarily():
+        logits = torch.empty(2, 3, *SHAPE, dtype=torch.float16, device="meta", requires_grad=True)
+        target = torch.empty(2, 4 if regions else 1, *SHAPE, device="meta")
+        maps = {kind: torch.empty(values.shape, device="meta") for kind, values in maps.items()}
+        loss(logits, target, maps, SPACING_MM).backward()
+        assert logits.grad.dtype == torch.float16
+
+
+@pytest.mark.parametrize("operation", [lambda: on_gpu(2).new_tensor([1.0, 2.0]), lambda: on_gpu(2).cpu()])
+def test_traffic_would_be_seen(operation):
+    with NoTraffic(), pytest.raises(AssertionError):
+        operation()
 
 
 def test_a_copy_to_the_cpu_would_be_seen():
