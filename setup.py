@@ -18,19 +18,22 @@ setup(
         "nnunet_rw.benchmark.report.tables": ["*.bib"],
     },
     install_requires=[
-        "nnunetv2>=2.8,<2.9",
-        "batchgenerators>=0.25",
-        "batchgeneratorsv2>=0.3",
-        "torch>=2.1.2",
+        # What is overridden of it is checked at start (nnunet_rw/training/compatibility.py), so 2.9 is not shut out.
+        "nnunetv2>=2.8,<3",
+        "batchgenerators>=0.25.1",
+        "batchgeneratorsv2>=0.3.2",
+        # In 2.9 3D convolutions are several times slower with mixed precision; nnU-Net refuses it too.
+        "torch>=2.1.2,!=2.9.*",
         "numpy>=1.26",
         "scikit-image>=0.19",
         "scikit-learn>=1.2",
         "scipy>=1.10",
         "SimpleITK>=2.2",
-        "blosc2>=3.0",
+        "blosc2>=3.3.2",
         "edt>=3.0",
         "connected-components-3d>=3.14",
-        "filelock>=3.10",
+        # Older ones wait for ever where the file system has no locks.
+        "filelock>=3.24",
         "jinja2>=3.1",
         "matplotlib>=3.7",
         "plotly>=6.0",

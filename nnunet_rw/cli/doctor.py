@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nnunet_rw.training.catalogue import searched_folders, trainers_folder
-from nnunet_rw.training.compatibility import check_nnunet_version
+from nnunet_rw.training.compatibility import check_nnunet
 from nnunet_rw.util.advice import command
 from nnunet_rw.util.files import NNUNET_FOLDERS
 
@@ -91,7 +91,7 @@ def _maps(dataset: str, preprocessed: Preprocessed) -> Iterator[Finding]:
 def _package(package: str) -> Finding:
     try:
         if package == "nnunetv2":
-            return Finding("ok", f"nnunetv2 {check_nnunet_version()}")
+            return Finding("ok", f"nnunetv2 {check_nnunet()}")
         return Finding("ok", f"{package} {version(package)}")
     except PackageNotFoundError:
         return Finding("problem", f"{package} is not installed. Run: pip install {package}")

@@ -25,12 +25,12 @@ from nnunet_rw.store.files import MapSettings
 from nnunet_rw.store.layout import MapLayout
 from nnunet_rw.store.read import StoredMaps
 from nnunet_rw.store.write import ensure_maps
-from nnunet_rw.training.compatibility import check_nnunet_version
+from nnunet_rw.training.compatibility import check_nnunet
 from nnunet_rw.training.dataloading import CASES_BY, OVERSAMPLE_BY, MapDataLoader
 from nnunet_rw.training.transforms import carry_maps, compute_maps
 from nnunet_rw.util.files import replaced
 
-check_nnunet_version()
+check_nnunet()
 
 MAP_SOURCES = ("stored", "patch")
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}

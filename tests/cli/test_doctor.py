@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_rw.cli import doctor, main
 from nnunet_rw.maps.kinds import INTERIOR_DISTANCE, LESION_IDS
@@ -91,6 +92,17 @@ def test_doctor_finds_an_nnunet_that_is_too_old(nnunet, findings, monkeypatch):
     assert code == 1
     (problem,) = found["problem"]
     assert problem.startswith("Expected nnunetv2 2.8 or newer, but got 2.5.1. Run: pip install")
+
+
+def test_doctor_finds_an_nnunet_whose_methods_are_other_ones(nnunet, findings, monkeypatch):
+    def train_step(self, batch, scaler):
+        pass
+
+    monkeypatch.setattr(nnUNetTrainer, "train_step", train_step)
+    code, found = findings()
+    assert code == 1
+    (problem,) = found["problem"]
+    assert "nnUNetTrainer.train_step(self, batch, scaler)" in problem
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+import errno
 import os
 
 import pytest
@@ -6,7 +7,7 @@ from segmentation_files import REFERENCE, source_of, write_image
 
 from nnunet_rw.evaluation.case import EvaluationSettings
 from nnunet_rw.pictures.overlays import write_overlays
-from nnunet_rw.util.files import fingerprint, has_fingerprint, replaced_whole, temporary_path, write_atomically
+from nnunet_rw.util.files import fingerprint, has_fingerprint, locked, replaced_whole, temporary_path, write_atomically
 
 # The longest case that nnU-Net takes: with _0000.nii.gz its image has a name of 255 characters, a file system's most.
 LONGEST_CASE = "c" * 243
@@ -79,3 +80,15 @@ def test_fingerprint_is_of_the_content_whatever_the_time(tmp_path, timed):
     assert not has_fingerprint(path, known)
     path.unlink()
     assert not has_fingerprint(path, known)
+
+
+@pytest.mark.parametrize("error", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_told_at_once(tmp_path, monkeypatch, error):
+    # Before 3.21, filelock tried again for ever.
+    def refuse(descriptor, operation):
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    told = r"a\.lock cannot be locked .*Move the folder to a file system that has locks"
+    with pytest.raises(OSError, match=told), locked(tmp_path / "a.lock"):
+        pass
