@@ -44,7 +44,7 @@ setup(
         "rich>=13",
         "submitit>=1.5",
         "tqdm",
-        "typing-extensions>=4.5",
+        "typing-extensions>=4.6.1",
     ],
     extras_require={
         "dev": ["pytest>=8", "pytest-xdist>=3.5", "ruff>=0.6", "mypy>=1.11", "build", "monai>=1.4", "playwright>=1.40"]

@@ -47,11 +47,14 @@ def run(
         for trainer in TRAINERS:
             arguments = [trainer, dataset, plans_name, device, epochs, iterations, step_repeats]
             rows.append({"trainer": trainer, **in_child("benchmarks.gpu_epochs", "trained", arguments, environment)})
-    for row in rows:
-        for name in ("epoch_seconds", "step_seconds", "peak_gpu_mib"):
-            if row[name] is not None:
-                row[f"{name}_of_stock"] = row[name] / rows[0][name]
-    return rows
+    return [relative_to_stock(row, rows[0]) for row in rows]
+
+
+def relative_to_stock(row: dict[str, Any], stock: dict[str, Any]) -> dict[str, Any]:
+    """A row of `run` with its figures as shares of the stock trainer's, and the waits that it adds."""
+    figures = [name for name in ("epoch_seconds", "step_seconds", "peak_gpu_mib") if row[name] is not None]
+    added = None if row["waits_per_step"] is None else row["waits_per_step"] - stock["waits_per_step"]
+    return {**row, **{f"{name}_of_stock": row[name] / stock[name] for name in figures}, "waits_added": added}
 
 
 def trained(
@@ -62,10 +65,13 @@ def trained(
     from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
 
     from benchmarks import trainers
+    from nnunet_rw.training.catalogue import trainer_classes
     from nnunet_rw.training.records import read_run_record
     from nnunet_rw.training.variants import variant
 
-    class Kept(getattr(trainers, trainer)):
+    base = getattr(trainers, trainer, None) or trainer_classes()[trainer]
+
+    class Kept(base):
         """Remembers its last batch."""
 
         def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
@@ -78,6 +84,8 @@ def trained(
     )
     # Each training would write the maps of the dataset, or find those of the one before.
     recorded.run_training()
+    # Of steps with compiled networks and losses, which no longer compile.
+    steps = _step_seconds(recorded, step_repeats)
     record = read_run_record(recorded.output_folder)
     assert record is not None
     counted = record.epochs[1:] or record.epochs
@@ -90,7 +98,10 @@ def trained(
         "loading_processes": get_allowed_n_proc_DA(),
         "epoch_seconds": min(epoch.seconds for epoch in counted),
         "loader_wait_seconds": min(epoch.loader_wait_seconds for epoch in counted),
-        "step_seconds": median(_step_seconds(recorded, step_repeats)),
+        "train_losses": [epoch.train_loss for epoch in record.epochs],
+        "pseudo_dice": [epoch.pseudo_dice for epoch in record.epochs],
+        "step_seconds": median(steps),
+        "waits_per_step": _waits(recorded) if device == "cuda" else None,
         "peak_gpu_mib": max(peaks, default=None),
     }
 
@@ -103,3 +114,19 @@ def _step_seconds(trainer: Any, repeats: int) -> list[float]:
         trainer.train_step(trainer.kept)  # reads the loss, and so waits for the device
         seconds.append(perf_counter() - start)
     return seconds
+
+
+def _waits(trainer: Any) -> int:
+    """How often a step makes the CPU wait for the GPU, as torch counts it."""
+    import warnings
+
+    import torch
+
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            trainer.train_step(trainer.kept)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    return sum("synchroniz" in str(warning.message) for warning in told)

@@ -9,15 +9,17 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import torch
 from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
 from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 from torch import nn
 
 from benchmarks.harness import seconds_in_turns
 from benchmarks.memory import peak_mib
-from benchmarks.patches import loss_and_gradient, organ_batch
-from nnunet_rw.losses import CompoundLoss, Term, build
+from benchmarks.patches import Batch, loss_and_gradient, organ_batch
+from nnunet_rw.losses import LOSSES, CompoundLoss, Term, build
 from nnunet_rw.losses.deep_supervision import StockLoss
+from nnunet_rw.maps.kinds import KINDS
 
 STOCK = "nnU-Net's Dice + CE"
 RRW, IW_DICE_CE, WITH_RRW = "RRW", "IW-Dice + IW-CE", "nnU-Net's Dice + CE + RRW"
@@ -41,6 +43,41 @@ def run(device: str = "cpu", size: int = 128, rounds: int = 7) -> list[dict[str,
         }
         for name in steps
     ]
+
+
+def every_loss(device: str, size: int, rounds: int, write: Callable[[dict[str, Any]], None]) -> None:
+    """A row for each loss of the package beside nnU-Net's own, of half-precision logits and with maps given.
+
+    They take turns with nnU-Net's own, one after the other, so that each has its row as soon as it is measured; what
+    fails is a row too.
+    """
+    whole = organ_batch(size, tuple(KINDS))
+    dtype = torch.bfloat16 if device == "cpu" else torch.float16
+    batch = Batch(whole.logits.to(dtype), whole.target, whole.maps).to(device)
+    stock = partial(_mixed_precision, stock_loss(), batch)
+    stock_peak = peak_mib(stock, device)
+    for name in LOSSES:
+        try:
+            step = partial(_mixed_precision, build(name), batch, batch.maps)
+            peak = peak_mib(step, device)
+            seconds = seconds_in_turns({STOCK: stock, name: step}, rounds)
+        except Exception as error:  # of a machine seen once: the others still count
+            write({"loss": name, "failed": f"{type(error).__name__}: {error}"[:500]})
+            continue
+        write(
+            {
+                "loss": name,
+                "seconds": seconds[name],
+                "seconds_of_stock": seconds[name] / seconds[STOCK],
+                "peak_mib": peak,
+                "peak_of_stock": peak / stock_peak,
+            }
+        )
+
+
+def _mixed_precision(loss: Callable[..., torch.Tensor], batch: Batch, *maps: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    with torch.autocast(batch.logits.device.type, batch.logits.dtype):
+        return loss_and_gradient(loss, batch, *maps)
 
 
 def stock_loss() -> nn.Module:

@@ -313,6 +313,7 @@ def test_without_a_kernel_plain_torch_does_it(monkeypatch, failure):
     _triton_kernel.cache_clear()
 
 
+@pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="There is no CUDA device.")
 class TestOnCuda:
     def test_every_sample_may_have_a_spacing_of_its_own(self):

@@ -1,0 +1,1 @@
+"""One prepared check on a machine with a GPU: `prepare` here, `run.sh` there."""
