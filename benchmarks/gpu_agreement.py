@@ -23,6 +23,11 @@ _COMPILED = ("rrw", "boundary", "blob", "ce")
 
 
 def run(device: str = "cuda") -> list[dict[str, Any]]:
+    return list(checked(device))
+
+
+def checked(device: str) -> Iterator[dict[str, Any]]:
+    """A row for each check, as it is done."""
     checks: dict[str, tuple[float, Callable[[], Iterator[tuple[str, float]]]]] = {
         "losses, maps given": (1e-4, lambda: _losses(device, with_maps=True)),
         "losses, maps computed on the device": (1e-4, lambda: _losses(device, with_maps=False)),
@@ -32,7 +37,6 @@ def run(device: str = "cuda") -> list[dict[str, Any]]:
         "compiled losses": (1e-4, lambda: _compiled(device)),
         "Triton kernel and plain torch": (1e-6, lambda: _kernel(device)),
     }
-    rows = []
     for check, (tolerance, differences) in checks.items():
         row: dict[str, Any] = {"check": check, "tolerance": tolerance, "cases": 0, "largest_difference": 0.0}
         try:
@@ -43,8 +47,7 @@ def run(device: str = "cuda") -> list[dict[str, Any]]:
         except Exception as error:  # what fails on a machine never seen must not hide the rest
             row["failed"] = f"{type(error).__name__}: {error}"[:500]
         row["passed"] = "failed" not in row and row["largest_difference"] <= tolerance
-        rows.append(row)
-    return rows
+        yield row
 
 
 def _losses(device: str, with_maps: bool) -> Iterator[tuple[str, float]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.on_gpu import measure, prepare
+from benchmarks.on_gpu import measure, parts, prepare
 from benchmarks.on_gpu.measure import PARTS, main, run_apart, run_here
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -55,6 +55,23 @@ def test_what_fails_or_is_late_does_not_stop_the_next(tmp_path, monkeypatch, cap
     assert asked == []
 
 
+def test_a_trainer_that_fails_does_not_stop_the_next(monkeypatch):
+    figures = {"epoch_seconds": 2.0, "step_seconds": 1.0, "peak_gpu_mib": None, "waits_per_step": 3}
+
+    def trained(trainer, *arguments):
+        if trainer == "RWTrainer":
+            raise RuntimeError("no memory")
+        return {"trainer": trainer, **figures}
+
+    rows = []
+    monkeypatch.setattr(parts, "trained", trained)
+    parts.epochs("cpu", None, True, rows.append)
+    assert [row["trainer"] for row in rows] == list(parts.TRAINERS)
+    assert rows[1] == {"trainer": "RWTrainer", "failed": "no memory"}
+    assert (rows[2]["epoch_seconds_of_stock"], rows[2]["waits_added"]) == (1.0, 0)
+    assert "peak_gpu_mib_of_stock" not in rows[2]
+
+
 def test_a_late_part_is_stopped(tmp_path):
     start = time.monotonic()
     assert run_apart(DISTANCE, tmp_path, None, True, 5.1).startswith("stopped after")  # importing torch takes longer
@@ -76,12 +93,12 @@ def test_a_trial_on_a_cpu_does_not_write_results(capsys):
 @pytest.mark.slow
 def test_a_trial_on_a_cpu(tmp_path):
     script = CHECKOUT / "benchmarks" / "on_gpu" / "run.sh"
-    parts = ("gpu_distance", "gpu_losses", "gpu_every_loss")
+    chosen = ("gpu_distance", "gpu_losses", "gpu_every_loss")
     done = subprocess.run(
-        [script, "measure", tmp_path, "--pretend", "--parts", *parts], capture_output=True, text=True, cwd=CHECKOUT
+        [script, "measure", tmp_path, "--pretend", "--parts", *chosen], capture_output=True, text=True, cwd=CHECKOUT
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    for part in parts:
+    for part in chosen:
         assert json.loads((tmp_path / f"{part}.json").read_text())["rows"]
 
 
