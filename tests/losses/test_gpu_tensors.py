@@ -9,9 +9,9 @@ from types import ModuleType
 
 import pytest
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._pytree import tree_flatten
 
 from nnunet_rw.losses import LOSSES, build, option_names
 from nnunet_rw.losses.deep_supervision import MappedLoss
@@ -35,6 +35,10 @@ def gpu(monkeypatch):
     monkeypatch.setitem(sys.modules, module.__name__, module)
     _triton_kernel.cache_clear()
     with FakeTensorMode():
+        try:
+            torch.zeros(1, device="cuda")
+        except RuntimeError as error:  # the oldest versions, of those built for CUDA
+            pytest.skip(f"This PyTorch makes no tensors of a GPU where there is none ({error}).")
         yield
     _triton_kernel.cache_clear()
 
@@ -96,7 +100,7 @@ class NoTraffic(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, arguments=(), options=None):
         result = function(*arguments, **(options or {}))
-        tensors = [leaf for leaf in tree_leaves((arguments, options, result)) if isinstance(leaf, torch.Tensor)]
+        tensors = [leaf for leaf in tree_flatten((arguments, options, result))[0] if isinstance(leaf, torch.Tensor)]
         assert len({tensor.device.type for tensor in tensors}) <= 1, function
         return result
 
@@ -125,7 +129,7 @@ def test_gradients_need_no_values_on_the_cpu(name, options, regions):
     # Autograd does not run on a fake GPU. Meta tensors have no values either, so what reads one fails.
     loss = build(name, regions=regions, ignore_label=3, **options)
     maps = maps_of(loss.kinds, regions)
-    with unset_fake_temporarily():
+    with _disable_current_modes():
         logits = torch.empty(2, 3, *SHAPE, dtype=torch.float16, device="meta", requires_grad=True)
         target = torch.empty(2, 4 if regions else 1, *SHAPE, device="meta")
         maps = {kind: torch.empty(values.shape, device="meta") for kind, values in maps.items()}
