@@ -21,7 +21,8 @@ setup(
         # What is overridden of it is checked at start (nnunet_rw/training/compatibility.py), so 2.9 is not shut out.
         "nnunetv2>=2.8,<3",
         "batchgenerators>=0.25.1",
-        "batchgeneratorsv2>=0.3.2",
+        # Carried distances of rotated and zoomed patches are wrong beyond the patch with older ones.
+        "batchgeneratorsv2>=0.3.6",
         # In 2.9 3D convolutions are several times slower with mixed precision; nnU-Net refuses it too.
         "torch>=2.1.2,!=2.9.*",
         "numpy>=1.26",

@@ -48,6 +48,7 @@ def test_every_requirement_is_tried(script, requirements):
         ("torch", "2.9.0", False),
         ("torch", "2.9.1", False),
         ("torch", "2.11.0", True),
+        ("batchgeneratorsv2", "0.3.5", False),
         ("filelock", "3.20.3", False),
         ("filelock", "3.24.0", True),
     ],
