@@ -14,8 +14,7 @@ setup(
     packages=[*find_packages(include=["nnunet_rw", "nnunet_rw.*"]), "nnunet_rw.trainers"],
     package_dir={"nnunet_rw.trainers": "trainers"},
     package_data={
-        "nnunet_rw.benchmark.report.page": ["*.j2", "*.css", "*.js"],
-        "nnunet_rw.benchmark.report.tables": ["*.bib"],
+        "nnunet_rw.benchmark.report": ["*.j2", "*.css", "*.js", "*.bib"],
     },
     install_requires=[
         # What is overridden of it is checked at start (nnunet_rw/training/compatibility.py), so 2.9 is not shut out.

@@ -72,7 +72,7 @@ def test_wheel_holds_the_package_with_its_trainers_and_nothing_else(wheel):
     data = [
         path
         for ending in ("j2", "css", "js", "bib")
-        for path in CHECKOUT.glob(f"nnunet_rw/benchmark/report/*/*.{ending}")
+        for path in CHECKOUT.glob(f"nnunet_rw/benchmark/report/*.{ending}")
     ]
     assert len(data) == 4
     sources = [*CHECKOUT.glob("nnunet_rw/**/*.py"), *CHECKOUT.glob("trainers/*.py"), *data]

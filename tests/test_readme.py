@@ -87,7 +87,7 @@ def test_citations_are_those_of_the_report():
     from nnunet_rw import __version__
 
     (block,) = re.findall(r"```bibtex\n(.*?)```", (CHECKOUT / "README.md").read_text(), re.DOTALL)
-    references = CHECKOUT / "nnunet_rw" / "benchmark" / "report" / "tables" / "references.bib"
+    references = CHECKOUT / "nnunet_rw" / "benchmark" / "report" / "references.bib"
     known = references.read_text().replace("@VERSION@", __version__)
     entries = block.strip().split("\n\n")
     assert len(entries) == 4

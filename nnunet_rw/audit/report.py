@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import textwrap
+from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import cycle
 from pathlib import Path
@@ -19,10 +18,11 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from nnunet_rw.audit.audit import Audit
-from nnunet_rw.audit.lesions import LabelSummary, SharedLesions, SizeSummary, pooled
+from nnunet_rw.audit.lesions import LabelSummary, SharedLesions, pooled
+from nnunet_rw.evaluation.metrics.detection import size_name
 from nnunet_rw.util.advice import command
 from nnunet_rw.util.files import write_atomically
-from nnunet_rw.util.tables import text_table
+from nnunet_rw.util.tables import NOTHING, csv_text, json_value, text_table
 
 COLUMNS = ("case", "label", "lesion", "voxels", "volume_mm3", "border_voxels", "size_from_mm3")
 
@@ -46,36 +46,26 @@ def write_audit(audit: Audit, folder: Path) -> list[Path]:
         "shared_lesions": asdict(audit.shared),
     }
     paths = [folder / "audit.json", folder / "lesions.csv"]
-    write_atomically(paths[0], f"{json.dumps(_finite(content), indent=2)}\n".encode())
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    write_atomically(paths[0], f"{json.dumps(json_value(content), indent=2)}\n".encode())
+    write_atomically(paths[1], csv_text(COLUMNS, _lesion_rows(audit)).encode())
+    return paths
+
+
+def _lesion_rows(audit: Audit) -> Iterator[tuple[Any, ...]]:
     for case, lesions in zip(audit.cases, audit.lesions, strict=True):
         numbers = [0] * len(audit.label_values)
         for row in range(len(lesions)):
             label = int(lesions.label[row])
             numbers[label] += 1
-            writer.writerow(
-                (
-                    case,
-                    audit.label_values[label],
-                    numbers[label],
-                    int(lesions.voxels[row]),
-                    f"{lesions.volume_mm3[row]:.10g}",
-                    int(lesions.border_voxels[row]),
-                    f"{audit.sizes[lesions.size_class[row]].low_mm3:g}",
-                )
+            yield (
+                case,
+                audit.label_values[label],
+                numbers[label],
+                int(lesions.voxels[row]),
+                f"{lesions.volume_mm3[row]:.10g}",
+                int(lesions.border_voxels[row]),
+                f"{audit.sizes[lesions.size_class[row]].low_mm3:g}",
             )
-    write_atomically(paths[1], text.getvalue().encode())
-    return paths
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 _LABEL_HEADER = (
@@ -93,9 +83,9 @@ _LABEL_HEADER = (
 def audit_text(audit: Audit) -> str:
     """Lesions by label and by size, who gets the gradient, and the recommendation."""
     count = sum(len(lesions) for lesions in audit.lesions)
-    sizes = [size_text(size) for size in audit.sizes]
+    sizes = [size_name(size.low_mm3, size.high_mm3) for size in audit.sizes]
     by_size = [
-        (text, str(size.num_lesions), share_text(size.lesion_share), share_text(size.voxel_share))
+        (text, size.num_lesions, share_text(size.lesion_share), share_text(size.voxel_share))
         for text, size in zip(sizes, audit.sizes, strict=True)
     ]
     gradients = [
@@ -138,17 +128,10 @@ def sharing_warning(shared: SharedLesions, dataset: str) -> str:
     )
 
 
-def size_text(size: SizeSummary) -> str:
-    """Such as "10 to 100 mm3"."""
-    if math.isinf(size.high_mm3):
-        return f"from {size.low_mm3:g} mm3"
-    return f"{size.low_mm3:g} to {size.high_mm3:g} mm3" if size.low_mm3 else f"below {size.high_mm3:g} mm3"
-
-
 def share_text(share: float) -> str:
-    """Per cent, with a digit where it is small; "-" for NaN."""
+    """Per cent, with a digit where it is small; `NOTHING` for NaN."""
     if math.isnan(share):
-        return "-"
+        return NOTHING
     return f"{share:.0%}" if share >= 0.0995 or share == 0 else f"{share:.1%}"
 
 
@@ -160,8 +143,8 @@ def _label_row(label: LabelSummary) -> tuple[str, ...]:
         str(label.num_cases),
         str(label.num_lesions),
         f"{median:g} ({lowest} to {highest})",
-        "-" if undefined else _volume_text(label.median_volume_mm3),
-        "-" if undefined else f"{label.gini:.2f}",
+        NOTHING if undefined else _volume_text(label.median_volume_mm3),
+        NOTHING if undefined else f"{label.gini:.2f}",
         share_text(label.largest_tenth_share),
         share_text(label.border_share),
     )
@@ -283,10 +266,9 @@ def _draw_shares(axis: Axes, audit: Audit) -> None:
     places = _places(audit)
     left = np.zeros(len(rows))
     for size, colour in enumerate(SIZE_COLOURS):
+        name = size_name(audit.sizes[size].low_mm3, audit.sizes[size].high_mm3, "mm³")
         values = np.nan_to_num([shares[size] for _, _, shares in rows])
-        axis.barh(
-            places, values, 0.62, left, color=colour, edgecolor="white", label=_cubic(size_text(audit.sizes[size]))
-        )
+        axis.barh(places, values, 0.62, left, color=colour, edgecolor="white", label=name)
         for place, start, value in zip(places, left, values, strict=True):
             if value >= _MIN_WRITTEN:
                 dark = size in (1, 2)

@@ -6,13 +6,12 @@ import os
 from pathlib import Path
 
 from nnunet_rw.benchmark.executors import processors
-from nnunet_rw.benchmark.report.tables.leaderboard import leaderboard_rows
+from nnunet_rw.benchmark.report.leaderboard import leaderboard_table
 from nnunet_rw.benchmark.results import read_results
 from nnunet_rw.benchmark.run import Benchmark
 from nnunet_rw.benchmark.specification import SMALL, specification_of
 from nnunet_rw.datasets.synthetic import write_synthetic_dataset
 from nnunet_rw.util.files import NNUNET_FOLDERS
-from nnunet_rw.util.tables import text_table
 
 SYNTHETIC_TASK = "Task99_SyntheticLesions"
 # Small enough for two trainings of a few hundred iterations in minutes on two cores.
@@ -70,5 +69,6 @@ def demo_benchmark(
 
 def demo_table(benchmark: Benchmark) -> str:
     """The leaderboard of what is done."""
-    rows = [row for task in read_results(benchmark.workspace.folder).tasks for row in leaderboard_rows(task)]
-    return text_table(list(rows[0]), [list(row.values()) for row in rows]) if rows else ""
+    (task,) = read_results(benchmark.workspace.folder).tasks
+    table = leaderboard_table(task)
+    return table.text() if table.rows else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from nnunet_rw.benchmark.jobs import Job, Task, jobs_of, read_state
 from nnunet_rw.benchmark.preparing import find_task
@@ -72,6 +73,21 @@ class TaskResults:
     groups: Mapping[str, str] | None = None
 
 
+class Unfinished(NamedTuple):
+    """A job that failed or is not done; the message of an error may name a case or a folder."""
+
+    job: str
+    status: str
+    error: str = ""
+
+    @property
+    def without_error(self) -> str:
+        return f"{self.job}: {self.status}"
+
+    def __str__(self) -> str:
+        return f"{self.without_error}{f', {self.error}' if self.error else ''}"
+
+
 @dataclass(frozen=True)
 class BenchmarkResults:
     """A benchmark's folder, read.
@@ -81,14 +97,13 @@ class BenchmarkResults:
     folder : Path
     specification : Specification
     tasks : tuple of TaskResults
-    unfinished : tuple of str
-        A line for each job that failed or is not done.
+    unfinished : tuple of Unfinished
     """
 
     folder: Path
     specification: Specification
     tasks: tuple[TaskResults, ...]
-    unfinished: tuple[str, ...]
+    unfinished: tuple[Unfinished, ...]
 
     @property
     def finished(self) -> list[str]:
@@ -142,7 +157,7 @@ def read_results(folder: str | Path, groups: str | Path | None = None) -> Benchm
                 if state.status == "done"
                 else state.status
             )
-            unfinished.append(f"{job.name}: {status}{f', {state.error}' if state.error else ''}")
+            unfinished.append(Unfinished(job.name, status, state.error or ""))
     return BenchmarkResults(
         workspace.folder,
         specification,

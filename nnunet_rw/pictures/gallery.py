@@ -13,7 +13,7 @@ from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
 from nnunet_rw.datasets.labels import Labels
 from nnunet_rw.evaluation.case import CaseEvaluation, EvaluationSettings, evaluate_case
-from nnunet_rw.evaluation.metrics.detection import DEFAULT_EDGES_MM3
+from nnunet_rw.evaluation.metrics.detection import DEFAULT_EDGES_MM3, size_name
 from nnunet_rw.evaluation.metrics.lesions import ROUNDING
 from nnunet_rw.evaluation.sources import CaseFiles, Source
 from nnunet_rw.pictures.overlays import LABELS_FILE, class_names, label_descriptions, write_case_overlays
@@ -188,7 +188,12 @@ def draw_missed_lesions(
     for (label, *panels), (size, shown) in zip(axes, rows, strict=False):
         width_mm = _lesion_width_mm([picture for picture, _ in shown])
         scale = f"\n\npictures {width_mm:.3g} mm wide" if shown else ""
-        label.text(0, 0.5, f"{_range(size, unit)}\n{size.num_missed} of {size.num_lesions} missed{scale}", va="center")
+        label.text(
+            0,
+            0.5,
+            f"{size_name(size.low, size.high, unit)}\n{size.num_missed} of {size.num_lesions} missed{scale}",
+            va="center",
+        )
         for panel, (picture, text) in zip(panels, shown, strict=False):
             mask = picture.codes > 0 if picture.lesion is None else picture.lesion
             draw_panel(panel, picture, close_up(mask, picture.pixel_mm, width_mm))
@@ -210,10 +215,9 @@ def _lesion_width_mm(pictures: Sequence[Picture]) -> float:
     )
 
 
-def _range(size: MissedOfSize, unit: str) -> str:
-    if size.low <= 0:
-        return f"below {size.high:g} {unit}"
-    return f"{size.low:g} {unit} and more" if math.isinf(size.high) else f"{size.low:g} to {size.high:g} {unit}"
+# What begins the name of a file of the gallery, and what the file shows; the class follows.
+WORST_CASES, MISSED_LESIONS = "worst_cases_", "missed_lesions_"
+SHOWN = {WORST_CASES: "Cases of lowest Dice", MISSED_LESIONS: "Missed lesions by size"}
 
 
 def write_gallery(
@@ -268,14 +272,14 @@ def write_gallery(
     written = []
     for position, name in enumerate(names):
         if worst:
-            path = folder / f"worst_cases_{name}.png"
+            path = folder / f"{WORST_CASES}{name}.png"
             shown = [
                 (pictures[item], case_title(evaluations[item.case], position, pictures[item], titles[item.case]))
                 for item in cases[position]
             ]
             draw_worst_cases(shown, path, f"{source.name}: cases of lowest Dice, class {name}")
             written.append(path)
-        path = folder / f"missed_lesions_{name}.png"
+        path = folder / f"{MISSED_LESIONS}{name}.png"
         unit = "mm²" if evaluations[0].classes[position].matches.reference.centroid_mm.shape[1] == 2 else "mm³"
         examples = [
             [

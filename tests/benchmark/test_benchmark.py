@@ -89,7 +89,7 @@ def test_killed_twice_with_a_trainer_that_crashes_and_is_repaired(hippocampus, u
     assert (state.status, state.attempts) == ("done", 2)
     results = read_results(folder)
     assert list(results.tasks[0].evaluations) == ["nnUNetTrainer"]
-    assert [line.split(":")[0] for line in results.unfinished] == [
+    assert [job.job for job in results.unfinished] == [
         *crashed,
         f"evaluate/{DATASET}/RWTrainer_Fragile/seed0",
     ]

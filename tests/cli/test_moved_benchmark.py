@@ -13,7 +13,7 @@ from segmentation_files import EMPTY, PREDICTION, REFERENCE, write_dataset, writ
 
 from nnunet_rw.benchmark import training
 from nnunet_rw.benchmark.jobs import Task, jobs_of
-from nnunet_rw.benchmark.report.page.page import finished_jobs
+from nnunet_rw.benchmark.report.page import finished_jobs
 from nnunet_rw.benchmark.report.report import write_reports
 from nnunet_rw.benchmark.results import read_results
 from nnunet_rw.benchmark.run import Benchmark

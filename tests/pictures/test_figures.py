@@ -8,7 +8,6 @@ from matplotlib.colors import to_rgba
 from nnunet_rw.evaluation.metrics.lesions import match_lesions
 from nnunet_rw.maps.kinds import LabelScheme, compute_lesion_ids
 from nnunet_rw.pictures.case_figure import CaseVolumes, draw_case, slice_with_most_lesions, write_nifti
-from nnunet_rw.util.tables import text_table
 
 SPACING_MM = (4.0, 2.0, 0.5)
 
@@ -174,16 +173,3 @@ def test_nifti_files_hold_the_volumes_in_their_spacing(tmp_path):
         image = sitk.ReadImage(str(path))
         assert image.GetSpacing() == tuple(reversed(SPACING_MM))
         np.testing.assert_array_equal(sitk.GetArrayFromImage(image), array)
-
-
-def test_table_by_hand():
-    rows = [("a", "long cell"), ("fifteen letters", "")]
-    assert text_table(("first", "b"), rows) == "\n".join(
-        [
-            "first            b",
-            "---------------  ---------",
-            "a                long cell",
-            "fifteen letters",
-        ]
-    )
-    assert text_table(("first", "b"), []) == "first  b\n-----  -"

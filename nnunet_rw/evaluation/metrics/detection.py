@@ -118,6 +118,19 @@ DEFAULT_EDGES_MM3 = (0.0, 10.0, 100.0, 1000.0, math.inf)
 Unit = Literal["mm3", "voxels"]
 
 
+def size_name(low: float, high: float, unit: str = "mm3") -> str:
+    """Of a size class, from, inclusive, to, exclusive.
+
+    Examples
+    --------
+    >>> [size_name(0, 10), size_name(10, 100), size_name(1000, math.inf, "mm³"), size_name(0, math.inf)]
+    ['below 10 mm3', '10 to 100 mm3', 'from 1000 mm³', 'all sizes']
+    """
+    if low <= 0:
+        return "all sizes" if math.isinf(high) else f"below {high:g} {unit}"
+    return f"from {low:g} {unit}" if math.isinf(high) else f"{low:g} to {high:g} {unit}"
+
+
 @dataclass(frozen=True)
 class SizeRecall:
     """Recall of the lesions of one size class, pooled over cases.

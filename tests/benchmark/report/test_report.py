@@ -6,6 +6,7 @@ import pytest
 from benchmark_results import CASES
 
 from nnunet_rw.benchmark.report.report import FORMATS, write_report
+from nnunet_rw.benchmark.results import Unfinished
 
 # What remains of a line of LaTeX without its commands and escaped signs must not hold one of these.
 SPECIAL = re.compile(r"[_&%#$^~\\]")
@@ -59,8 +60,8 @@ def test_no_case_is_named(written, results):
 
 
 def test_errors_are_not_repeated(results, tmp_path):
-    line = "evaluate/Task11_MSLesion/RWTrainer/seed0: failed, Case 'patient_7' is damaged"
-    (path,) = write_report(replace(results, unfinished=(line,)), tmp_path, "md")
+    job = Unfinished("evaluate/Task11_MSLesion/RWTrainer/seed0", "failed", "Case 'patient_7' is damaged")
+    (path,) = write_report(replace(results, unfinished=(job,)), tmp_path, "md")
     assert "- evaluate/Task11_MSLesion/RWTrainer/seed0: failed\n" in path.read_text()
     assert "patient_7" not in path.read_text()
 

@@ -6,7 +6,7 @@ import pytest
 from evaluation_folders import write_evaluation
 
 from nnunet_rw.evaluation.comparison.compare import compare_evaluations
-from nnunet_rw.evaluation.comparison.tables import latex_escape, latex_text, markdown_text, write_comparison
+from nnunet_rw.evaluation.comparison.tables import latex_text, markdown_text, write_comparison
 
 NAMES = [f"case_{number}" for number in range(8)]
 
@@ -104,12 +104,3 @@ def test_latex_tables_are_whole_and_escaped(comparison):
     assert r"hd95\_mm" in text
     assert "$-$0.250 [$-$0.250, $-$0.250]" in text
     assert "toprule" not in text
-
-
-def test_latex_escape():
-    assert latex_escape("RW_new 95 % <0.001 a&b #1 {x} ~^") == (
-        r"RW\_new 95 \% \textless{}0.001 a\&b \#1 \{x\} \textasciitilde{}\textasciicircum{}"
-    )
-    assert latex_escape("\\") == r"\textbackslash{}"
-    # A minus sign before a number, no hyphen within words.
-    assert latex_escape("-0.1 [-0.2, 0.3] re-run seed-1 -") == "$-$0.1 [$-$0.2, 0.3] re-run seed-1 -"

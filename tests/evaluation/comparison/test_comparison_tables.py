@@ -88,7 +88,7 @@ def comparison():
 def test_distances_in_images_of_microscopes(comparison):
     short = replace(DISTANCE, baseline_mean=0.0005, challenger_mean=0.00039, difference=-0.00011, low=NAN)
     metrics = comparison_tables(replace(comparison, metrics=(short,)))[0]
-    assert metrics.rows[0][4:7] == ("0.00050", "0.00039", "-0.00011 [too few]")
+    assert metrics.texts[0][4:7] == ("0.00050", "0.00039", "-0.00011 [too few]")
 
 
 @pytest.mark.parametrize(
@@ -126,23 +126,23 @@ def test_tables_by_hand(comparison):
         *("noise", "verdict"),
     )
     row = ("dice", "RW_new", "20", "4 (1 of one)", "0.612", "0.600", "-0.012 [-0.030, 0.000]", "0.020", "5/1/14")
-    assert metrics.rows[0] == (*row, "0.004", "worse")
-    assert metrics.rows[1][3:5] == ("3", "12.35")
-    assert metrics.rows[1][7] == "<0.001"
+    assert metrics.texts[0] == (*row, "0.004", "worse")
+    assert metrics.texts[1][3:5] == ("3", "12.35")
+    assert metrics.texts[1][7] == "<0.001"
     # No interval, no p, no noise.
-    assert metrics.rows[2][6:8] == ("-0.012 [too few]", "-")
-    assert metrics.rows[2][9] == "-"
+    assert metrics.texts[2][6:8] == ("-0.012 [too few]", "-")
+    assert metrics.texts[2][9] == "-"
 
-    assert sizes.rows == [
+    assert sizes.texts == (
         ("RW_new", "0 to 10", "40", "12", "0.500", "0.625", "0.125 [0.010, 0.240]", *fp_cells()),
         ("RW_new", "10 and more", "0", "0", "-", "-", "-", *fp_cells()),
         ("RW_new", "all", "40", "12", "0.500", "0.625", "0.125 [0.010, 0.240]", *fp_cells()),
-    ]
+    )
     assert places.header == ("rule", "connected", "minimum in mm3", "lesions", "base", "RW_new")
-    assert places.rows == [
+    assert places.texts == (
         ("hit", "26", "0", "40", "2: 0.600 (0.500, 0.50)", "1: 0.650 (0.625, 0.50)"),
         ("matched", "26", "10", "40", "1*: 0.600 (0.500, 0.50)", "1: 0.600 (0.500, 0.50)"),
-    ]
+    )
 
 
 def fp_cells():

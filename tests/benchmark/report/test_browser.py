@@ -13,7 +13,7 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="needs chromium (apt install chromium)"),
 ]
 
-WIDTHS = (390, 1400)
+WIDTHS = (390, 1400, 2560)
 LEADERBOARD = "#task-2-leaderboard"
 
 
@@ -138,6 +138,32 @@ def test_sorting_by_mouse_and_keyboard(opened):
     first.press("Space")
     assert header.get_attribute("aria-sort") == "none"
     assert rows(tab, 1) == sorted(rows(tab, 1), key=str.casefold)
+
+
+def test_columns_are_chosen_by_keyboard_and_remembered(opened):
+    tab = opened()
+    shown = f"{LEADERBOARD} thead th:not([hidden])"
+    six = ["Dice", "lesion recall", "recall below 10 mm3", "F1", "FP per case", "against the baseline"]
+    assert tab.locator(shown).all_inner_texts() == ["trainer", *six]
+    choice = tab.locator(f"{LEADERBOARD} .columns")
+    assert "6 of 12" in choice.locator("summary").inner_text()
+    choice.locator("summary").press("Enter")
+    choice.get_by_label("Dice", exact=True).press("Space")
+    for name in ("NSD", "HD95 mm"):
+        choice.get_by_label(name).press("Space")
+    seven = ["trainer", "NSD", "HD95 mm", *six[1:]]
+    assert tab.locator(shown).all_inner_texts() == seven
+    assert {len(cells) for cells in rows_shown(tab)} == {len(seven)}
+    # Of every leaderboard, and when the page is opened again.
+    assert "HD95 mm" in tab.locator("#task-1-leaderboard thead th:not([hidden])").all_inner_texts()
+    tab.reload()
+    assert tab.locator(shown).all_inner_texts() == seven
+    assert "7 of 12" in choice.locator("summary").inner_text()
+
+
+def rows_shown(tab):
+    rows = tab.locator(f"{LEADERBOARD} tbody tr").all()
+    return [row.locator("th:not([hidden]), td:not([hidden])").all_inner_texts() for row in rows]
 
 
 def test_dark_theme(opened):

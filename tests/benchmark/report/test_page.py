@@ -9,14 +9,14 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from benchmark_results import CASES, HIPPOCAMPUS, LESIONS, TRAINERS, benchmark_results
+from benchmark_results import CASES, HIPPOCAMPUS, LESIONS, TRAINERS, benchmark_results, chosen_rule, with_rules
 from PIL import Image
 from plotly.offline import get_plotlyjs
 
-from nnunet_rw.benchmark.report.page.answer import answers
-from nnunet_rw.benchmark.report.page.blocks import embed_picture
-from nnunet_rw.benchmark.report.page.page import html_report, write_html_report
-from nnunet_rw.benchmark.report.page.styles import COLOURS, DARK
+from nnunet_rw.benchmark.report.answer import answers
+from nnunet_rw.benchmark.report.figures import COLOURS, DARK
+from nnunet_rw.benchmark.report.page import embed_picture, html_report, write_html_report
+from nnunet_rw.benchmark.results import Unfinished
 from nnunet_rw.datasets.published import published_sentence
 
 VOID = {"meta", "img", "path", "link", "br", "input", "wbr"}
@@ -97,7 +97,7 @@ def test_cases_are_not_named(page, text):
 
 
 def test_cases_are_named_on_request(results, tmp_path):
-    failed = replace(results, unfinished=("train/x: failed, No maps for case 'case_3'",))
+    failed = replace(results, unfinished=(Unfinished("train/x", "failed", "No maps for case 'case_3'"),))
     text = write_html_report(failed, tmp_path / "report.html", show_case_ids=True).read_text(encoding="utf-8")
     # A line may break behind "_".
     assert all(f'<th scope="row">{case}</th>' in text.replace("<wbr>", "") for case in CASES)
@@ -108,22 +108,61 @@ def test_cases_are_named_on_request(results, tmp_path):
 
 def test_answer(text):
     words = shown(text)
-    # The third trainer finds 28 of 33; its price are two false positives a case instead of one in twelve.
+    # The third trainer finds 28 of 33; its price are two false positives per case instead of one in twelve.
     found = (
         "RWTrainer_IWDiceCE found more lesions than nnUNetTrainer, 28 instead of 17 of 33 (84.8 % instead of 51.5 %)"
     )
-    assert f"{found}, at the price of 1.92 more false positives a case (2.00 instead of 0.08)." in words
+    assert f"{found}, at the price of 1.92 more false positives per case (2.00 instead of 0.08)." in words
     assert "RWTrainer found as many lesions as nnUNetTrainer, 12 of 12, with no difference shown in false" in words
-    assert "At no threshold RWTrainer_IWDiceCE keeps within the 0.08 false positives a case that nnUNetTrainer" in words
+    assert (
+        "At no threshold RWTrainer_IWDiceCE keeps within the 0.08 false positives per case that nnUNetTrainer" in words
+    )
 
 
 def test_answer_at_equal_false_positives(tmp_path):
     words = shown(html_report(benchmark_results(tmp_path, trainers=TRAINERS[:2])).replace(get_plotlyjs(), ""))
     found = (
-        "With no more than the 0.08 false positives a case that nnUNetTrainer has, at a threshold of 0.4 that was "
+        "With no more than the 0.08 false positives per case that nnUNetTrainer has, at a threshold of 0.4 that was "
         "chosen on these same cases, RWTrainer"
     )
     assert f"{found} finds 75.0 % instead of 51.5 %." in words
+
+
+def test_answer_with_a_rule_that_was_chosen_out_of_fold(results):
+    (answer,) = answers(with_rules(results.tasks[1], chosen_rule("RWTrainer_IWDiceCE"), chosen_rule("RWTrainer")))
+    assert (
+        "With a rule chosen for no more than the 1.00 false positives per case that nnUNetTrainer has (above 0.6, peak "
+        "above 0.95, from 12 mm3) and measured out of fold with one-to-one matching, RWTrainer_IWDiceCE finds 62.5 % "
+        "instead of 50.0 %, +12.5 [+6.2, +25.0] points, with 0.88 false positives per case; at 0.5 it finds 75.0 % "
+        "with 2.00."
+    ) in answer.details
+    # Not what was chosen on the same cases beside it.
+    assert "same cases" not in answer.details
+    (answer,) = answers(with_rules(results.tasks[1], chosen_rule("RWTrainer_IWDiceCE", family="")))
+    assert "no rule of RWTrainer_IWDiceCE keeps within the 1.00 false positives per case" in answer.details
+
+
+def test_six_columns_are_shown_and_others_can_be_switched_on(text):
+    boxes = re.findall(r'<input type="checkbox" value="([^"]*)"( checked)?>', text)
+    # The first task has no small lesions and no FROC.
+    others = ["F1", "FP per case", "against the baseline"]
+    assert [name for name, checked in boxes if checked] == [
+        *("Dice", "lesion recall", *others),
+        *("Dice", "lesion recall", "recall below 10 mm3", *others),
+    ]
+    assert [name for name, _ in boxes].count("FROC average") == 1
+    assert not {"trainer", "label"} & {name for name, _ in boxes}
+
+
+def test_cells_are_sorted_by_their_numbers(results):
+    epochs = tuple(replace(epoch, seconds=900.0) for epoch in results.tasks[0].runs[0].record.epochs)
+    first, *runs = results.tasks[0].runs
+    slow = replace(results.tasks[0], runs=(replace(first, record=replace(first.record, epochs=epochs)), *runs))
+    text = html_report(replace(results, tasks=(slow,)))
+    # Of trainings of 2700, 34, 34 and 34 s the median.
+    assert '<td data-value="34">34 s</td>' in text
+    alone = replace(slow, runs=(slow.runs[0],))
+    assert '<td data-value="2700">45.0 min</td>' in html_report(replace(results, tasks=(alone,)))
 
 
 def test_answer_without_comparison(results):
@@ -131,7 +170,7 @@ def test_answer_without_comparison(results):
         results.tasks[1], comparison=None, evaluations={"RWTrainer": results.tasks[1].evaluations["RWTrainer"]}
     )
     words = shown(html_report(replace(results, tasks=(alone,))).replace(get_plotlyjs(), ""))
-    assert "RWTrainer found 24 of 33 lesions (72.7 %), with 0.00 false positives a case. No other trainer" in words
+    assert "RWTrainer found 24 of 33 lesions (72.7 %), with 0.00 false positives per case. No other trainer" in words
 
 
 def test_published_figures_stand_beside_a_task_of_the_decathlon_alone(results):
@@ -285,7 +324,7 @@ def test_names_cannot_run(results):
         task, task=hostile, dataset=hostile, description=hostile, runs=runs, evaluations=evaluations, comparison=None
     )
     specification = results.specification.model_copy(update={"trainers": (hostile,), "tasks": (hostile,)})
-    changed = replace(results, tasks=(task,), specification=specification, unfinished=(hostile,))
+    changed = replace(results, tasks=(task,), specification=specification, unfinished=(Unfinished(hostile, hostile),))
     text = html_report(changed, show_case_ids=True).replace(get_plotlyjs(), "")
     outline = Outline(text)
     assert not outline.all("img")

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from nnunet_rw.benchmark.report.tables.provenance import duration, resource_notes, resource_rows, resources
+from nnunet_rw.benchmark.report.provenance import duration, resource_notes, resource_table, resources
 from nnunet_rw.benchmark.specification import Execution
 
 
@@ -18,7 +18,7 @@ def test_numbers_by_hand(results):
 
 
 def test_rows(results):
-    rows = resource_rows(results.tasks[1])
+    rows = resource_table(results.tasks[1]).records
     assert rows[2] == {
         "trainer": "RWTrainer_IWDiceCE",
         "trainings": "3 of 4",
@@ -33,17 +33,17 @@ def test_rows(results):
 
 def test_gpu_memory_is_told_where_there_is_one(with_record, results):
     epochs = tuple(replace(epoch, peak_gpu_mib=512.4) for epoch in results.tasks[0].runs[0].record.epochs)
-    rows = resource_rows(with_record(epochs=epochs).tasks[0])
+    rows = resource_table(with_record(epochs=epochs).tasks[0]).records
     assert [row["peak GPU MiB"] for row in rows] == ["512", "-", "-"]
 
 
 def test_trainings_that_have_not_begun(results):
     task = results.tasks[0]
     task = replace(task, runs=tuple(replace(run, record=None) for run in task.runs))
-    row = resource_rows(task)[0]
+    row = resource_table(task).records[0]
     assert row["trainings"] == "0 of 4"
     assert set(row.values()) == {"nnUNetTrainer", "0 of 4", "-"}
-    assert resource_rows(replace(task, runs=())) == []
+    assert resource_table(replace(task, runs=())).rows == ()
 
 
 def test_shared_machine_is_told(results):
@@ -53,7 +53,7 @@ def test_shared_machine_is_told(results):
 
 
 def test_duration():
-    assert [duration(seconds) for seconds in (0.5, 34, 100, 6000, math.nan)] == [
+    assert [str(duration(seconds)) for seconds in (0.5, 34, 100, 6000, math.nan)] == [
         "0.5 s",
         "34 s",
         "1.7 min",

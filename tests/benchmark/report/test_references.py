@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from nnunet_rw.benchmark.report.tables.methods import entries_text, keys_of_paper, read_entries
+from nnunet_rw.benchmark.report.methods import entries_text, keys_of_paper, read_entries
 from nnunet_rw.training.catalogue import trainer_classes
 
 

@@ -6,9 +6,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from nnunet_rw.benchmark.report.page.figure_sizes import size_rows
+from nnunet_rw.benchmark.report.lesion_figures import chosen_rules, size_rows
 from nnunet_rw.benchmark.results import TaskResults
-from nnunet_rw.evaluation.comparison.cells import rounded
 from nnunet_rw.evaluation.comparison.intervals import MIN_UNITS
 from nnunet_rw.evaluation.comparison.rows import (
     BETTER,
@@ -18,8 +17,10 @@ from nnunet_rw.evaluation.comparison.rows import (
     WORSE,
     MatchedRow,
     MetricRow,
+    RuleRow,
     SizeRow,
 )
+from nnunet_rw.util.tables import rounded
 
 _EVERY = 0.0, math.inf
 
@@ -48,7 +49,7 @@ def _answer(task: TaskResults, label: str) -> Answer:
     if task.comparison is None:
         row = rows[0]
         found = f"{row.baseline} found {_count(row.baseline_recall, row)} of {row.lesions} lesions"
-        price = f"with {_number(row.baseline_false_positives)} false positives a case"
+        price = f"with {_number(row.baseline_false_positives)} false positives per case"
         return Answer(label, f"{found} ({_percent(row.baseline_recall)}), {price}. No other trainer is evaluated yet.")
     metrics = {(found.challenger, found.metric): found for found in task.comparison.metrics if found.label == label}
     dice = {row.challenger: metrics.get((row.challenger, "dice")) for row in rows}
@@ -59,11 +60,12 @@ def _answer(task: TaskResults, label: str) -> Answer:
         key=lambda row: (shown[row.challenger] == BETTER, row.difference, _difference(dice[row.challenger])),
     )
     price = _price(row, metrics.get((row.challenger, "false_positives")))
+    ruled = [found for found in chosen_rules(task, label) if found.challenger == row.challenger]
     rated = [found for found in task.comparison.matched if (found.label, found.challenger) == (label, row.challenger)]
     adjusted = len(task.comparison.challengers) * len(task.comparison.family.labels) > 1
     details = [
         _intervals(row, adjusted, "patients" if task.comparison.patients else "cases"),
-        *(_at_equal_price(found) for found in rated),
+        *(map(_out_of_fold, ruled) if ruled else map(_at_equal_price, rated)),
         _dice(dice[row.challenger]),
     ]
     return Answer(label, _sentence(row, shown, price), " ".join(details).strip())
@@ -115,13 +117,13 @@ def _price(row: SizeRow, tested: MetricRow | None) -> str:
     both = f"{_number(row.challenger_false_positives)} instead of {_number(row.baseline_false_positives)}"
     verdict = NOT_TESTED if tested is None else tested.verdict
     if verdict == NOT_TESTED:
-        return f"with {both} false positives a case"
+        return f"with {both} false positives per case"
     if verdict not in (BETTER, WORSE):
-        return f"with no difference shown in false positives a case ({both})"
+        return f"with no difference shown in false positives per case ({both})"
     change = _number(abs(row.false_positives_difference))
     if verdict == WORSE:
-        return f"at the price of {change} more false positives a case ({both})"
-    return f"with {change} fewer false positives a case ({both})"
+        return f"at the price of {change} more false positives per case ({both})"
+    return f"with {change} fewer false positives per case ({both})"
 
 
 def _intervals(row: SizeRow, adjusted: bool, units: str) -> str:
@@ -132,12 +134,26 @@ def _intervals(row: SizeRow, adjusted: bool, units: str) -> str:
     of_all = ", adjusted for all trainers and labels," if adjusted else ""
     return (
         f"Differences with 95 % studentised bootstrap intervals over {units}: recall{of_all} {recall} points, false "
-        f"positives a case {cost}."
+        f"positives per case {cost}."
+    )
+
+
+def _out_of_fold(row: RuleRow) -> str:
+    """What the chosen rule finds in cases that its choice had not seen."""
+    price = f"the {_number(row.allowed)} false positives per case that {row.baseline} has"
+    if row.rule is None:
+        return f"With one-to-one matching no rule of {row.challenger} keeps within {price} and the Dice."
+    low, high = 100 * row.recall_low, 100 * row.recall_high
+    return (
+        f"With a rule chosen for no more than {price} ({row.rule}) and measured out of fold with one-to-one matching, "
+        f"{row.challenger} finds {_percent(row.recall)} instead of {_percent(row.baseline_recall)}, "
+        f"{_signed(100 * row.recall_difference, low, high, 1)} points, with {_number(row.false_positives)} false "
+        f"positives per case; at 0.5 it finds {_percent(row.half_recall)} with {_number(row.half_false_positives)}."
     )
 
 
 def _at_equal_price(row: MatchedRow) -> str:
-    price = f"the {_number(row.false_positives)} false positives a case that {row.baseline} has"
+    price = f"the {_number(row.false_positives)} false positives per case that {row.baseline} has"
     if math.isnan(row.threshold):
         return f"At no threshold {row.challenger} keeps within {price}."
     return (

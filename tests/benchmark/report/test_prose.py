@@ -1,4 +1,4 @@
-from nnunet_rw.benchmark.report.page.blocks import markdown_html
+from nnunet_rw.benchmark.report.page import markdown_html
 
 
 def test_blocks():

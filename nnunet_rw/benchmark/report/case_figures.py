@@ -1,4 +1,4 @@
-"""Pairs of volumes and metrics: each trainer against the baseline, and Bland-Altman plots."""
+"""Case by case: each trainer's metrics against the baseline's, and volumes in Bland-Altman plots."""
 
 from __future__ import annotations
 
@@ -7,15 +7,24 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from nnunet_rw.benchmark.report.page.blocks import Block, Panel, Table, numbers, table_of, with_interval
-from nnunet_rw.benchmark.report.page.styles import INK, MUTED, Style, logarithmic_ticks, new_figure
+from nnunet_rw.benchmark.report.figures import (
+    INK,
+    MUTED,
+    Block,
+    Panel,
+    Style,
+    error_bar,
+    logarithmic_ticks,
+    new_figure,
+    numbers,
+)
 from nnunet_rw.benchmark.results import TaskResults
-from nnunet_rw.evaluation.comparison.cells import NOTHING, rounded
 from nnunet_rw.evaluation.comparison.metrics import METRICS, case_values, enough_decimals, paired_values
 from nnunet_rw.evaluation.comparison.rows import Comparison, MetricRow
 from nnunet_rw.evaluation.comparison.tables import intervals_text
 from nnunet_rw.evaluation.folder import Evaluation
 from nnunet_rw.evaluation.metrics.volume import BlandAltman, bland_altman
+from nnunet_rw.util.tables import Cell, CellLike, Table, number, p_value, with_interval
 
 NAMES = {
     "dice": "Dice",
@@ -80,7 +89,7 @@ def paired_differences(
         family=comparison.family,
     )
     noise = " Noise is the largest difference between seeds of the baseline." if comparison.seeds else ""
-    tested = table_of(
+    tested = Table.of(
         f"Means over cases against {comparison.baseline}",
         [_tested(row, comparison) for found in rows.values() for row in found],
     )
@@ -137,17 +146,13 @@ def _panel(
                 **common,
             )
         )
-        interval = None
-        if np.isfinite([row.low, row.high]).all():
-            high, low = numbers([row.high - row.difference, row.difference - row.low])
-            interval = {"type": "data", "symmetric": False, "array": [high], "arrayminus": [low], "thickness": 2}
         figure.add_trace(
             go.Scatter(
                 x=[row.difference],
                 y=[line - 0.26],
                 marker=style.marker(11, line={"color": INK, "width": 1.5}),
-                error_x=interval,
-                text=[f"{style.text}<br>mean {with_interval(row.difference, row.low, row.high, decimals)}"],
+                error_x=error_bar(row.difference, (row.low, row.high), thickness=2),
+                text=[f"{style.text}<br>mean {with_interval(row.difference, (row.low, row.high), decimals)}"],
                 **common,
             )
         )
@@ -160,20 +165,19 @@ def _panel(
     return figure
 
 
-def _tested(row: MetricRow, comparison: Comparison) -> dict[str, str]:
+def _tested(row: MetricRow, comparison: Comparison) -> dict[str, CellLike]:
     decimals = METRICS[row.metric].decimals_of(row.baseline_mean, row.challenger_mean)
-    p = NOTHING if np.isnan(row.p_holm) else "<0.001" if row.p_holm < 0.001 else f"{row.p_holm:.3f}"
     return {
         "metric": NAMES.get(row.metric, row.metric),
         "trainer": row.challenger,
-        "n": str(row.n),
-        "left out": str(row.undefined_in_both + row.undefined_in_one),
-        f"mean of {row.baseline}": rounded(row.baseline_mean, decimals),
-        "mean": rounded(row.challenger_mean, decimals),
-        "difference": with_interval(row.difference, row.low, row.high, decimals),
-        "p (Holm)": p,
-        "wins/ties/losses": f"{row.wins}/{row.ties}/{row.losses}",
-        **({"noise": rounded(row.noise, decimals)} if comparison.seeds else {}),
+        "n": row.n,
+        "left out": row.undefined_in_both + row.undefined_in_one,
+        f"mean of {row.baseline}": number(row.baseline_mean, decimals),
+        "mean": number(row.challenger_mean, decimals),
+        "difference": with_interval(row.difference, (row.low, row.high), decimals),
+        "p (Holm)": p_value(row.p_holm),
+        "wins/ties/losses": Cell(f"{row.wins}/{row.ties}/{row.losses}", value=row.wins),
+        **({"noise": number(row.noise, decimals)} if comparison.seeds else {}),
         "verdict": row.verdict,
     }
 
@@ -182,12 +186,12 @@ def _cases_table(task: TaskResults, label: str, metric: str, names: Mapping[str,
     comparison = task.comparison
     trainers = (comparison.baseline, *comparison.challengers) if comparison else ()
     values = [case_values(compared_seeds(task, trainer), metric, label)[0] for trainer in trainers]
-    rows = []
+    rows: list[dict[str, CellLike]] = []
     for case, *of_trainers in zip(seed_zero(task, trainers[0]).cases, *values, strict=True):
         decimals = METRICS[metric].decimals_of(*of_trainers)
-        cells = [rounded(float(value), decimals) for value in of_trainers]
+        cells = [number(float(value), decimals) for value in of_trainers]
         rows.append({"case": names[case], **dict(zip(trainers, cells, strict=True))})
-    return table_of(f"{NAMES.get(metric, metric)} of every case", rows)
+    return Table.of(f"{NAMES.get(metric, metric)} of every case", rows)
 
 
 _MM3_PER_ML = 1000.0
@@ -243,7 +247,7 @@ def volume_agreement(
         figure.update_yaxes(range=span)
         figure.update_xaxes(**_mean_axis(means, wide))
         panels.append(Panel(trainer, figure))
-    table = table_of("Volumes, predicted minus reference, in ml", [_row(name, a) for name, a in agreements.items()])
+    table = Table.of("Volumes, predicted minus reference, in ml", [_row(name, a) for name, a in agreements.items()])
     return Block(
         "volumes",
         "Volumes",
@@ -291,21 +295,21 @@ def _add_lines(figure: go.Figure, agreement: BlandAltman) -> None:
             figure.add_annotation(y=value, yanchor="middle", text=text, showarrow=False, font_size=12, **beside)
 
 
-def _row(trainer: str, agreement: BlandAltman) -> dict[str, str]:
+def _row(trainer: str, agreement: BlandAltman) -> dict[str, CellLike]:
     decimals = enough_decimals((agreement.bias, agreement.lower_limit, agreement.upper_limit), 2)
     return {
         "trainer": trainer,
-        "cases": str(agreement.n),
-        "bias": with_interval(agreement.bias, *agreement.bias_ci, decimals),
-        "lower limit": with_interval(agreement.lower_limit, *agreement.lower_limit_ci, decimals),
-        "upper limit": with_interval(agreement.upper_limit, *agreement.upper_limit_ci, decimals),
+        "cases": agreement.n,
+        "bias": with_interval(agreement.bias, agreement.bias_ci, decimals),
+        "lower limit": with_interval(agreement.lower_limit, agreement.lower_limit_ci, decimals),
+        "upper limit": with_interval(agreement.upper_limit, agreement.upper_limit_ci, decimals),
     }
 
 
 def _volumes_table(task: TaskResults, label: str, names: Mapping[str, str]) -> Table:
     first, *_ = task.evaluations
     cases = seed_zero(task, first).cases
-    rows = []
+    rows: list[dict[str, CellLike]] = []
     predicted = {
         trainer: dict(zip(seed_zero(task, trainer).cases, volumes_ml(task, trainer, label)[1], strict=True))
         for trainer in task.evaluations
@@ -313,5 +317,5 @@ def _volumes_table(task: TaskResults, label: str, names: Mapping[str, str]) -> T
     for case, reference in zip(cases, volumes_ml(task, first, label)[0], strict=True):
         volumes = {"reference": reference, **{name: found.get(case, np.nan) for name, found in predicted.items()}}
         decimals = enough_decimals(volumes.values(), 3)
-        rows.append({"case": names[case], **{name: rounded(volume, decimals) for name, volume in volumes.items()}})
-    return table_of("Volumes of every case in ml", rows)
+        rows.append({"case": names[case], **{name: number(volume, decimals) for name, volume in volumes.items()}})
+    return Table.of("Volumes of every case in ml", rows)

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 from benchmark_results import OPTIMIZER, TRAINERS, benchmark_results
 
-from nnunet_rw.benchmark.report.tables.methods import bibtex, empty_case_policy, methods_latex, methods_text
+from nnunet_rw.benchmark.report.methods import bibtex, empty_case_policy, methods_latex, methods_text
 from nnunet_rw.benchmark.specification import EvaluationOptions
 
 

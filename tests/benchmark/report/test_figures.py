@@ -5,22 +5,27 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from benchmark_results import LESIONS, benchmark_results, scaled
+from benchmark_results import LESIONS, benchmark_results, chosen_rule, scaled, with_rules
 
-from nnunet_rw.benchmark.report.page.figure_cost import cost, training_cost
-from nnunet_rw.benchmark.report.page.figure_froc import froc, seeds_recall
-from nnunet_rw.benchmark.report.page.figure_paired import (
+from nnunet_rw.benchmark.report.case_figures import (
     case_differences,
     compared_seeds,
     paired_differences,
     volume_agreement,
     volumes_ml,
 )
-from nnunet_rw.benchmark.report.page.figure_sizes import recall_by_size, size_name, size_points, size_rows
-from nnunet_rw.benchmark.report.page.figure_training import smoothed, training_curves
-from nnunet_rw.benchmark.report.page.page import case_names
-from nnunet_rw.benchmark.report.page.styles import COLOURS, SYMBOLS, logarithmic_ticks, plot_text, trainer_styles
-from nnunet_rw.benchmark.report.tables.leaderboard import Estimate, standings
+from nnunet_rw.benchmark.report.figures import COLOURS, SYMBOLS, logarithmic_ticks, plot_text, trainer_styles
+from nnunet_rw.benchmark.report.leaderboard import Estimate, standings
+from nnunet_rw.benchmark.report.lesion_figures import (
+    froc,
+    recall_by_size,
+    rule_plane,
+    seeds_recall,
+    size_points,
+    size_rows,
+)
+from nnunet_rw.benchmark.report.page import case_names
+from nnunet_rw.benchmark.report.training_figures import cost, smoothed, training_cost, training_curves
 from nnunet_rw.evaluation.comparison.intervals import NO_INTERVAL, Interval
 from nnunet_rw.evaluation.metrics.froc import FrocCurve
 
@@ -57,7 +62,7 @@ def test_sizes(task, styles):
     assert trace.error_y.arrayminus[0] == pytest.approx(2 / 11 - 0.0414, abs=1e-4)
     ticks = block.panels[0].figure.layout.xaxis.ticktext
     assert ticks == ("&lt; 10<br>n = 11", "10-100<br>n = 11", "100-1000<br>n = 11", "≥ 1000<br>n = 0", "all<br>n = 33")
-    assert len(block.tables[0].rows) == 10
+    assert len(block.tables[0].texts) == 10
 
 
 def test_sizes_of_a_trainer_alone(tmp_path):
@@ -67,11 +72,6 @@ def test_sizes_of_a_trainer_alone(tmp_path):
     assert list(points) == ["nnUNetTrainer"]
     assert points["nnUNetTrainer"][1000, math.inf].recall == 1
     assert "difference" not in recall_by_size(task, "2", trainer_styles(["nnUNetTrainer"])).tables[0].header
-
-
-def test_size_names():
-    sizes = [(0, 10), (10, 100), (1000, math.inf), (0, math.inf)]
-    assert [size_name(*size) for size in sizes] == ["below 10 mm³", "10 to 100 mm³", "from 1000 mm³", "all sizes"]
 
 
 def test_recall_of_seeds():
@@ -99,7 +99,7 @@ def test_froc(task, styles):
     assert [trace.fill for trace in traces(figure, "RWTrainer_IWDiceCE")] == [None] * 3
     assert "worst to the best seed" in block.caption
     # 0.25 at 0, 0.5 from 1/12 on, 0.75 from 4 on: (5 * 0.5 + 2 * 0.75) / 7.
-    assert block.tables[0].rows[0][-1] == "0.571"
+    assert block.tables[0].texts[0][-1] == "0.571"
     one_seed = replace(task, evaluations={name: {0: seeds[0]} for name, seeds in task.evaluations.items()})
     block = froc(one_seed, "1", styles)
     assert all(trace.fill is None for trace in block.panels[0].figure.data)
@@ -135,7 +135,7 @@ def test_paired(task, styles):
     assert mean.x[0] == row.difference == pytest.approx(np.mean(points.x))
     assert "nnUNetTrainer, each the mean over its seeds" in block.caption
     assert "studentised bootstrap intervals over cases" in block.caption
-    assert {row[0] for row in block.tables[1].rows} == {f"case {number}" for number in range(1, 13)}
+    assert {row[0] for row in block.tables[1].texts} == {f"case {number}" for number in range(1, 13)}
     assert paired_differences(replace(task, comparison=None), "1", styles, names) is None
 
 
@@ -152,16 +152,16 @@ def test_volumes(task, styles):
     assert any(value == pytest.approx(bias) for value in drawn)
     assert any(value == pytest.approx(limit) for value in drawn)
     assert len({panel.figure.layout.yaxis.range for panel in block.panels}) == 1
-    assert any(row[0] == "case_3" for row in block.tables[1].rows)
+    assert any(row[0] == "case_3" for row in block.tables[1].texts)
 
 
 def test_volumes_of_images_of_microscopes(task, styles):
     # The reference of case_3 has 446 mm3, lesions of 6, 40 and 400 mm3; a millionth of it, in ml.
     small = scaled(scaled(task, "volume_reference_mm3", 1e-6), "volume_prediction_mm3", 1e-6)
     block = volume_agreement(small, "1", styles, case_names(task, show_case_ids=True))
-    (row,) = (row for row in block.tables[1].rows if row[0] == "case_3")
+    (row,) = (row for row in block.tables[1].texts if row[0] == "case_3")
     assert row[1] == "0.00000045"
-    assert not any(float(row[2].split(" ")[0]) == 0 for row in block.tables[0].rows)
+    assert not any(float(row[2].split(" ")[0]) == 0 for row in block.tables[0].texts)
 
 
 def test_smoothed():
@@ -232,3 +232,34 @@ def test_text_for_plotly():
 def test_logarithmic_ticks():
     assert logarithmic_ticks(0.3, 4)["ticktext"] == ["0.1", "0.2", "0.5", "1", "2", "5", "10", "20", "50"]
     assert logarithmic_ticks(1, 10_000)["ticktext"] == ["1", "10", "100", "1000", "10000"]
+
+
+def test_the_chosen_rule_stands_beside_the_point_at_a_half(results):
+    task, styles = results.tasks[1], trainer_styles(results.specification.trainers)
+    assert rule_plane(task, "1", styles) is None
+    nothing = dict.fromkeys(("low", "high", "min_volume_mm3", "false_positives", "recall", "f1", "dice"), math.nan)
+    rows = chosen_rule("RWTrainer"), chosen_rule("RWTrainer_IWDiceCE", family="", **nothing)
+    block = rule_plane(with_rules(task, *rows), "1", styles)
+    assert block.trainers == results.specification.trainers
+    figure = block.panels[0].figure
+    (baseline,) = traces(figure, "nnUNetTrainer")
+    assert (baseline.x[0], baseline.y[0], baseline.marker.symbol) == (1.0, 0.5, "circle-open")
+    assert {(line.x0, line.x1) for line in figure.layout.shapes} == {(1.0, 1.0), (0, 1)}
+    line, half, chosen = traces(figure, "RWTrainer")
+    assert (half.x[0], half.y[0], half.marker.symbol) == (2.0, 0.75, "diamond-open")
+    assert (chosen.x[0], chosen.y[0], chosen.marker.symbol) == (0.875, 0.625, "diamond")
+    assert (tuple(line.x), tuple(line.y)) == ((2.0, 0.875), (0.75, 0.625))
+    # Intervals of the difference, about the baseline's: 0.5 + 0.0625 to 0.5 + 0.25, and 1 - 0.25 to 1 + 0.125.
+    assert (chosen.y[0] - chosen.error_y.arrayminus[0], chosen.y[0] + chosen.error_y.array[0]) == (0.5625, 0.75)
+    assert (chosen.x[0] - chosen.error_x.arrayminus[0], chosen.x[0] + chosen.error_x.array[0]) == (0.75, 1.125)
+    # No rule keeps within: what is segmented is shown alone.
+    assert len(traces(figure, "RWTrainer_IWDiceCE")) == 1
+    assert "above 0.6, peak above 0.95, from 12 mm3" in chosen.text[0]
+    table = block.tables[0].records
+    assert [row["segmented"] for row in table[2:]] == [
+        "above 0.6, peak above 0.95, from 12 mm3",
+        "at 0.5",
+        "none keeps within",
+    ]
+    assert table[2]["recall against the baseline"] == "0.125 [0.062, 0.250]"
+    assert (table[2]["rules in folds"], table[4]["recall"]) == ("2 in 5", "-")

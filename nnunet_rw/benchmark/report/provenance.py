@@ -10,24 +10,22 @@ from dataclasses import dataclass
 import numpy as np
 
 from nnunet_rw.benchmark.results import BenchmarkResults, Run, TaskResults
-from nnunet_rw.evaluation.comparison.cells import NOTHING, rounded
 from nnunet_rw.training.records import Git, RunRecord, Session
+from nnunet_rw.util.tables import NOTHING, Cell, CellLike, Table, number, rounded
 
 
 def unfinished_lines(results: BenchmarkResults) -> list[str]:
     """Jobs and their states, without the message of an error, which may name a case or a folder."""
-    return [line.partition(",")[0] for line in results.unfinished]
+    return [job.without_error for job in results.unfinished]
 
 
 _HASH_CHARACTERS = 10
 
 
-def provenance_rows(results: BenchmarkResults) -> list[dict[str, str]]:
-    """A row per task over its trainings; keys are the column headers, the same in all rows.
-
-    Where trainings differ in something, all its values are told.
-    """
-    return [_row(results, task) for task in results.tasks]
+def provenance_table(results: BenchmarkResults) -> Table:
+    """A row per task over its trainings. Where trainings differ in something, all its values are told."""
+    rows = [_row(results, task) for task in results.tasks]
+    return Table.of("Where the results come from", rows, "provenance")
 
 
 def provenance_warnings(results: BenchmarkResults) -> list[str]:
@@ -201,13 +199,9 @@ def resources(task: TaskResults) -> tuple[Resources, ...]:
     return tuple(_resources(task, trainer) for trainer in dict.fromkeys(run.trainer for run in task.runs))
 
 
-def resource_rows(task: TaskResults) -> list[dict[str, str]]:
-    """A row per trainer over its folds and seeds; keys are the column headers, the same in all rows."""
-    rows = [_cells(found) for found in resources(task)]
-    kept = [
-        name for name in (rows[0] if rows else ()) if name not in _OPTIONAL or any(r[name] != NOTHING for r in rows)
-    ]
-    return [{name: row[name] for name in kept} for row in rows]
+def resource_table(task: TaskResults) -> Table:
+    """A row per trainer over its folds and seeds."""
+    return Table.of("Time and memory", map(_cells, resources(task)), "resources").without_empty(_OPTIONAL)
 
 
 def resource_notes(results: BenchmarkResults) -> list[str]:
@@ -224,13 +218,13 @@ def resource_notes(results: BenchmarkResults) -> list[str]:
     return notes
 
 
-def duration(seconds: float) -> str:
+def duration(seconds: float) -> Cell:
     """``34 s``, ``12.5 min`` or ``5.2 h``."""
     if not math.isfinite(seconds):
-        return NOTHING
+        return Cell(NOTHING)
     if seconds < 100:
-        return f"{seconds:.3g} s"
-    return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+        return Cell(f"{seconds:.3g} s", value=seconds)
+    return Cell(f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h", value=seconds)
 
 
 def _resources(task: TaskResults, trainer: str) -> Resources:
@@ -254,17 +248,17 @@ def _resources(task: TaskResults, trainer: str) -> Resources:
     )
 
 
-def _cells(found: Resources) -> dict[str, str]:
-    millions = found.num_parameters / 1e6
+def _cells(found: Resources) -> dict[str, CellLike]:
+    millions, seconds = found.num_parameters / 1e6, found.seconds_per_epoch
     wait = 100 * found.loader_wait_share
     return {
         "trainer": found.trainer,
         "trainings": f"{found.finished} of {found.runs}",
-        "parameters": NOTHING if math.isnan(millions) else f"{millions:.2f} M",
-        "s per epoch": NOTHING if math.isnan(found.seconds_per_epoch) else f"{found.seconds_per_epoch:.3g}",
-        "loader wait": NOTHING if math.isnan(wait) else f"{rounded(wait, 1)} %",
-        "peak host MiB": rounded(found.peak_host_mib, 0),
-        "peak GPU MiB": rounded(found.peak_gpu_mib, 0),
+        "parameters": NOTHING if math.isnan(millions) else Cell(f"{millions:.2f} M", value=millions),
+        "s per epoch": NOTHING if math.isnan(seconds) else Cell(f"{seconds:.3g}", value=seconds),
+        "loader wait": NOTHING if math.isnan(wait) else Cell(f"{rounded(wait, 1)} %", value=wait),
+        "peak host MiB": number(found.peak_host_mib, 0),
+        "peak GPU MiB": number(found.peak_gpu_mib, 0),
         "training": duration(found.training_seconds),
         "validation": duration(found.validation_seconds),
     }

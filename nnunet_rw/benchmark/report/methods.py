@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
@@ -12,17 +11,17 @@ import numpy as np
 
 import nnunet_rw
 from nnunet_rw.benchmark.jobs import plans_name
-from nnunet_rw.benchmark.report.tables.provenance import device_text, software_text
+from nnunet_rw.benchmark.report.provenance import device_text, software_text
 from nnunet_rw.benchmark.results import BenchmarkResults, TaskResults
 from nnunet_rw.datasets.msd import TASKS
 from nnunet_rw.evaluation.comparison.intervals import MIN_UNITS
 from nnunet_rw.evaluation.comparison.statistics import ALPHA, MAX_EXACT
-from nnunet_rw.evaluation.comparison.tables import latex_escape
 from nnunet_rw.evaluation.folder import Evaluation
-from nnunet_rw.evaluation.metrics.detection import DEFAULT_EDGES_MM3
+from nnunet_rw.evaluation.metrics.detection import DEFAULT_EDGES_MM3, size_name
 from nnunet_rw.evaluation.metrics.thresholds import THRESHOLDS
 from nnunet_rw.training.catalogue import trainer_classes, trainer_rows
 from nnunet_rw.training.records import RunRecord, Session
+from nnunet_rw.util.tables import latex_escape
 
 _PATH = Path(__file__).with_name("references.bib")
 _ENTRY = re.compile(r"^@\w+\{([^,\s]+),$.*?^\}$", re.MULTILINE | re.DOTALL)
@@ -293,6 +292,7 @@ def evaluation_text(results: BenchmarkResults) -> str:
         if settings.min_volume_mm3
         else ""
     )
+    classes = ", ".join(size_name(*edges) for edges in pairwise(DEFAULT_EDGES_MM3))
     sentences = [
         "The validation cases of all folds were pooled. Per case and label: the Dice coefficient; the normalised "
         f"surface distance (NSD) [@nikolov2021surface] with a tolerance of {settings.tolerance_mm:g} mm; HD95, the "
@@ -302,7 +302,7 @@ def evaluation_text(results: BenchmarkResults) -> str:
         "predicted one shares a voxel with it; a predicted lesion that touches no reference lesion was a false "
         "positive. Recall counts reference lesions and precision predicted ones, pooled over cases; F1 is their "
         "harmonic mean.",
-        f"Recall is also given by lesion volume, in classes that were fixed beforehand: {_classes()}.",
+        f"Recall is also given by lesion volume, in classes that were fixed beforehand: {classes}.",
     ]
     if with_froc:
         sentences.append(
@@ -316,6 +316,15 @@ def evaluation_text(results: BenchmarkResults) -> str:
             "no more false positives per case than the baseline's segmentations, of equal ones that of the better "
             "Dice; below a threshold with more false positives one was taken only for a better Dice. These thresholds "
             "were chosen on the evaluated cases, which favours them."
+        )
+    if any(task.comparison and task.comparison.rules for task in results.tasks):
+        sentences.append(
+            "For recall at the same price a rule was chosen for each trainer and label: foreground is what has a "
+            "probability above one threshold, in components whose peak is above another and that have a minimum "
+            "volume. Of those rules that have no more false positives per case than the baseline's segmentations and "
+            "no lower Dice, the one that finds most lesions was taken, lesions being matched one-to-one; a second "
+            "threshold or a volume was taken only where it was better by more than chance. Every case was "
+            "segmented by the rule that was chosen without its fold."
         )
     return " ".join(sentences)
 
@@ -354,16 +363,6 @@ def statistics_text(results: BenchmarkResults) -> str:
         )
     sentences.append("Folds share training cases; their means were not tested.")
     return " ".join(sentences)
-
-
-def _classes() -> str:
-    names = []
-    for low, high in pairwise(DEFAULT_EDGES_MM3):
-        if math.isinf(high):
-            names.append(f"from {low:g} mm3")
-        else:
-            names.append(f"{low:g} to {high:g} mm3" if low else f"below {high:g} mm3")
-    return ", ".join(names)
 
 
 _CITATION = re.compile(r"\[(@\w+(?:; @\w+)*)\]")

@@ -1,15 +1,14 @@
-"""How the trainers of a task did: as numbers, and rounded, a row per label and trainer."""
+"""How the trainers of a task did: as numbers, and as a table with a row per label and trainer."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from nnunet_rw.benchmark.results import BenchmarkResults, TaskResults
-from nnunet_rw.evaluation.comparison.cells import NOTHING, counted, rounded, spread, with_interval
 from nnunet_rw.evaluation.comparison.groups import units_of
 from nnunet_rw.evaluation.comparison.intervals import Interval, mean_interval, recall_interval
 from nnunet_rw.evaluation.comparison.metrics import METRICS, enough_decimals
@@ -20,6 +19,7 @@ from nnunet_rw.evaluation.metrics.detection import DEFAULT_EDGES_MM3, Detection
 from nnunet_rw.evaluation.metrics.froc import average_recall
 from nnunet_rw.evaluation.metrics.lesions import ROUNDING
 from nnunet_rw.evaluation.summary import aggregate
+from nnunet_rw.util.tables import NOTHING, Cell, CellLike, Table, as_cell, counted, number, spread, with_interval
 
 # The first of the size classes, which are the same for all datasets.
 SMALL_MM3 = DEFAULT_EDGES_MM3[1]
@@ -58,7 +58,7 @@ class Standing:
     precision, f1 : float
         Of the pooled lesions; precision NaN without a predicted lesion, and F1 then 0; NaN without a reference lesion.
     froc_average : float
-        Recall at 1/8 to 8 false positives a case, averaged; NaN without probabilities.
+        Recall at 1/8 to 8 false positives per case, averaged; NaN without probabilities.
     verdicts : dict of metric to verdict
         Of the comparison with the baseline; empty for the baseline, and for what is not compared.
     dice_of_seeds, recall_of_seeds : tuple of float
@@ -193,7 +193,10 @@ VOXEL_COLUMNS = ("Dice", "NSD", "HD95 mm")
 LESION_COLUMNS = tuple(header for header, *_ in _VALUES if header not in VOXEL_COLUMNS)
 SEED_DICE, SEED_RECALL = "Dice over seeds", "recall over seeds"
 # Left out where no row has a value.
-_OPTIONAL = ("seed", "NSD", "HD95 mm", "FROC average", AGAINST, SEED_DICE, SEED_RECALL)
+_OPTIONAL = ("seed", "NSD", "HD95 mm", SMALL_RECALL, "FROC average", AGAINST, SEED_DICE, SEED_RECALL)
+# Of each row, and the six columns that a reader sees first: the page lets others be switched on.
+ROW_COLUMNS = ("trainer", "label", "seed")
+FIRST_COLUMNS = ("Dice", "lesion recall", SMALL_RECALL, "F1", "FP per case", AGAINST)
 METRIC_NAMES = {
     "dice": "Dice",
     "nsd": "NSD",
@@ -206,33 +209,32 @@ METRIC_NAMES = {
 }
 
 
-def leaderboard_rows(task: TaskResults) -> list[dict[str, str]]:
-    """A row per label and trainer, the baseline first; keys are the column headers, the same in all rows.
+def leaderboard_table(task: TaskResults) -> Table:
+    """A row per label and trainer, the baseline first, the best values bold.
 
     Columns: label, trainer, and seed where one is not 0; Dice, NSD and HD95, mean with its interval and n; lesion
     recall, of all and of the smallest, with its interval and the number of lesions; precision, F1, false positives per
     case; FROC average, verdict and spread over seeds where there are any.
 
-    Empty list where nothing is evaluated yet.
+    Without rows where nothing is evaluated yet.
     """
     found = standings(task)
     decimals = {attribute: _decimals(found, attribute, least) for _, attribute, least, _ in _VALUES}
+    best = _best(found)
     rows = [_cells(task, row, decimals) for row in found]
-    kept = [
-        header
-        for header in (rows[0] if rows else ())
-        if header not in _OPTIONAL or any(cells[header] != NOTHING for cells in rows)
+    rows = [
+        {header: replace(cell, best=(index, header) in best) for header, cell in row.items()}
+        for index, row in enumerate(rows)
     ]
-    return [{header: cells[header] for header in kept} for cells in rows]
+    return Table.of("Leaderboard", rows).without_empty(_OPTIONAL)
 
 
-def best_cells(task: TaskResults) -> frozenset[tuple[int, str]]:
-    """(row index of `leaderboard_rows`, column header) of the best values per label, to be drawn bold.
+def _best(found: Sequence[Standing]) -> set[tuple[int, str]]:
+    """(row index, column header) of the best values per label.
 
     Values that look alike when rounded are alike. None is best where all are alike, only one trainer has a value, or
     the means are over different numbers of cases.
     """
-    found = standings(task)
     best = set()
     for label in dict.fromkeys(row.label for row in found):
         for header, attribute, least, higher in _VALUES:
@@ -246,7 +248,7 @@ def best_cells(task: TaskResults) -> frozenset[tuple[int, str]]:
             if len(set(values.values())) > 1 and len(numbers) == 1:
                 target = (max if higher else min)(values.values())
                 best |= {(index, header) for index, value in values.items() if value == target}
-    return frozenset(best)
+    return best
 
 
 def leaderboard_notes(results: BenchmarkResults) -> list[str]:
@@ -293,25 +295,25 @@ def _decimals(rows: Sequence[Standing], attribute: str, least: int) -> int:
     return enough_decimals([_value(row, attribute) for row in rows], least) if attribute.endswith("_mm") else least
 
 
-def _cells(task: TaskResults, row: Standing, decimals: Mapping[str, int]) -> dict[str, str]:
-    cells = {
+def _cells(task: TaskResults, row: Standing, decimals: Mapping[str, int]) -> dict[str, Cell]:
+    cells: dict[str, CellLike] = {
         "label": row.label,
         "trainer": row.trainer,
-        "seed": str(row.seed) if any(min(seeds) for seeds in task.evaluations.values() if seeds) else NOTHING,
+        "seed": row.seed if any(min(seeds) for seeds in task.evaluations.values() if seeds) else NOTHING,
     }
     for header, attribute, *_ in _VALUES:
         value = getattr(row, attribute)
-        shown = _estimate if isinstance(value, Estimate) else rounded
+        shown = _estimate if isinstance(value, Estimate) else number
         cells[header] = shown(value, decimals[attribute])
-    return {
-        **cells,
+    cells |= {
         AGAINST: _verdict(task, row),
-        SEED_DICE: spread(list(row.dice_of_seeds), 3),
-        SEED_RECALL: spread(list(row.recall_of_seeds), 3),
+        SEED_DICE: spread(row.dice_of_seeds, 3),
+        SEED_RECALL: spread(row.recall_of_seeds, 3),
     }
+    return {header: as_cell(cell) for header, cell in cells.items()}
 
 
-def _estimate(estimate: Estimate, decimals: int) -> str:
+def _estimate(estimate: Estimate, decimals: int) -> Cell:
     penalised = f", {estimate.n_penalised} at diagonal" if estimate.n_penalised else ""
     return counted(with_interval(estimate.value, estimate.interval, decimals), estimate.n, penalised)
 

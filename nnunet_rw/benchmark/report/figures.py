@@ -1,15 +1,18 @@
-"""How a trainer looks: a colour, and a marker and a dash that tell it apart without one."""
+"""What figures are made of: how a trainer looks, panels and their words, and an empty figure."""
 
 from __future__ import annotations
 
 import html
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import cycle
 from typing import Any
 
+import numpy as np
 import plotly.graph_objects as go
+
+from nnunet_rw.util.tables import Table
 
 INK, MUTED, GRID = "#1b1b1a", "#595957", "#e2e2dc"
 # Okabe and Ito's, which the colour blind can tell apart, the last two darkened for a white ground; the baseline is
@@ -98,6 +101,15 @@ def colour_properties(dark: bool) -> str:
     return " ".join(f"--series-{number}: {colour};" for number, colour in enumerate(chosen))
 
 
+def error_bar(value: float, ends: tuple[float, float], **more: Any) -> dict[str, Any] | None:
+    """Plotly's settings of an interval about a value; None where it has none."""
+    low, high = ends
+    if not np.isfinite([value, low, high]).all():
+        return None
+    up, down = numbers([high - value, value - low])
+    return {"type": "data", "symmetric": False, "array": [up], "arrayminus": [down], "thickness": 1.5, **more}
+
+
 def logarithmic_ticks(low: float, high: float) -> dict[str, list[float] | list[str]]:
     """Plotly's settings of ticks at 1, 2 and 5 times powers of ten; over a wide range at those powers alone."""
     factors = (1, 2, 5) if high < 1000 * low else (1,)
@@ -147,3 +159,40 @@ def new_figure(x: str, y: str, height: int = 320, **layout: Any) -> go.Figure:
     figure.update_xaxes(title_text=plot_text(x))
     figure.update_yaxes(title_text=plot_text(y))
     return figure.update_layout(**layout)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One plotly figure and the words above it."""
+
+    title: str
+    figure: go.Figure
+
+
+@dataclass(frozen=True)
+class Block:
+    """Panels that belong together.
+
+    Attributes
+    ----------
+    key : str
+        Unique within a task and label, of letters.
+    title, caption : str
+    panels : tuple of Panel
+    tables : tuple of Table
+        The same data, for those who cannot see the panels.
+    trainers : tuple of str
+        That the panels show, for the key above them.
+    """
+
+    key: str
+    title: str
+    caption: str
+    panels: tuple[Panel, ...]
+    tables: tuple[Table, ...]
+    trainers: tuple[str, ...] = field(default=())
+
+
+def numbers(values: Iterable[float] | np.ndarray) -> list[float | None]:
+    """Six digits of each, None where not finite: what plotly leaves out, and JSON can hold."""
+    return [float(f"{value:.6g}") if math.isfinite(value) else None for value in values]

@@ -79,10 +79,10 @@ function showTheme() {
   redraw();
 }
 
-function remembered(value) {
+function remembered(name, value) {
   try {
-    if (value) localStorage.setItem("nnunet-rw-theme", value);
-    return localStorage.getItem("nnunet-rw-theme");
+    if (value) localStorage.setItem(`nnunet-rw-${name}`, value);
+    return localStorage.getItem(`nnunet-rw-${name}`);
   } catch {
     return value || null;
   }
@@ -90,16 +90,14 @@ function remembered(value) {
 
 document.getElementById("theme").addEventListener("click", () => {
   root.dataset.theme = isDark() ? "light" : "dark";
-  remembered(root.dataset.theme);
+  remembered("theme", root.dataset.theme);
   showTheme();
 });
 prefersDark.addEventListener("change", showTheme);
 
-// A column's first number decides; what holds none comes last either way.
+// Numbers sort as such, words by their letters; what is empty comes last either way.
 function sortable(cell) {
-  const text = cell.textContent.trim();
-  const number = parseFloat(text.replace(/^[<>]/, ""));
-  return { text, number };
+  return { text: cell.textContent.trim(), number: parseFloat(cell.dataset.value) };
 }
 
 function compare(first, second, direction) {
@@ -124,6 +122,32 @@ for (const button of document.querySelectorAll("th button")) {
     body.append(...rows.map(({ row }) => row));
   });
 }
+
+// Every leaderboard shows the same columns; what was switched on or off, by name, outlives the page.
+const choices = [...document.querySelectorAll(".columns")];
+const switched = new Map(Object.entries(JSON.parse(remembered("columns") || "{}")));
+
+function showColumns() {
+  for (const choice of choices) {
+    const boxes = [...choice.querySelectorAll("input")];
+    for (const box of boxes) box.checked = switched.get(box.value) ?? box.defaultChecked;
+    const off = new Set(boxes.filter(({ checked }) => !checked).map(({ value }) => value));
+    const { rows } = choice.parentElement.querySelector("table");
+    const names = [...rows[0].cells].map((cell) => cell.textContent.trim());
+    for (const row of rows) names.forEach((name, index) => { row.cells[index].hidden = off.has(name); });
+    choice.querySelector(".count").textContent = `${boxes.length - off.size} of ${boxes.length}`;
+    choice.hidden = false;
+  }
+}
+
+for (const box of choices.flatMap((choice) => [...choice.querySelectorAll("input")])) {
+  box.addEventListener("change", () => {
+    switched.set(box.value, box.checked);
+    remembered("columns", JSON.stringify(Object.fromEntries(switched)));
+    showColumns();
+  });
+}
+showColumns();
 
 for (const button of document.querySelectorAll(".key button")) {
   button.addEventListener("click", () => {
@@ -200,7 +224,7 @@ window.addEventListener("resize", () => {
   resizing = setTimeout(redraw, 150);
 });
 
-const earlier = remembered();
+const earlier = remembered("theme");
 if (earlier) root.dataset.theme = earlier;
 showTheme();
 for (const { element } of plots) observer.observe(element);

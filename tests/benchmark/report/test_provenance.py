@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 from benchmark_results import OPTIMIZER
 
-from nnunet_rw.benchmark.report.tables.provenance import device_text, provenance_rows, provenance_warnings
+from nnunet_rw.benchmark.report.provenance import device_text, provenance_table, provenance_warnings
 from nnunet_rw.training.records import Git
 
 
@@ -13,7 +13,7 @@ def session(results):
 
 
 def test_row(results):
-    hippocampus, lesions = provenance_rows(results)
+    hippocampus, lesions = provenance_table(results).records
     assert hippocampus["plans"] == "nnUNetPlansSmall 4a4a4a4a4a"
     assert (hippocampus["splits"], hippocampus["folds"], hippocampus["seeds"]) == ("5b5b5b5b5b", "0, 1", "0, 1")
     assert (hippocampus["devices"], hippocampus["source"]) == ("Example CPU (2 cores)", "0123456789")
@@ -36,7 +36,7 @@ def test_versions_devices_and_sessions(with_record, session):
         "Trainings differ in versions of torch: 2.9.0 (24), 2.8.0 (1).",
         "Trainings differ in devices (their times do not compare): Example CPU (2 cores) (24), Other CPU (1 core) (1).",
     ]
-    row = provenance_rows(changed)[0]
+    row = provenance_table(changed).records[0]
     assert row["continued"] == "nnUNetTrainer seed 0 fold 0 (2 sessions)"
     assert row["devices"] == "Example CPU (2 cores); Other CPU (1 core)"
     assert "torch 2.9.0 and 2.8.0" in row["versions"]
@@ -52,16 +52,16 @@ def test_plans_splits_and_lengths(with_record):
 
 
 def test_optimisers(results, with_record):
-    assert provenance_rows(results)[0]["optimisers"] == OPTIMIZER
+    assert provenance_table(results).records[0]["optimisers"] == OPTIMIZER
     # Of another trainer they may be others.
     changed = with_record(optimizer="Adam, lr 0.001, poly")
-    assert provenance_rows(changed)[0]["optimisers"] == f"Adam, lr 0.001, poly; {OPTIMIZER}"
+    assert provenance_table(changed).records[0]["optimisers"] == f"Adam, lr 0.001, poly; {OPTIMIZER}"
     assert provenance_warnings(changed) == [
         f"Trainings of Task04_Hippocampus with nnUNetTrainer differ in optimisers: {OPTIMIZER} (3), "
         "Adam, lr 0.001, poly (1)."
     ]
     older = with_record(optimizer="")
-    assert provenance_rows(older)[0]["optimisers"] == OPTIMIZER
+    assert provenance_table(older).records[0]["optimisers"] == OPTIMIZER
     assert provenance_warnings(older) == []
 
 
@@ -83,6 +83,6 @@ def test_device_text(session):
 
 def test_nothing_trained(results):
     tasks = tuple(replace(task, runs=tuple(replace(run, record=None) for run in task.runs)) for task in results.tasks)
-    row = provenance_rows(replace(results, tasks=tasks))[0]
+    row = provenance_table(replace(results, tasks=tasks)).records[0]
     assert (row["trainings"], row["devices"], row["versions"], row["started"]) == ("0 of 12", "-", "-", "-")
     assert provenance_warnings(replace(results, tasks=tasks)) == []

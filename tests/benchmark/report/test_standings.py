@@ -3,7 +3,7 @@ import math
 import pytest
 from evaluation_folders import write_evaluation
 
-from nnunet_rw.benchmark.report.tables.leaderboard import lesion_recall, mean_over_cases, standings
+from nnunet_rw.benchmark.report.leaderboard import lesion_recall, mean_over_cases, standings
 from nnunet_rw.evaluation.folder import read_evaluation
 
 
