@@ -55,7 +55,7 @@ def test_a_model_without_probabilities(fails, model, tmp_path):
 @pytest.mark.parametrize(
     ("values", "told"),
     [
-        (np.full((2, *REFERENCE.shape), np.nan), "holds values that are no numbers"),
+        (np.full((2, *REFERENCE.shape), np.nan), "holds non-finite values"),
         (np.zeros((2, *REFERENCE.shape[:2], 3)), "Expected probabilities of shape"),
         (np.zeros((3, *REFERENCE.shape)), "Expected probabilities of shape"),
         (np.full((2, *REFERENCE.shape), 7.0), "Are these logits?"),

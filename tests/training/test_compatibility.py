@@ -11,8 +11,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunet_rw.training import compatibility
 from nnunet_rw.training.compatibility import CALLED, OVERRIDDEN, check_nnunet, mismatches
 from nnunet_rw.training.dataloading import MapDataLoader
-from nnunet_rw.training.recorded_run import RecordedRun
-from nnunet_rw.training.seeds import SeededRun
+from nnunet_rw.training.recorded_run import RecordedRun, SeededRun
 from nnunet_rw.training.trainer import MapTrainer
 from nnunet_rw.training.transforms import MapSpatialTransform
 

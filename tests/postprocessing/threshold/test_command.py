@@ -168,7 +168,7 @@ def write_case_file(path, probabilities):
 @pytest.mark.parametrize(
     ("damage", "told"),
     [
-        (nan, "holds values that are no numbers"),
+        (nan, "holds non-finite values"),
         (another_shape, "(1, 1, 3)"),
         (other_channels, "Expected 3 channels of probabilities"),
         (missing, "Predict with nnU-Net's --save_probabilities"),
