@@ -227,12 +227,12 @@ def test_figure_of_gains_and_sizes(task, tmp_path, monkeypatch):
 class TestOperatingPoint:
     @pytest.fixture
     def evaluation(self, tmp_path):
-        """Two cases of a lesion of 0.9 and one of 0.3, each with a false one, of 0.45 and of 0.7."""
+        """Two cases of a lesion of 0.9 and one of 0.3, each with a false one, of 0.45 and of 0.75."""
         validation = tmp_path / "model" / "fold_0" / "validation"
         validation.mkdir(parents=True)
         (tmp_path / "model" / "dataset.json").write_text(json.dumps(DATASET))
         cases = []
-        for case, false in (("a", 0.45), ("b", 0.7)):
+        for case, false in (("a", 0.45), ("b", 0.75)):
             reference, probability = np.zeros((4, 6, 20), np.uint8), np.zeros((2, 4, 6, 20), np.float32)
             reference[1, 1, 1:3] = reference[:, 3:, 1:5] = 1
             for value, box in ((0.3, np.s_[1, 1, 1:3]), (0.9, np.s_[:, 3:, 1:5]), (false, np.s_[0, 0, 12])):
@@ -247,10 +247,10 @@ class TestOperatingPoint:
 
     def test_at_the_lowest_threshold_within_the_price(self, evaluation):
         point = collect.operating_point(evaluation, "1", 0)
-        assert (point.threshold, point.false_positives) == (0.8, 0)  # from 0.7 to below 0.9 nothing changes: the middle
+        assert (point.threshold, point.false_positives) == (0.8, 0)  # from 0.75 to below 0.9 nothing changes: the middle
         assert point.found.tolist() == [True, False] * 2  # sorted by place: the large one's first voxel comes first
         assert point.dice == pytest.approx([2 * 48 / (50 + 48)] * 2)
-        # The first case's false positive lets 0.45 be chosen for the second.
+        # The first case's false positive lets 0.7 be chosen for the second, the middle of 0.5 to below 0.9.
         assert point.left_out_false_positives == 0.5
         assert all(found.all() for found in point.found_at_prices.values())
         point = collect.operating_point(evaluation, "1", 1)

@@ -216,9 +216,9 @@ def test_operating_points_by_hand(written):
     names = ("label", "false_positives_per_case", "recall", "precision", "f1")
     assert [rows["0.7"][name] for name in names] == ["1", "0", "0.5", "1", "0.6666666667"]
     assert [rows["0.6"][name] for name in names] == ["1", "0.5", "0.5", "0.5", "0.5"]
-    assert [rows["0.225"][name] for name in names] == ["1", "0.5", "1", "0.6666666667", "0.8"]
+    assert [rows["0.2"][name] for name in names] == ["1", "0.5", "1", "0.6666666667", "0.8"]
     points = read_evaluation(folder).operating_points["1"]
-    assert points.thresholds[points.within(0.25)] == 0.625  # a probability of 0.625 is not above
+    assert points.thresholds[points.within(0.25)] == 0.65  # 0.625 is above 0.6
     # Dice of the segmentation itself: the second case has none.
     segmented = read_rows(folder / "cases.csv")[0]
     assert float(rows["0.5"]["dice"]) == pytest.approx(float(segmented["dice"]))

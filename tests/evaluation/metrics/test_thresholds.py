@@ -66,7 +66,7 @@ def test_a_probability_of_the_threshold_is_background(kind):
 
 
 def test_best_threshold_within_a_price(points):
-    # At 0.275 the second case has two. From 0.875 to 0.3 one lesion of three is found, and a Dice of 0.4 in the first
+    # At 0.25 the second case has two. From 0.85 to 0.3 one lesion of three is found, and a Dice of 0.4 in the first
     # case is a mean of 0.4 as long as nothing is segmented in the second, so from 0.8 on.
     assert points.thresholds[points.within(1)] == 0.8
     assert points.thresholds[points.within(0)] == 0.8
