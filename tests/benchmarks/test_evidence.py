@@ -247,7 +247,10 @@ class TestOperatingPoint:
 
     def test_at_the_lowest_threshold_within_the_price(self, evaluation):
         point = collect.operating_point(evaluation, "1", 0)
-        assert (point.threshold, point.false_positives) == (0.8, 0)  # from 0.75 to below 0.9 nothing changes: the middle
+        assert (point.threshold, point.false_positives) == (
+            0.8,
+            0,
+        )  # from 0.75 to below 0.9 nothing changes: the middle
         assert point.found.tolist() == [True, False] * 2  # sorted by place: the large one's first voxel comes first
         assert point.dice == pytest.approx([2 * 48 / (50 + 48)] * 2)
         # The first case's false positive lets 0.7 be chosen for the second, the middle of 0.5 to below 0.9.

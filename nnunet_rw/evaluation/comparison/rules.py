@@ -123,7 +123,7 @@ class FamilyFit:
     rule : DecisionRule or None
         Chosen on all cases; None where none keeps the conditions.
     rules_without : dict of str to DecisionRule
-        By the fold left out, and applied to it; where none keeps the conditions, the one of fewest false positives.
+        By the fold left out, and applied to it; where none keeps the conditions, the nearest.
     left_out : Outcomes
         (N,) each: of each case under the rule chosen without its fold.
     figures : Figures
@@ -312,10 +312,13 @@ class _Pool:
             return None
         return self._middle(within, (np.asarray(getattr(self.figures, aim)), dice, -false))
 
-    def fewest(self) -> int:
-        """The rule of fewest false positives, and the better Dice."""
-        false = np.asarray(self.figures.false_positives_per_case)
-        return self._middle(np.ones(len(false), bool), (-false, np.asarray(self.figures.dice)))
+    def nearest(self) -> int:
+        """Where none keeps the conditions: that of most Dice within the price, or of fewest false positives above it."""
+        false, dice = np.asarray(self.figures.false_positives_per_case), np.asarray(self.figures.dice)
+        within = false <= self.price * (1 + ROUNDING)
+        if within.any():
+            return self._middle(within, (dice, -false))
+        return self._middle(~within, (-false, dice))
 
     def _middle(self, allowed: np.ndarray, keys: Sequence[np.ndarray]) -> int:
         """The allowed rule of the largest first key, ties by the next ones: the middle of those that are as good.
@@ -342,7 +345,7 @@ def _fit_family(
     for fold in sorted(set(cases.folds)):
         seen = np.flatnonzero(folds != fold)
         kept = chosen_rule(cases, seen, family, aim, margin, seed)
-        without[fold] = _Pool(cases, seen, family).fewest() if kept is None else kept
+        without[fold] = _Pool(cases, seen, family).nearest() if kept is None else kept
     left_out = cases.under([without[fold] for fold in cases.folds])
     of_left_out, of_baseline = (figures(found, cases.num_lesions) for found in (left_out, cases.baseline))
     false = left_out.false_positives.astype(float)

@@ -143,6 +143,17 @@ def test_no_rule_keeps_within(model, tmp_path):
     assert "Nothing to apply was written." in text
 
 
+def test_a_fold_without_a_rule_takes_the_nearest_within_the_price(models):
+    # The baseline is perfect; one voxel of each lesion cannot be had, so that no rule has its Dice.
+    own = models(*[[((0.9, 0.6, 0.05), True), ((0.3,), False)]] * 3)
+    baseline = models(*[[((1, 1, 1), True), ((0,), False)]] * 3, name="nnUNetTrainer")
+    family = only(fit_rules(own, baseline, families=("single",)))
+    assert family.rule is None
+    # Without the false positive, from 0.3 on, and with the lesion's second voxel, below 0.6: Dice 2 * 2 / (2 + 3).
+    assert {rule.low for rule in family.rules_without.values()} <= {0.3, 0.4, 0.5, 0.55}
+    assert family.left_out.dice.tolist() == [0.8] * 3
+
+
 def test_dice_is_not_below_the_baselines_unless_that_is_asked_for(models):
     # Above 0.5 the whole lesion, and a false positive of 0.6: Dice 2 * 3 / (3 + 4). Without it a third of the lesion.
     source = models(*[(((0.55, 0.9, 0.55), True), ((0.6,), False))] * 3)
