@@ -17,6 +17,8 @@ from benchmarks.evidence.tables import (
     found_table,
     half_table,
     prices_table,
+    rules_at_prices_table,
+    rules_table,
     seeds_table,
     segmented_table,
 )
@@ -266,6 +268,8 @@ COMPUTED: dict[str, Callable[[], str]] = {
     "costs": costs_table,
     "gradient_shares_real": _shares_by_dataset,
     "scaling": scaling_table,
+    "evidence_rules": partial(rules_table, "evidence_rules_ms_patients", 20.0),
+    "evidence_rules_prices": partial(rules_at_prices_table, "evidence_rules_ms_patients"),
     "evidence_equal": partial(equal_table, _ANSWER, "RWTrainer_SmallLesions"),
     "evidence_half": partial(half_table, _ANSWER, "RWTrainer_SmallLesions"),
     "evidence_found": partial(found_table, _LESIONS),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from benchmarks.harness import read_rows
 from benchmarks.tables import Column, Row, difference, markdown_table, number, points, table_of
+from nnunet_rw.postprocessing.threshold.report import FAMILY_NAMES
 
 # By their name in a table: the key, and how a value is written.
 Figures = Mapping[str, tuple[str, Callable[[float | None], str]]]
@@ -115,6 +116,38 @@ def prices_table(result: str, trainers: Sequence[str] | None = None) -> str:
         for row in rows
     ]
     return markdown_table(["trainer", *(f"at most {price:g}" for price in prices)], cells)
+
+
+def rules_table(result: str, price: float) -> str:
+    """Every trainer under every family of rules at one price, out of fold."""
+    columns = (
+        ("trainer", lambda row: f"`{_base(row)}`"),
+        ("rule", lambda row: FAMILY_NAMES[row["family"]]),
+        ("false positives", lambda row: number(row["false_positives"], decimals=1)),
+        *_with_gain("found", "recall"),
+        *_with_gain("small ones found", "small_recall"),
+        ("lesion F1", lambda row: points(row["f1"])),
+        *_with_gain("Dice", "dice"),
+    )
+    return table_of(read_rows(result, {"price": price}), columns)
+
+
+def rules_at_prices_table(result: str) -> str:
+    """Lesions found and Dice of every trainer and family of rules, a column per price."""
+    rows = read_rows(result)
+    prices = list(dict.fromkeys(row["price"] for row in rows))
+    lines: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        lines.setdefault((f"`{_base(row)}`", FAMILY_NAMES[row["family"]]), []).append(
+            " / ".join(points(row[key]) for key in ("small_recall", "recall", "dice"))
+        )
+    header = ["trainer", "rule", *(f"at most {price:g}" for price in prices)]
+    return markdown_table(header, [[*names, *cells] for names, cells in lines.items()])
+
+
+def _base(row: Row) -> str:
+    """The trainer without length and seed."""
+    return str(row["trainer"]).partition("_30epochs")[0]
 
 
 def boundary_table(result: str) -> str:

@@ -313,7 +313,7 @@ class _Pool:
         return self._middle(within, (np.asarray(getattr(self.figures, aim)), dice, -false))
 
     def nearest(self) -> int:
-        """Where none keeps the conditions: that of most Dice within the price, or of fewest false positives above it."""
+        """Where none keeps the conditions: that of most Dice within the price, or of fewest false positives."""
         false, dice = np.asarray(self.figures.false_positives_per_case), np.asarray(self.figures.dice)
         within = false <= self.price * (1 + ROUNDING)
         if within.any():

@@ -13,8 +13,8 @@ import numpy as np
 
 from nnunet_rw.evaluation.metrics.lesions import ROUNDING
 
-# Falling. Networks trained with Dice crowd most of their foreground into a hundredth, often 0.98 to 0.99: were thresholds
-# further apart there, nothing would lie between many false positives and none.
+# Falling. Networks that learned with Dice crowd most of their foreground into a hundredth, often 0.98 to 0.99. With
+# thresholds further apart, nothing would lie between many false positives and none.
 THRESHOLDS = (
     *(0.99999, 0.9999, 0.9995, 0.999, 0.998, 0.996, 0.994, 0.992),
     *(0.99, 0.989, 0.988, 0.987, 0.986, 0.985, 0.984, 0.983, 0.982, 0.981, 0.98),

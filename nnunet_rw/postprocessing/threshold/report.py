@@ -33,7 +33,7 @@ _COLUMNS = (
     *("recall_difference", "dice_difference", *(f"{name}_{end}" for name in _ENDS for end in ("low", "high"))),
     "rules_in_folds",
 )
-_FAMILY_NAMES = {
+FAMILY_NAMES = {
     "single": "single threshold",
     "single_volume": "single threshold + minimum volume",
     "hysteresis": "hysteresis",
@@ -173,7 +173,7 @@ def rules_text(fit: RuleFit) -> str:
             [
                 _figure_row(fit.baseline, fit.baseline_figures, [case.baseline.found for case in fit.cases], sizes),
                 *(
-                    _figure_row(_FAMILY_NAMES[family.family], family.figures, _found(fit, family), sizes)
+                    _figure_row(FAMILY_NAMES[family.family], family.figures, _found(fit, family), sizes)
                     for family in fit.choice.families
                 ),
             ],
@@ -228,7 +228,7 @@ def _difference_row(fit: RuleFit, family: FamilyFit, folds: int) -> list[str]:
     first = fit.choice.families[0]
     gain = float(getattr(family.figures, fit.aim)) - float(getattr(first.figures, fit.aim))
     return [
-        _FAMILY_NAMES[family.family],
+        FAMILY_NAMES[family.family],
         f"{family.mean_excess:+.2f} {_interval(family.excess, 2)}",
         f"{_signed(family.recall_difference)} {_interval(family.recall, 3)}",
         f"{_signed(family.dice_difference)} {_interval(family.dice, 3)}",
@@ -249,7 +249,7 @@ def _choice(fit: RuleFit) -> str:
     without = Counter(map(str, best.rules_without.values())).most_common()
     folds = "; ".join(f"{rule} ({number} of {len(best.rules_without)})" for rule, number in without)
     lines = [
-        f"Chosen{sure}: {_FAMILY_NAMES[best.family]}, {best.rule}. {_reason(fit, best)}",
+        f"Chosen{sure}: {FAMILY_NAMES[best.family]}, {best.rule}. {_reason(fit, best)}",
         f"Chosen without a fold: {folds}.",
     ]
     if fit.margin:
@@ -271,11 +271,11 @@ def _reason(fit: RuleFit, best: FamilyFit) -> str:
         return "No other family was tried."
     if best is not first:
         if first.rule is None:
-            return f"A {_FAMILY_NAMES[first.family]} cannot keep the conditions."
+            return f"A {FAMILY_NAMES[first.family]} cannot keep the conditions."
         gain = float(getattr(best.figures, fit.aim)) - float(getattr(first.figures, fit.aim))
         return (
             f"In cases left out its {aim} is {gain:+.3f} {_interval(best.gain, 3)} that of a "
-            f"{_FAMILY_NAMES[first.family]}, more than chance."
+            f"{FAMILY_NAMES[first.family]}, more than chance."
         )
     return f"The simplest: in cases left out no other has more {aim} by more than chance. --family takes another."
 
