@@ -10,6 +10,7 @@ from evaluation_folders import write_evaluation
 
 from benchmarks.evidence import collect, figure, shared_lesions, tables
 from benchmarks.evidence.collect import OperatingPoint
+from benchmarks.evidence.rules import rule_rows
 from benchmarks.harness import read_rows
 from nnunet_rw.benchmark.results import TaskResults
 from nnunet_rw.benchmark.specification import read_specification
@@ -259,6 +260,17 @@ class TestOperatingPoint:
         point = collect.operating_point(evaluation, "1", 1)
         assert (point.threshold, point.false_positives) == (0.2, 1)  # of 0.1 to below 0.3
         assert point.found.all()
+
+    def test_rules_at_a_price(self, evaluation):
+        source = collect._source(evaluation)
+        rows = rule_rows([source, source], [1.0])
+        single = [row for row in rows if row["family"] == "single"]
+        # Below 0.3 both lesions of a case are found, the small one of two voxels too, beside one false positive.
+        for row in single:
+            assert (row["false_positives"], row["recall"], row["small_recall"], row["dice"]) == (1, 1, 1, 100 / 101)
+            assert (row["lesions"], row["small_lesions"]) == (4, 2)
+        assert "recall_gain" not in single[0]
+        assert single[1]["small_recall_gain"] == 0
 
 
 def test_prose_has_the_numbers_of_the_results():
