@@ -16,11 +16,9 @@ from benchmarks.evidence.tables import (
     equal_table,
     found_table,
     half_table,
-    prices_table,
     rules_at_prices_table,
     rules_table,
     seeds_table,
-    segmented_table,
 )
 from benchmarks.harness import read_rows
 from benchmarks.region_wise.tables import (
@@ -260,7 +258,6 @@ def _shares_by_dataset() -> str:
     )
 
 
-_AT_PRICES = ("nnUNetTrainer", "RWTrainer_SmallLesions", "RWTrainer_IWDiceCE", "RWTrainer_CCDiceCE", "RWTrial_RRWMean")
 _LESIONS, _HIPPOCAMPUS = "evidence_ms_lesions", "evidence_hippocampus"
 _ANSWER = {"patients of the training": _LESIONS, "another patient": "evidence_ms_other"}
 COMPUTED: dict[str, Callable[[], str]] = {
@@ -273,15 +270,10 @@ COMPUTED: dict[str, Callable[[], str]] = {
     "evidence_equal": partial(equal_table, _ANSWER, "RWTrainer_SmallLesions"),
     "evidence_half": partial(half_table, _ANSWER, "RWTrainer_SmallLesions"),
     "evidence_found": partial(found_table, _LESIONS),
-    "evidence_segmented": partial(segmented_table, _LESIONS),
     "evidence_seeds": partial(seeds_table, _LESIONS, OF_LESIONS),
-    "evidence_prices": partial(prices_table, _LESIONS, _AT_PRICES),
-    "evidence_other_prices": partial(prices_table, "evidence_ms_other"),
     "evidence_other": partial(found_table, "evidence_ms_other"),
-    "evidence_other_seeds": partial(seeds_table, "evidence_ms_other", OF_LESIONS),
     "evidence_hippocampus": partial(boundary_table, _HIPPOCAMPUS),
     "evidence_hippocampus_seeds": partial(seeds_table, _HIPPOCAMPUS, OF_BOUNDARIES),
-    "evidence_hippocampus_short": partial(seeds_table, "evidence_hippocampus_short", OF_BOUNDARIES),
     "region_wise_alone_2d": partial(alone_table, "region_wise_2d"),
     "region_wise_alone_3d": partial(alone_table, "region_wise_3d"),
     "region_wise_stability_2d": partial(stability_table, "region_wise_2d"),

@@ -30,13 +30,11 @@ from nnunet_rw.postprocessing.threshold.fit import fit_rules
 SMALL_VOXELS = 20
 SIZES_VOXELS = (1, 6, 11, 21, 51, 101, 1001, math.inf)
 OF_CASES = ("dice", "hd95_mm", "nsd")
-# False positives a case.
-PRICES = (10.0, 20.0, 40.0, 80.0, 160.0)
 
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """A training's segmentations at one threshold, at thresholds that other cases chose, and at other prices.
+    """A training's segmentations at one threshold, and at thresholds that other cases chose.
 
     Attributes
     ----------
@@ -51,8 +49,6 @@ class OperatingPoint:
         Of the cases, sorted.
     left_out_false_positives, left_out_found
         The same, each fifth of the cases at the threshold that the others chose.
-    found_at_prices : dict of float to (L,) booleans or None
-        With at most so many false positives a case, of `PRICES`; None where the highest threshold has more.
     """
 
     threshold: float
@@ -61,7 +57,6 @@ class OperatingPoint:
     dice: np.ndarray
     left_out_false_positives: float
     left_out_found: np.ndarray
-    found_at_prices: dict[float, np.ndarray | None]
 
 
 def operating_point(evaluation: Evaluation, label: str, false_positives: float) -> OperatingPoint:
@@ -98,7 +93,6 @@ def operating_point(evaluation: Evaluation, label: str, false_positives: float) 
 
     chosen = segmented([threshold] * len(fit.cases))
     left_out = segmented([family.rules_without[case.fold].low for case in fit.cases])
-    positions = {price: fit.points.within(price) for price in PRICES}
     return OperatingPoint(
         threshold=threshold,
         false_positives=float(np.mean([case.false_positives for case in chosen])),
@@ -106,10 +100,6 @@ def operating_point(evaluation: Evaluation, label: str, false_positives: float) 
         dice=np.array([case.dice for case in chosen]),
         left_out_false_positives=float(np.mean([case.false_positives for case in left_out])),
         left_out_found=found(left_out),
-        found_at_prices={
-            price: None if at is None else found(segmented([THRESHOLDS[at]] * len(fit.cases)))
-            for price, at in positions.items()
-        },
     )
 
 
@@ -246,7 +236,6 @@ def trainer_rows(task: TaskResults, label: str, of_lesions: bool = True) -> list
             row |= _gains(baseline, trainings)
         if of_lesions:
             row["matched_recall_by_size"] = _by_size(trainings)
-            row["found_at_prices"] = _at_prices(trainings)
         rows.append(without_nan(row))
     return rows
 
@@ -287,23 +276,6 @@ def _by_size(trainings: Sequence[Training]) -> list[dict[str, float]]:
         for low, chosen in classes
         if chosen.any()
     ]
-
-
-def _at_prices(trainings: Sequence[Training]) -> list[dict[str, float | None]]:
-    """Mean over seeds; None where one of them always has more false positives."""
-    first, rows = trainings[0], []
-    for price in PRICES:
-        seeds = [training.matched.found_at_prices[price] for training in trainings]
-        found = [seed for seed in seeds if seed is not None]
-        recall = np.mean(found, axis=0) if len(found) == len(seeds) else None
-        rows.append(
-            {
-                "false_positives": price,
-                "small_recall": None if recall is None else _mean(recall[first.small]),
-                "recall": None if recall is None else _mean(recall[first.lesions]),
-            }
-        )
-    return rows
 
 
 def _mean(values: np.ndarray) -> float:

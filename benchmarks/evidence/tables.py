@@ -37,22 +37,6 @@ def is_dearer(row: Row) -> bool:
     return row["matched_false_positives"] > row["price"]
 
 
-def segmented_table(result: str) -> str:
-    """What trainers segment at a probability of 0.5, in the order of the rows."""
-    columns = (
-        _TRAINER,
-        ("false positives", lambda row: number(row["false_positives"])),
-        ("small lesions found", lambda row: points(row["small_recall"])),
-        ("lesion F1", lambda row: points(row["lesion_f1"])),
-        ("FROC average", lambda row: points(row["froc_average"])),
-        *_with_gain("Dice", "dice"),
-        *_HD95,
-        ("lesion Dice", lambda row: points(row["lesion_dice"])),
-        _SECONDS,
-    )
-    return table_of(read_rows(result), columns)
-
-
 def equal_table(results: Mapping[str, str], trainer: str) -> str:
     """The baseline and a trainer at equal false positives, at thresholds that other cases chose.
 
@@ -94,28 +78,6 @@ def _tested(results: Mapping[str, str], trainer: str) -> list[Row]:
             time = row["seconds_per_epoch"] / baseline["seconds_per_epoch"]
             rows.append({**row, "tested": tested, "time": time, "more": "" if row is baseline else f" ({more:+.0%})"})
     return rows
-
-
-def prices_table(result: str, trainers: Sequence[str] | None = None) -> str:
-    """Small lesions found, and all, with at most so many false positives a case.
-
-    Parameters
-    ----------
-    result : str
-    trainers : sequence of str, optional
-        Default: all.
-    """
-    rows = [row for row in read_rows(result) if trainers is None or row["trainer"] in trainers]
-    prices = [item["false_positives"] for item in rows[0]["found_at_prices"]]
-    cells = [
-        [f"`{row['trainer']}`"]
-        + [
-            "" if item["recall"] is None else f"{points(item['small_recall'])} / {points(item['recall'])}"
-            for item in row["found_at_prices"]
-        ]
-        for row in rows
-    ]
-    return markdown_table(["trainer", *(f"at most {price:g}" for price in prices)], cells)
 
 
 def rules_table(result: str, price: float) -> str:

@@ -52,20 +52,12 @@ def hits(*lesions):
     return np.array(lesions, bool)
 
 
-def prices(*lesions):
-    return dict.fromkeys(collect.PRICES, hits(*lesions))
-
-
 @pytest.fixture
 def task(tmp_path, monkeypatch):
     """Two seeds of the baseline, with 1 and 1.5 false positives per case, and one of another trainer."""
     points = {
-        "first": OperatingPoint(
-            0.5, 1, hits(0, 1, 0, 1), np.array([0.4, 0.6]), 1.5, hits(0, 1, 0, 1), prices(1, 1, 0, 0)
-        ),
-        "second": OperatingPoint(
-            0.6, 1, hits(0, 1, 0, 0), np.array([0.4, 0.8]), 1, hits(1, 1, 0, 0), prices(0, 1, 0, 0)
-        ),
+        "first": OperatingPoint(0.5, 1, hits(0, 1, 0, 1), np.array([0.4, 0.6]), 1.5, hits(0, 1, 0, 1)),
+        "second": OperatingPoint(0.6, 1, hits(0, 1, 0, 0), np.array([0.4, 0.8]), 1, hits(1, 1, 0, 0)),
         "other": OperatingPoint(
             0.8,
             1.25,
@@ -73,7 +65,6 @@ def task(tmp_path, monkeypatch):
             np.array([0.5, 0.9]),
             1.5,
             hits(1, 0, 1, 0),
-            {**prices(1, 1, 1, 1), collect.PRICES[0]: None},
         ),
     }
     asked = set()
@@ -122,13 +113,6 @@ class TestRows:
             (21, 2, 0.5),
         ]
 
-    def test_found_at_prices(self, task):
-        baseline, other = collect.trainer_rows(task, "1")
-        assert baseline["found_at_prices"][0] == {"false_positives": 10, "small_recall": 0.25, "recall": 0.375}
-        # The highest threshold of one seed has more.
-        assert other["found_at_prices"][0] == {"false_positives": 10, "small_recall": None, "recall": None}
-        assert other["found_at_prices"][1] == {"false_positives": 20, "small_recall": 1, "recall": 1}
-
     def test_gains_and_noise(self, task):
         baseline, other = collect.trainer_rows(task, "1")
         assert other["dice_gain"] == pytest.approx(0.1)
@@ -165,9 +149,6 @@ class TestTables:
             "RWTrainer_Y",
         ]
 
-    def test_segmented(self, rows):
-        assert tables.segmented_table("some").splitlines()[2].endswith("| 10 |")
-
     def test_one_operating_point_per_table(self, rows):
         # At equal false positives, thresholds chosen by other cases: 0 and 0.5 of the seeds of the baseline.
         tested = {"patients of the training": "some", "another patient": "other"}
@@ -181,13 +162,6 @@ class TestTables:
         lines = tables.half_table(tested, "RWTrainer_X").splitlines()[2:]
         assert lines[0].startswith("| patients of the training | `nnUNetTrainer` | 1 | 0 % |")
         assert lines[1] == "| patients of the training | `RWTrainer_X` | 1 (-20%) | 100 % | 66.7 | 65.0 | 1.20 |"
-
-    def test_prices(self, rows):
-        header, _, *lines = tables.prices_table("some").splitlines()
-        assert header == "| trainer | at most 10 | at most 20 | at most 40 | at most 80 | at most 160 |"
-        assert lines[0] == "| `nnUNetTrainer` |" + " 25.0 / 37.5 |" * 5
-        assert lines[1] == "| `RWTrainer_X` |  |" + " 100.0 / 100.0 |" * 4
-        assert len(tables.prices_table("some", ["RWTrainer_X"]).splitlines()) == 3
 
     def test_boundary(self, rows):
         first, second = tables.boundary_table("some").splitlines()[2:]
@@ -256,7 +230,6 @@ class TestOperatingPoint:
         assert point.dice == pytest.approx([2 * 48 / (50 + 48)] * 2)
         # The first case's false positive lets 0.7 be chosen for the second, the middle of 0.5 to below 0.9.
         assert point.left_out_false_positives == 0.5
-        assert all(found.all() for found in point.found_at_prices.values())
         point = collect.operating_point(evaluation, "1", 1)
         assert (point.threshold, point.false_positives) == (0.2, 1)  # of 0.1 to below 0.3
         assert point.found.all()
