@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial import cKDTree
+from sklearn.neighbors import KDTree
 
 from nnunet_rw.evaluation.metrics.checks import as_masks
 from nnunet_rw.evaluation.metrics.surface import border_points, distances_between, neighbour_axes, of_distances
@@ -113,7 +113,7 @@ def nearest_lesion(lesion: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     border = border_points(lesion, (1,) * lesion.ndim, axes)
     at = border.points_mm.astype(np.int64)
     owner = lesion[tuple(at.T)].astype(np.int64)
-    tree, points = cKDTree(at), np.stack(outside, axis=1)
+    tree, points = KDTree(at), np.stack(outside, axis=1)
     result, left, several = np.empty(len(points), np.int64), np.arange(len(points)), 4
     while len(left):
         several = min(several, len(at))

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial import cKDTree
+from sklearn.neighbors import KDTree
 
 from nnunet_rw.evaluation.metrics.checks import as_masks
 from nnunet_rw.maps.checks import as_spacing
@@ -282,7 +282,7 @@ def distances_between(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray
     (array([2.]), array([2., 5.]))
     """
     return tuple(  # type: ignore[return-value]
-        cKDTree(target).query(origin)[0] if len(target) and len(origin) else np.full(len(origin), np.inf)
+        KDTree(target).query(origin)[0][:, 0] if len(target) and len(origin) else np.full(len(origin), np.inf)
         for origin, target in ((first, second), (second, first))
     )
 
