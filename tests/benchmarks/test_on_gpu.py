@@ -1,7 +1,9 @@
 """The check that is prepared for a GPU, tried without one."""
 
 import json
+import os
 import subprocess
+import sys
 import time
 from importlib import import_module
 from pathlib import Path
@@ -94,9 +96,9 @@ def test_a_trial_on_a_cpu_does_not_write_results(capsys):
 def test_a_trial_on_a_cpu(tmp_path):
     script = CHECKOUT / "benchmarks" / "on_gpu" / "run.sh"
     chosen = ("gpu_distance", "gpu_losses", "gpu_every_loss")
-    done = subprocess.run(
-        [script, "measure", tmp_path, "--pretend", "--parts", *chosen], capture_output=True, text=True, cwd=CHECKOUT
-    )
+    command = [script, "measure", tmp_path, "--pretend", "--parts", *chosen]
+    environment = {**os.environ, "PYTHON": sys.executable}  # python3 may be another than that of the tests
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=CHECKOUT)
     assert done.returncode == 0, done.stdout + done.stderr
     for part in chosen:
         assert json.loads((tmp_path / f"{part}.json").read_text())["rows"]
