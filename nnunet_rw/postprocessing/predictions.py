@@ -346,7 +346,6 @@ def segment_folders(
         transpose_backward=tuple(plans.get("transpose_backward", range(3))),
     )
     names = [f"{case}{dataset_json.get('file_ending', '.nii.gz')}" for case in predictions.cases]
-    name, content = record
     # Of the same file system as the output, which need not be there yet.
     beside = next(folder for folder in (output, *output.absolute().parents) if folder.is_dir())
     with tempfile.TemporaryDirectory(prefix=".segmenting-", dir=beside) as folder:
@@ -357,14 +356,16 @@ def segment_folders(
         with _named_in(output, Path(folder)):
             for _ in in_processes(function, tasks, description, processes):
                 pass
-        (output / name).unlink(missing_ok=True)
-        _write_json(output / "dataset.json", dataset_json)
-        _write_json(output / "plans.json", plans)
+            # Here too: a disk may be full, and moving what is there takes no room.
+            for file, what in (("dataset.json", dataset_json), ("plans.json", plans), record):
+                _write_json(Path(folder) / file, what)
+        output.mkdir(parents=True, exist_ok=True)
+        (output / record[0]).unlink(missing_ok=True)
         # A case is known by its probabilities, and a segmentation by its file: what goes with them comes first.
         last = {*names, *(f"{case}.npz" for case in predictions.cases)}
-        for path in sorted(Path(folder).iterdir(), key=lambda path: (path.name in last, path.name)):
-            os.replace(path, output / path.name)
-        _write_json(output / name, content)
+        written = (path.name for path in Path(folder).iterdir())
+        for file in sorted(written, key=lambda file: (file == record[0], file in last, file)):
+            os.replace(Path(folder) / file, output / file)
     return [output / file for file in names]
 
 

@@ -1,5 +1,7 @@
+import errno
 import json
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from ensemble_files import one_hot, read_labels
 from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
 from trained_models import PLANS
 
+from nnunet_rw.postprocessing import predictions as writing
 from nnunet_rw.postprocessing.ensemble import average as averaging
 from nnunet_rw.postprocessing.ensemble.average import ensemble_folders
 from nnunet_rw.postprocessing.ensemble.weights import EnsembleWeights
@@ -167,6 +170,21 @@ def test_an_error_leaves_no_torn_file(two_folders, tmp_path, monkeypatch):
         ensemble_folders(two_folders, output)
     assert (output / "x.nii.gz").read_bytes() == before
     assert not list(output.glob(".*"))
+
+
+@pytest.mark.parametrize("full_at", ["dataset.json", "plans.json", "ensemble.json"])
+def test_a_disk_that_is_full_for_the_last_files_leaves_nothing(two_folders, tmp_path, monkeypatch, full_at):
+    write = writing.write_atomically
+
+    def fails(path, content):
+        if path.name == full_at:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        write(path, content)
+
+    monkeypatch.setattr(writing, "write_atomically", fails)
+    with pytest.raises(OSError, match=re.escape(str(tmp_path / "out" / full_at))):
+        ensemble_folders(two_folders, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_many_cases_in_processes(predictions, random_probabilities, tmp_path):
