@@ -78,15 +78,6 @@ class RuleGrid:
         low, high, volume = self.places[:, index]
         return DecisionRule(self.thresholds[low], self.thresholds[high], self.volumes_mm3[volume])
 
-    def index(self, rule: DecisionRule) -> int:
-        """Of a rule of the grid."""
-        place = (
-            self.thresholds.index(rule.low),
-            self.thresholds.index(rule.high),
-            self.volumes_mm3.index(rule.min_volume_mm3),
-        )
-        return int(np.flatnonzero((self.places == np.array(place)[:, None]).all(0))[0])
-
     def family(self, name: str) -> np.ndarray:
         """Booleans (K,): the rules of one of `FAMILIES`."""
         hysteresis, volumes = FAMILIES[name]

@@ -78,7 +78,7 @@ def test_families_of_rules():
     assert [int(grid.family(name).sum()) for name in FAMILIES] == [2, 6, 3, 9]
     rules = [grid.rule(index) for index in range(len(grid))]
     assert all(rule.high >= rule.low for rule in rules)
-    assert [grid.index(rule) for rule in rules] == list(range(9))
+    assert len(set(rules)) == 9
 
 
 def test_a_component_of_exactly_the_smallest_volume_stays():
