@@ -51,27 +51,15 @@ class OperatingPoints:
         return np.divide(2 * product, total, out=np.zeros(len(total)), where=total > 0)
 
     def within(self, false_positives: float) -> int | None:
-        """Position of the best threshold with at most a given number of false positives per case, see `best`."""
-        # Tables hold ten digits.
-        return self.best(self.false_positives <= false_positives * (1 + ROUNDING))
+        """Position of the threshold of highest recall with at most a number of false positives per case; None of none.
 
-    def best(self, allowed: np.ndarray) -> int | None:
-        """Position of the allowed threshold of highest recall; of equal ones that of the better Dice, then the lowest.
-
-        Below a threshold that is not allowed another is taken only where its Dice is better than that of the best one
-        above: where false positives grow together, fewer of them mean no fewer mistakes, and Dice tells. So none is
-        chosen that another allowed one beats in recall and in Dice.
-
-        Parameters
-        ----------
-        allowed : booleans (T,)
-            Such as those that keep within some false positives.
-
-        Returns
-        -------
-        int or None
-            None where there is none.
+        Of equal recall the better Dice, then the lower threshold. Below a threshold that exceeds the false positives
+        another is taken only where its Dice is better than that of the best one above: where false positives grow
+        together, fewer of them mean no fewer mistakes, and Dice tells. So none is chosen that another within them beats
+        in recall and in Dice.
         """
+        # Tables hold ten digits.
+        allowed = self.false_positives <= false_positives * (1 + ROUNDING)
         above = np.logical_and.accumulate(allowed)
         dice = np.nan_to_num(self.dice, nan=1.0)  # nothing is there and nothing segmented
         best = self._most_found(above) if above.any() else 0
