@@ -42,15 +42,27 @@ def test_every_voxel_belongs_to_the_nearest_lesion_and_of_two_to_the_first(shape
     np.testing.assert_array_equal(nearest, nearest_by_brute_force(lesion))
 
 
-def test_more_ties_than_are_looked_at_first():
-    # Eight voxels of four lesions, all as near to the centre, where four are looked at first.
-    lesion = np.zeros((5, 5), int)
-    for number, place in enumerate([(0, 2), (2, 0), (2, 4), (4, 2)], start=1):
-        lesion[place] = number
-    lesion = np.stack([lesion, np.zeros_like(lesion), lesion[::-1]])
+@pytest.mark.parametrize("first", range(8))
+def test_more_ties_than_are_looked_at_first(first):
+    # Eight lesions of a voxel, all as near to the centre, where four are looked at first: wherever the first one lies.
+    lesion = np.zeros((5, 5, 5), int)
+    places = [place for place in np.ndindex(3, 3, 3) if 1 not in place]
+    for number, place in enumerate(places):
+        lesion[tuple(2 * step for step in place)] = (number - first) % 8 + 1
     wanted = np.zeros(lesion.shape, bool)
-    wanted[1, 2, 2] = True
+    wanted[2, 2, 2] = True
     assert nearest_lesion(lesion, wanted).sum() == 1
+
+
+def test_one_slice_is_scored_as_an_image():
+    # A square of 25 pixels, 16 of them border, and a prediction that reaches two pixels further along the second axis.
+    reference, prediction = np.zeros((2, 9, 12), bool)
+    reference[2:7, 2:7] = prediction[2:7, 2:9] = True
+    image = cc_scores(reference, prediction, (1, 1))
+    assert cc_scores(reference[None], prediction[None], (5, 1, 1)) == image
+    # Of the reference's 16 border pixels the middle three of one side lie within: 1, 2 and 1 from a row of the other.
+    # Of the prediction's 20 the last five are 2 away, and the two before them 1.
+    assert image.assd_mm == pytest.approx((4 + 12) / 36)
 
 
 def test_anisotropic_parts_are_cut_in_voxels_and_measured_in_mm():
