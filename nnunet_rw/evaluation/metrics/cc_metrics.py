@@ -19,7 +19,13 @@ import numpy as np
 from sklearn.neighbors import KDTree
 
 from nnunet_rw.evaluation.metrics.checks import as_masks
-from nnunet_rw.evaluation.metrics.surface import border_points, distances_between, neighbour_axes, of_distances
+from nnunet_rw.evaluation.metrics.surface import (
+    border_of_ids,
+    border_points,
+    distances_between,
+    neighbour_axes,
+    of_distances,
+)
 from nnunet_rw.maps.checks import as_spacing, diagonal
 from nnunet_rw.maps.components import as_connectivity, connected_components, foreground_box
 
@@ -109,10 +115,8 @@ def nearest_lesion(lesion: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     if len(outside[0]) == 0:
         return nearest
     # From outside, the nearest voxel of a lesion is one of its border.
-    axes = tuple(range(lesion.ndim))
-    border = border_points(lesion, (1,) * lesion.ndim, axes)
-    at = border.points_mm.astype(np.int64)
-    owner = lesion[tuple(at.T)].astype(np.int64)
+    border = border_of_ids(lesion)
+    at, owner = np.argwhere(border), lesion[border].astype(np.int64)
     tree, points = KDTree(at), np.stack(outside, axis=1)
     result, left, several = np.empty(len(points), np.int64), np.arange(len(points)), 4
     while len(left):

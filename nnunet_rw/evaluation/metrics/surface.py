@@ -195,13 +195,39 @@ def border_voxels(mask: np.ndarray, axes: Sequence[int] | None = None) -> np.nda
            [1, 1, 1]])
     """
     (mask,) = as_masks(mask=mask)
-    inner = mask.copy()
-    for axis in neighbour_axes(mask.shape) if axes is None else axes:
-        core, along = np.moveaxis(inner, axis, 0), np.moveaxis(mask, axis, 0)
-        core[1:] &= along[:-1]
-        core[:-1] &= along[1:]
+    return border_of_ids(mask, axes)
+
+
+def border_of_ids(ids: np.ndarray, axes: Sequence[int] | None = None) -> np.ndarray:
+    """The voxels of an array of ids with a face neighbour of another id, or outside the array.
+
+    Where ids are those of components, these are the border voxels of their mask; where they number the parts of a
+    divided mask, voxels at a dividing line are border as well.
+
+    Parameters
+    ----------
+    ids : boolean or integer array (X, Y[, Z])
+        0 for none.
+    axes : sequence of int, optional
+        As for `border_voxels`.
+
+    Returns
+    -------
+    boolean array of the shape of ``ids``
+
+    Examples
+    --------
+    >>> border_of_ids(np.array([[1, 1, 1, 2, 2]]))
+    array([[ True, False,  True,  True,  True]])
+    """
+    inner = ids > 0
+    for axis in neighbour_axes(ids.shape) if axes is None else axes:
+        core, along = np.moveaxis(inner, axis, 0), np.moveaxis(ids, axis, 0)
+        same = along[1:] == along[:-1]
+        core[1:] &= same
+        core[:-1] &= same
         core[:1] = core[-1:] = False
-    return mask & ~inner
+    return (ids > 0) & ~inner
 
 
 class PointsById:
@@ -233,10 +259,7 @@ class PointsById:
 
 
 def border_points(ids: np.ndarray, spacing_mm: Sequence[float], axes: Sequence[int] | None = None) -> PointsById:
-    """The border voxels of an array of ids: those with a face neighbour of another id, or outside the array.
-
-    Where ids are those of components, these are the border voxels of their mask; where they number the parts of a
-    divided mask, voxels at a dividing line are border as well.
+    """Where the border voxels of an array of ids are, see `border_of_ids`.
 
     Parameters
     ----------
@@ -251,14 +274,7 @@ def border_points(ids: np.ndarray, spacing_mm: Sequence[float], axes: Sequence[i
     array([[0. , 1.5],
            [0. , 2. ]])
     """
-    inner = ids > 0
-    for axis in neighbour_axes(ids.shape) if axes is None else axes:
-        core, along = np.moveaxis(inner, axis, 0), np.moveaxis(ids, axis, 0)
-        same = along[1:] == along[:-1]
-        core[1:] &= same
-        core[:-1] &= same
-        core[:1] = core[-1:] = False
-    where = np.nonzero((ids > 0) & ~inner)
+    where = np.nonzero(border_of_ids(ids, axes))
     return PointsById(where, ids[where], spacing_mm)
 
 
