@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nnunet_rw.evaluation.folder import Evaluation
+from nnunet_rw.evaluation.metrics.rules import ratio
 from nnunet_rw.evaluation.protocols import CC, CC_COLUMNS, PROTOCOL_COLUMNS
 
 Columns = Mapping[str, np.ndarray]
@@ -70,20 +71,16 @@ def _more(name: str, higher_is_better: bool, option: str = "", decimals: int = 3
 
 def _recall_at(share: int) -> Metric:
     name = f"n_found_{share}"
-    return Metric(lambda columns: _ratio(columns[name], columns["n_lesions"]), True, column=name)
+    return Metric(lambda columns: ratio(columns[name], columns["n_lesions"]), True, column=name)
 
 
 def _lesion_recall(columns: Columns) -> np.ndarray:
-    return _ratio(columns["n_hit"], columns["n_lesions"])
+    return ratio(columns["n_hit"], columns["n_lesions"])
 
 
 def _volume_error(columns: Columns) -> np.ndarray:
     reference = columns["volume_reference_mm3"]
-    return _ratio(np.abs(columns["volume_prediction_mm3"] - reference), reference)
-
-
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
+    return ratio(np.abs(columns["volume_prediction_mm3"] - reference), reference)
 
 
 # lesion_recall: share of a case's lesions that are hit, any overlap; without lesions undefined.
