@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from nnunet_rw.evaluation.comparison.groups import folds_or_parts, units_of
-from nnunet_rw.evaluation.comparison.lesions import counted_rows
+from nnunet_rw.evaluation.comparison.intervals import Interval
+from nnunet_rw.evaluation.comparison.lesions import counted_rows, number_per_case
 from nnunet_rw.evaluation.comparison.rows import RuleRow
 from nnunet_rw.evaluation.comparison.rules import Figures, RuleCases, choose_rules, figures
-from nnunet_rw.evaluation.folder import Evaluation, LesionRows
+from nnunet_rw.evaluation.folder import Evaluation
 from nnunet_rw.evaluation.metrics.rules import Outcomes
 
 
@@ -59,23 +61,30 @@ def _row(baseline: Evaluation, challenger: Evaluation, label: str, units: Sequen
         units=units,
     )
     best = choose_rules(cases, seed=seed).best
-    known: dict[str, Any] = {
-        **{"label": label, "baseline": baseline.name, "challenger": challenger.name},
-        **{"family": "", "low": math.nan, "high": math.nan, "min_volume_mm3": math.nan},
-        **{"folds": len(set(cases.folds)), "rules_in_folds": 0},
+    row = RuleRow(
+        label=label,
+        baseline=baseline.name,
+        challenger=challenger.name,
+        folds=len(set(cases.folds)),
         **_named("allowed", "baseline_{}", figures(of_baseline, lesions)),
         **_named("half_false_positives", "half_{}", figures(half, lesions)),
-    }
-    if best is not None and best.rule is not None:
-        known |= {"family": best.family, **best.rule._asdict(), "rules_in_folds": len(set(best.rules_without.values()))}
-        known |= _named("false_positives", "{}", best.figures)
-        known |= {f"{name}_difference": getattr(best, f"{name}_difference") for name in ("recall", "dice")}
-        for name in ("excess", "recall", "dice"):
-            known[f"{name}_low"], known[f"{name}_high"] = getattr(best, name)
-    return RuleRow(**known)
+    )
+    if best is None or best.rule is None:
+        return row
+    intervals: dict[str, Interval] = {name: getattr(best, name) for name in ("excess", "recall", "dice")}
+    return replace(
+        row,
+        family=best.family,
+        **best.rule._asdict(),
+        rules_in_folds=len(set(best.rules_without.values())),
+        **_named("false_positives", "{}", best.figures),
+        recall_difference=best.recall_difference,
+        dice_difference=best.dice_difference,
+        **{f"{name}_{end}": value for name, ends in intervals.items() for end, value in ends._asdict().items()},
+    )
 
 
-def _named(false_positives: str, others: str, found: Figures) -> dict[str, float]:
+def _named(false_positives: str, others: str, found: Figures) -> dict[str, Any]:
     """Figures by the names of a row's columns."""
     names = (false_positives, *(others.format(name) for name in Figures._fields[1:]))
     return {name: float(value) for name, value in zip(names, found, strict=True)}
@@ -83,10 +92,7 @@ def _named(false_positives: str, others: str, found: Figures) -> dict[str, float
 
 def _as_segmented(evaluation: Evaluation, label: str) -> tuple[Outcomes, np.ndarray]:
     """(N,) each: what was found one to one, and the lesions."""
-
-    def per_case(rows: LesionRows, chosen: np.ndarray) -> np.ndarray:
-        return np.bincount(np.searchsorted(evaluation.cases, rows.case[chosen]), minlength=len(evaluation.cases))
-
+    per_case = partial(number_per_case, evaluation)
     lesions, predicted = (counted_rows(rows, "matched", label) for rows in (evaluation.lesions, evaluation.predicted))
     outcomes = Outcomes(
         per_case(evaluation.lesions, lesions & (evaluation.lesions.matched > 0)),

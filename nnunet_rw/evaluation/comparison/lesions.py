@@ -141,8 +141,8 @@ def _compare_size(
 
 
 def _match(baseline: Evaluation, challenger: Evaluation, label: str) -> MatchedRow:
-    price = float(_false_positives(baseline, label, 0, math.inf).mean())
-    found = baseline.lesions.hit[counted_rows(baseline.lesions, "hit", label, 0, math.inf)]
+    price = float(_false_positives(baseline, label).mean())
+    found = baseline.lesions.hit[counted_rows(baseline.lesions, "hit", label)]
     dice = baseline.columns[label]["dice"]
     defined = dice[~np.isnan(dice)]
     points = challenger.operating_points[label]
@@ -167,11 +167,15 @@ def counted_rows(rows: LesionRows, rule: str, label: str, low_mm3: float = 0, hi
     return in_class & ~np.isnan(getattr(rows, rule))
 
 
-def _false_positives(evaluation: Evaluation, label: str, low_mm3: float, high_mm3: float) -> np.ndarray:
-    """(N,) numbers per case, in the order of `cases`."""
+def _false_positives(evaluation: Evaluation, label: str, low_mm3: float = 0, high_mm3: float = math.inf) -> np.ndarray:
     rows = evaluation.predicted
     false = counted_rows(rows, "hit", label, low_mm3, high_mm3) & (rows.hit == 0)
-    return np.bincount(np.searchsorted(evaluation.cases, rows.case[false]), minlength=len(evaluation.cases))
+    return number_per_case(evaluation, rows, false)
+
+
+def number_per_case(evaluation: Evaluation, rows: LesionRows, chosen: np.ndarray) -> np.ndarray:
+    """(N,) of the chosen lesions, (L,) booleans, how many each case has, in the order of `cases`."""
+    return np.bincount(np.searchsorted(evaluation.cases, rows.case[chosen]), minlength=len(evaluation.cases))
 
 
 def _places(
@@ -180,7 +184,7 @@ def _places(
     rows = []
     for evaluation in evaluations:
         found, right = (
-            getattr(lesions, rule)[counted_rows(lesions, rule, label, smallest_mm3, math.inf)] > 0
+            getattr(lesions, rule)[counted_rows(lesions, rule, label, smallest_mm3)] > 0
             for lesions, smallest_mm3 in (
                 (evaluation.lesions, min_volume_mm3),
                 (evaluation.predicted, min_predicted_mm3),

@@ -164,7 +164,7 @@ class MatchedRow:
     challenger_dice: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RuleRow:
     """What a challenger with probabilities finds out of fold, with no more false positives and no less Dice.
 
@@ -197,12 +197,12 @@ class RuleRow:
     label: str
     baseline: str
     challenger: str
-    family: str
-    low: float
-    high: float
-    min_volume_mm3: float
+    family: str = ""
+    low: float = math.nan
+    high: float = math.nan
+    min_volume_mm3: float = math.nan
     folds: int
-    rules_in_folds: int
+    rules_in_folds: int = 0
     allowed: float
     baseline_recall: float
     baseline_f1: float
