@@ -14,13 +14,14 @@ from nnunet_rw.evaluation.case import CaseEvaluation, EvaluationSettings, evalua
 from nnunet_rw.evaluation.comparison.groups import units_of
 from nnunet_rw.evaluation.comparison.intervals import MIN_UNITS
 from nnunet_rw.evaluation.comparison.metrics import enough_decimals
-from nnunet_rw.evaluation.folder import OF_PROBABILITIES, RuleTable, changed_file, read_summary, write_tables
+from nnunet_rw.evaluation.folder import changed_file, read_summary
 from nnunet_rw.evaluation.metrics.calibration import pool_probabilities
 from nnunet_rw.evaluation.metrics.froc import froc_curve
 from nnunet_rw.evaluation.metrics.rules import Outcomes, RuleCase, RuleGrid, operating_points, volumes_to_try
 from nnunet_rw.evaluation.protocols import check_protocols, columns_of, options_text
 from nnunet_rw.evaluation.sources import CaseFiles, Source
 from nnunet_rw.evaluation.summary import summarise
+from nnunet_rw.evaluation.tables import OF_PROBABILITIES, RuleTable, write_tables
 from nnunet_rw.util.files import fingerprint, has_fingerprint, write_atomically
 from nnunet_rw.util.parallel import list_in_processes
 from nnunet_rw.util.tables import text_table

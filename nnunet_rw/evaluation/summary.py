@@ -25,6 +25,7 @@ from nnunet_rw.evaluation.metrics.panoptic import panoptic_quality, pool_panopti
 from nnunet_rw.evaluation.metrics.volume import bland_altman
 from nnunet_rw.evaluation.protocols import protocol_options
 from nnunet_rw.evaluation.sources import Source
+from nnunet_rw.evaluation.tables import PROBABILITY, SURFACE
 
 
 @dataclass(frozen=True)
@@ -119,8 +120,6 @@ _METRICS: dict[str, Callable[[ClassEvaluation], float]] = {
     "volume_false_positive_mm3": lambda found: found.matches.false_positive_mm3,
     "volume_missed_mm3": lambda found: found.matches.missed_mm3,
 }
-_OF_PROBABILITY = ("average_precision", "calibration_error", "calibration_error_from_01")
-_DISTANCES = ("hd_mm", "hd95_mm", "assd_mm", "nsd")
 _PANOPTIC_THRESHOLDS = (0.5, 0.1)
 
 
@@ -170,7 +169,7 @@ def _summarise_class(
     diagonals_mm = [case.diagonal_mm for case in cases]
     metrics = {name: asdict(aggregate([value(item) for item in found])) for name, value in _METRICS.items()}
     if all(item.surface for item in found):
-        for name in _DISTANCES:
+        for name in SURFACE:
             metrics[name] = asdict(aggregate([getattr(item.surface, name) for item in found], diagonals_mm))
         for name in ("hd95_mm", "assd_mm"):
             apart = np.concatenate([getattr(item.reference, name) for item in matches])
@@ -180,7 +179,7 @@ def _summarise_class(
     for name in found[0].scores:
         metrics[name] = asdict(aggregate([item.scores[name] for item in found]))
     counts = [item.probability for item in found if item.probability]
-    for name in _OF_PROBABILITY if counts else ():
+    for name in PROBABILITY if counts else ():
         metrics[name] = asdict(aggregate([getattr(item, name) for item in counts]))
     states = [item.overlap.status for item in found]
     volumes = [item.volume for item in found]
@@ -205,7 +204,7 @@ def _summarise_class(
         pooled = pool_probabilities(counts)
         summary["pooled_voxels"] = {
             "precision_recall_area": pooled.precision_recall_area,
-            **{name: getattr(pooled, name) for name in _OF_PROBABILITY},
+            **{name: getattr(pooled, name) for name in PROBABILITY},
         }
     if curve:
         summary["froc"] = {

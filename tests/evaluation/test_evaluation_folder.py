@@ -6,7 +6,7 @@ from evaluation_folders import SETTINGS, write_evaluation
 from segmentation_files import PREDICTION, REFERENCE, source_of
 
 from nnunet_rw.evaluation import evaluate
-from nnunet_rw.evaluation import folder as evaluation_tables
+from nnunet_rw.evaluation import tables as evaluation_tables
 from nnunet_rw.evaluation.case import EvaluationSettings
 from nnunet_rw.evaluation.comparison.metrics import check_comparable
 from nnunet_rw.evaluation.folder import CASE_NUMBERS, LESION_NUMBERS, read_evaluation

@@ -17,10 +17,10 @@ import numpy as np
 
 from nnunet_rw.evaluation.comparison.intervals import MIN_UNITS, Interval
 from nnunet_rw.evaluation.comparison.rules import FamilyFit, Figures
-from nnunet_rw.evaluation.folder import write_operating_points
 from nnunet_rw.evaluation.metrics.detection import DEFAULT_EDGES_MM3
 from nnunet_rw.evaluation.metrics.lesions import ROUNDING
 from nnunet_rw.evaluation.metrics.rules import DecisionRule
+from nnunet_rw.evaluation.tables import write_operating_points
 from nnunet_rw.postprocessing.threshold.fit import RuleFit
 from nnunet_rw.util.advice import command
 from nnunet_rw.util.files import write_atomically
