@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scored_masks import SHAPE, scored_masks
 
-from nnunet_rw.evaluation.metrics.brats import CHALLENGES, PENALTY_MM, Challenge, _areas, brats_scores
+from nnunet_rw.evaluation.metrics.brats import CHALLENGES, PENALTY_MM, Challenge, _areas, _weighted_hd95, brats_scores
 
 ISOTROPIC, ANISOTROPIC = (1.0, 1.0, 1.0), (0.9, 1.1, 2.5)
 # Seed, spacing, challenge: Dice, HD95, NSD at 0.5 and 1 mm, found, false and missed lesions.
@@ -76,6 +76,30 @@ def test_lesions_that_touch_when_dilated_are_one():
     assert (apart.num_lesions, apart.num_missed, together.num_lesions, together.num_missed) == (2, 1, 1, 0)
     assert (apart.dice, together.dice) == pytest.approx((0.5, 2 * 4 / 12))
     assert apart.hd95_mm == pytest.approx(374 / 2)
+
+
+def test_a_dilation_reaches_along_two_axes_at_a_time():
+    # Across all three, voxels three steps apart would touch after one.
+    reference = np.zeros((6, 6, 6), bool)
+    reference[1, 1, 1] = reference[4, 4, 4] = True
+    once, twice = (brats_scores(reference, reference, ISOTROPIC, Challenge(steps, 0)) for steps in (1, 2))
+    assert (once.num_lesions, twice.num_lesions) == (2, 1)
+
+
+def test_hd95_is_of_the_area_not_of_the_points():
+    # Distances 1 to 20 of one area each: 95 % of it are reached at 19. With 19 of 20.5 parts at 1 and one at 10, 95 %
+    # are not reached before that.
+    line, origin = np.arange(1.0, 21)[:, None], (np.zeros((1, 1)), np.ones(1))
+    assert _weighted_hd95((line, np.ones(20)), origin) == 19
+    assert _weighted_hd95(origin, (line, np.ones(20))) == 19
+    assert _weighted_hd95((line[[0, 9, 19]], np.array([19.0, 1.0, 0.5])), origin) == 10
+
+
+def test_every_voxel_of_an_image_of_one_slice_is_border():
+    # Squares of 5 x 5, shifted by two: of five rows three are in both, one is 1 mm off and one 2 mm, from either side.
+    reference, prediction = np.zeros((2, 1, 9, 12), bool)
+    reference[0, 2:7, 2:7] = prediction[0, 2:7, 4:9] = True
+    assert brats_scores(reference, prediction, ISOTROPIC, Challenge(1, 0)).nsd == pytest.approx((0.6, 0.8))
 
 
 def test_what_is_predicted_at_an_ignored_lesion_is_no_false_positive():

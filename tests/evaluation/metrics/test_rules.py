@@ -16,11 +16,11 @@ from nnunet_rw.evaluation.metrics.rules import (
 
 
 def noisy_case(shape, seed=0):
-    """A reference, and probabilities that find some of it and more."""
+    """A reference, and probabilities of tenths, many of them a threshold, that find some of it and more."""
     rng = np.random.default_rng(seed)
     reference = gaussian_filter(rng.random(shape), 1.2) > 0.55
     probability = gaussian_filter(reference.astype(float), 0.9) + 0.5 * gaussian_filter(rng.standard_normal(shape), 1)
-    return reference, np.clip(probability, 0, 1).astype(np.float32)
+    return reference, np.clip(probability, 0, 1).astype(np.float32).round(1)
 
 
 @pytest.mark.parametrize("matching", ["one_to_one", "any_overlap"])
@@ -62,6 +62,17 @@ def test_a_swallowed_lesion_is_found_by_overlap_alone():
     case = rule_case(reference, probability, (1.0, 1.0), 4, thresholds=grid.thresholds)
     found = {matching: case.outcomes(grid, matching).found.item() for matching in ("any_overlap", "one_to_one")}
     assert found == {"any_overlap": 3, "one_to_one": 1}
+
+
+@pytest.mark.parametrize(("voxels", "found"), [(10, 1), (11, 0)])
+def test_partners_share_a_tenth(voxels, found):
+    # A lesion of a voxel in a component: IoU 1/10, and a little less.
+    reference = np.zeros((1, voxels), bool)
+    reference[0, 3] = True
+    grid = RuleGrid((0.0,), (0.5,))
+    case = rule_case(reference, np.full((1, voxels), 0.6, np.float32), (1.0, 1.0), 4, thresholds=grid.thresholds)
+    assert case.outcomes(grid).found.item() == case.decided(grid.rule(0)).num_found == found
+    assert case.outcomes(grid).false_positives.item() == case.decided(grid.rule(0)).false_positives == 1 - found
 
 
 def test_hysteresis_keeps_whole_components_with_a_high_peak():
