@@ -191,7 +191,7 @@ def _weighted_hd95(first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarra
     for distances, areas in zip(directed, (first[1], second[1]), strict=True):
         order = np.lexsort((areas, distances))
         share = np.cumsum(areas[order]) / np.sum(areas)
-        percentiles.append(distances[order[min(int(np.searchsorted(share, 0.95)), len(order) - 1)]])
+        percentiles.append(distances[order[np.searchsorted(share, 0.95)]])
     return float(max(percentiles))
 
 
