@@ -24,7 +24,7 @@ from nnunet_rw.evaluation.comparison.intervals import (
     sums_by_unit,
 )
 from nnunet_rw.evaluation.metrics.lesions import ROUNDING
-from nnunet_rw.evaluation.metrics.rules import FAMILIES, DecisionRule, Outcomes, RuleGrid, ratio
+from nnunet_rw.evaluation.metrics.rules import FAMILIES, DecisionRule, Outcomes, RuleGrid, mean_dice, ratio
 
 Aim = Literal["recall", "f1", "dice"]
 # With a margin: shares of the price, and parts of the cases, with which it is tightened.
@@ -104,12 +104,6 @@ def figures(outcomes: Outcomes, num_lesions: np.ndarray) -> Figures:
     precision = ratio(right, right + false, 0.0)
     f1 = ratio(2 * precision * recall, precision + recall, 0.0)
     return Figures(false / len(num_lesions), recall, f1, mean_dice(outcomes.dice))
-
-
-def mean_dice(dice: np.ndarray) -> np.ndarray:
-    """Over the first axis, where it is defined; NaN where nowhere."""
-    defined = ~np.isnan(dice)
-    return ratio(np.where(defined, dice, 0).sum(0), defined.sum(0))
 
 
 @dataclass(frozen=True)

@@ -169,7 +169,7 @@ class RuleCase:
         """What each of the K rules of a grid does: (K,) each. The grid has the thresholds of the levels."""
         per_low = [self._at_low(position, grid, matching) for position in range(len(self.levels))]
         found, right, false, shared, predicted = (np.concatenate(part) for part in zip(*per_low, strict=True))
-        return Outcomes(found, right, false, _dice(shared, predicted + int(self.lesion_voxels.sum())))
+        return Outcomes(found, right, false, ratio(2 * shared, predicted + int(self.lesion_voxels.sum())))
 
     def decided(self, rule: DecisionRule, matching: Matching = "one_to_one") -> Decided:
         """What a rule does, lesion by lesion; its lower threshold is that of a level."""
@@ -293,21 +293,30 @@ def operating_points(cases: Sequence[RuleCase]) -> OperatingPoints:
     """
     if not cases:
         raise ValueError("Expected at least one case, but got none.")
-    per_case = [[case.decided(DecisionRule(at, at), "any_overlap") for at in THRESHOLDS] for case in cases]
-    found, right, false = (
-        np.sum([[getattr(item, name) for item in case] for case in per_case], axis=0)
-        for name in ("num_found", "right", "false_positives")
-    )
-    dice = np.array([[item.dice for item in case] for case in per_case])
-    defined = ~np.isnan(dice)
+    at_each = [pooled([case.decided(DecisionRule(at, at), "any_overlap") for case in cases]) for at in THRESHOLDS]
+    outcomes = Outcomes(*(np.stack(values, axis=1) for values in zip(*at_each, strict=True)))
+    found, right, false = (values.sum(axis=0) for values in outcomes[:3])
     lesions = np.full(len(THRESHOLDS), sum(int(case.counted.sum()) for case in cases))
     return OperatingPoints(
         thresholds=np.array(THRESHOLDS),
         false_positives=false / len(cases),
         recall=ratio(found, lesions),
         precision=ratio(right, right + false),
-        dice=ratio(np.where(defined, dice, 0).sum(axis=0), defined.sum(axis=0)),
+        dice=mean_dice(outcomes.dice),
     )
+
+
+def pooled(decided: Sequence[Decided]) -> Outcomes:
+    """(N,) each, of N cases."""
+    columns = [(item.num_found, item.right, item.false_positives, item.dice) for item in decided]
+    found, right, false, dice = zip(*columns, strict=True)
+    return Outcomes(np.array(found), np.array(right), np.array(false), np.array(dice))
+
+
+def mean_dice(dice: np.ndarray) -> np.ndarray:
+    """Over the first axis, where it is defined; NaN where nowhere."""
+    defined = ~np.isnan(dice)
+    return ratio(np.where(defined, dice, 0).sum(0), defined.sum(0))
 
 
 def ratio(part: np.ndarray, whole: np.ndarray, otherwise: float = np.nan) -> np.ndarray:
@@ -372,10 +381,6 @@ def kept_components(
         keep &= np.bincount(ids[seeds], minlength=len(voxels)) > 0
     keep[0] = False
     return keep[ids]
-
-
-def _dice(shared: np.ndarray, total: np.ndarray) -> np.ndarray:
-    return ratio(2 * shared, total)
 
 
 def _from_corner(table: np.ndarray) -> np.ndarray:

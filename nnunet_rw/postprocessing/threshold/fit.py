@@ -23,6 +23,7 @@ from nnunet_rw.evaluation.metrics.rules import (
     RuleCase,
     RuleGrid,
     operating_points,
+    pooled,
     rule_case,
     volumes_to_try,
 )
@@ -281,13 +282,6 @@ def compared_masks(case: PairedCase, reader: BaseReaderWriter, labels: Labels, l
         baseline,
         model.spacing_mm,
     )
-
-
-def pooled(decided: Sequence[Decided]) -> Outcomes:
-    """(N,) each, of N cases."""
-    columns = [(item.num_found, item.right, item.false_positives, item.dice) for item in decided]
-    found, right, false, dice = zip(*columns, strict=True)
-    return Outcomes(np.array(found), np.array(right), np.array(false), np.array(dice))
 
 
 def named_label(labels: Labels, name: str | None) -> Label:
