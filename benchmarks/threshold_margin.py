@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_rw.evaluation.comparison.rules import RuleCases, chosen_rule
+from nnunet_rw.evaluation.comparison.rule_choice import RuleCases, chosen_rule
 from nnunet_rw.evaluation.metrics.rules import Outcomes, RuleGrid
 from nnunet_rw.evaluation.metrics.thresholds import THRESHOLDS
 

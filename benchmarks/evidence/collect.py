@@ -40,7 +40,7 @@ class OperatingPoint:
     ----------
     threshold : float
         Foreground is above. The one of most lesions that keeps within the false positives, see
-        `nnunet_rw.evaluation.comparison.rules.chosen_rule`; the highest where even that has more.
+        `nnunet_rw.evaluation.comparison.rule_choice.chosen_rule`; the highest where even that has more.
     false_positives : float
         A case.
     found : (L,) booleans

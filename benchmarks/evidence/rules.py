@@ -16,7 +16,7 @@ from benchmarks.evidence.collect import SMALL_VOXELS
 from benchmarks.harness import write_result
 from benchmarks.trainings import without_nan
 from nnunet_rw.evaluation.comparison.intervals import cluster_bootstrap, mean_interval
-from nnunet_rw.evaluation.comparison.rules import FamilyFit
+from nnunet_rw.evaluation.comparison.rule_choice import FamilyFit
 from nnunet_rw.evaluation.sources import Source, cross_validation_source
 from nnunet_rw.postprocessing.threshold.fit import RuleFit, fit_rules
 

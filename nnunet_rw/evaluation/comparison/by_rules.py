@@ -13,7 +13,7 @@ from nnunet_rw.evaluation.comparison.groups import folds_or_parts, units_of
 from nnunet_rw.evaluation.comparison.intervals import Interval
 from nnunet_rw.evaluation.comparison.lesions import counted_rows, number_per_case
 from nnunet_rw.evaluation.comparison.rows import RuleRow
-from nnunet_rw.evaluation.comparison.rules import Figures, RuleCases, choose_rules, figures
+from nnunet_rw.evaluation.comparison.rule_choice import Figures, RuleCases, choose_rules, figures
 from nnunet_rw.evaluation.folder import Evaluation
 from nnunet_rw.evaluation.metrics.rules import Outcomes
 

@@ -10,7 +10,7 @@ import numpy as np
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
 from nnunet_rw.datasets.labels import Label, Labels
-from nnunet_rw.evaluation.comparison.rules import Aim, Figures, RuleCases, RuleChoice, choose_rules, figures
+from nnunet_rw.evaluation.comparison.rule_choice import Aim, Figures, RuleCases, RuleChoice, choose_rules, figures
 from nnunet_rw.evaluation.metrics.detection import Rule as Matching
 from nnunet_rw.evaluation.metrics.detection import found_lesions
 from nnunet_rw.evaluation.metrics.lesions import match_lesions
@@ -165,7 +165,7 @@ def fit_rules(
     label : str, optional
         As evaluations name it, "1" or "(1, 2)". Default: the only one.
     aim, families, margin
-        See `nnunet_rw.evaluation.comparison.rules.choose_rules`.
+        See `nnunet_rw.evaluation.comparison.rule_choice.choose_rules`.
     matching : "one_to_one" or "any_overlap"
         What counts as found, see `nnunet_rw.evaluation.metrics.detection.count_detections`.
     keeps_dice : bool
