@@ -16,7 +16,7 @@ from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
 from nnunet_rw.datasets.folders import Preprocessed, data_configurations, dataset_folder, open_preprocessed
 from nnunet_rw.datasets.labels import labels_of, read_dataset_json
-from nnunet_rw.evaluation.reading import is_two_dimensional, read_labels
+from nnunet_rw.evaluation.reading import read_labels, without_slice_axis
 from nnunet_rw.evaluation.sources import CaseFiles, Source, folders_source
 from nnunet_rw.maps.kinds import LabelScheme
 from nnunet_rw.store.files import check_labels, label_scheme
@@ -95,8 +95,7 @@ class PreprocessedLabels(LabelSource):
             # A 2D configuration leaves the distance of the slices as it was.
             with told(self.folder / f"{case}.pkl", self.advice):
                 spacing = (float(properties["spacing"][self.transpose_forward[0]]), *spacing)
-            if is_two_dimensional(labels.shape, spacing):
-                return labels[0], spacing[1:]
+            return without_slice_axis(labels, spacing)
         return labels, spacing
 
 

@@ -68,7 +68,6 @@ def read_case(files: CaseFiles, reader: BaseReaderWriter, known_labels: Collecti
             f"{prediction.shape}."
         )
     properties = _told_properties(files, reader, of_reference, of_prediction)
-    spacing = tuple(float(step) for step in properties["spacing"])
     probabilities = None
     if files.probabilities:
         probabilities = read_probabilities(files.probabilities, (num_heads, *reference.shape))
@@ -80,10 +79,12 @@ def read_case(files: CaseFiles, reader: BaseReaderWriter, known_labels: Collecti
                 f"Expected {files.images[0]} to have the shape of the reference, {reference.shape}, but got "
                 f"{image.shape}."
             )
-    if is_two_dimensional(reference.shape, spacing):
-        reference, prediction, spacing = reference[0], prediction[0], spacing[1:]
-        probabilities = None if probabilities is None else probabilities[:, 0]
-        image = None if image is None else image[0]
+    reference, spacing = without_slice_axis(reference, properties["spacing"])
+    prediction, _ = without_slice_axis(prediction, properties["spacing"])
+    if probabilities is not None:
+        probabilities, _ = without_slice_axis(probabilities, properties["spacing"])
+    if image is not None:
+        image, _ = without_slice_axis(image, properties["spacing"])
     return Case(reference, prediction, spacing, probabilities, image, properties)
 
 
@@ -100,8 +101,20 @@ def read_labels(
     labels, properties = _read_labels(path, reader, known_labels)
     if not _tells_spacing(path, reader):
         raise ValueError(_no_spacing(path))
-    spacing = tuple(float(step) for step in properties["spacing"])
-    return (labels[0], spacing[1:]) if is_two_dimensional(labels.shape, spacing) else (labels, spacing)
+    return without_slice_axis(labels, properties["spacing"])
+
+
+def without_slice_axis(array: np.ndarray, spacing: Sequence[float]) -> tuple[np.ndarray, tuple[float, ...]]:
+    """An array (..., X, Y, Z) and its spacing without the axis that nnU-Net's reader gave an image of two dimensions.
+
+    Examples
+    --------
+    >>> flat, spacing = without_slice_axis(np.zeros((3, 1, 40, 30)), (999.0, 1.0, 2.0))
+    >>> flat.shape, spacing
+    ((3, 40, 30), (1.0, 2.0))
+    """
+    steps = tuple(float(step) for step in spacing)
+    return (array[..., 0, :, :], steps[1:]) if is_two_dimensional(array.shape[-3:], steps) else (array, steps)
 
 
 def is_two_dimensional(shape: Sequence[int], spacing: Sequence[float]) -> bool:

@@ -13,7 +13,7 @@ from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 from nnunet_rw.datasets.labels import labels_of
-from nnunet_rw.evaluation.reading import is_two_dimensional
+from nnunet_rw.evaluation.reading import without_slice_axis
 from nnunet_rw.postprocessing.ensemble.small_components import remove_small_components
 from nnunet_rw.postprocessing.ensemble.weights import EnsembleWeights, channel_names
 from nnunet_rw.postprocessing.predictions import (
@@ -166,10 +166,8 @@ def _ensemble_case(
     properties = properties_of(files[0].with_suffix(".pkl"), probabilities.shape[1:], transpose_backward)
     segmentation = to_segmentation(probabilities, manager)
     if any(volumes_mm3.values()):
-        spacing = [float(step) for step in properties["spacing"]]
-        first = 1 if is_two_dimensional(segmentation.shape, spacing) else 0
-        flat = segmentation[0] if first else segmentation
-        cleaned = remove_small_components(flat, manager, spacing[first:], volumes_mm3)
+        image, spacing = without_slice_axis(segmentation, properties["spacing"])
+        cleaned = remove_small_components(image, manager, spacing, volumes_mm3)
         segmentation = cleaned.reshape(segmentation.shape)
     if save_probabilities:
         buffer = io.BytesIO()

@@ -13,7 +13,7 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 from nnunet_rw.datasets.labels import Label, Labels, label_values, labels_of
 from nnunet_rw.evaluation.metrics.rules import DecisionRule, apply_rule
-from nnunet_rw.evaluation.reading import is_two_dimensional
+from nnunet_rw.evaluation.reading import without_slice_axis
 from nnunet_rw.postprocessing.predictions import (
     PredictionFolders,
     open_folders,
@@ -168,15 +168,8 @@ def _segment_case(
     (probabilities,) = probabilities_of(files, manager.num_segmentation_heads)
     shape = probabilities.shape[1:]
     properties = properties_of(files[0].with_suffix(".pkl"), shape, transpose_backward)
-    spacing = [float(step) for step in properties["spacing"]]
-    # As evaluations see images: without the slice axis, to which nnU-Net gives a spacing of its own.
-    flat = is_two_dimensional(shape, spacing)
-    voxel_mm3 = math.prod(spacing[1:] if flat else spacing)
-    masks = {
-        channel: apply_rule(
-            probabilities[channel][0] if flat else probabilities[channel], rule, voxel_mm3, connectivity
-        ).reshape(shape)
-        for channel, rule in rules.items()
-    }
-    segmentation = to_segmentation(with_masks(probabilities, masks, contained), manager)
-    write_segmentation(path, segmentation, reader, properties)
+    image, spacing = without_slice_axis(probabilities, properties["spacing"])
+    voxel_mm3 = math.prod(spacing)
+    masks = {channel: apply_rule(image[channel], rule, voxel_mm3, connectivity) for channel, rule in rules.items()}
+    segmentation = to_segmentation(with_masks(image, masks, contained), manager)
+    write_segmentation(path, segmentation.reshape(shape), reader, properties)

@@ -12,8 +12,10 @@ from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
 from trained_models import PLANS
 
 from nnunet_rw.cli import main
+from nnunet_rw.evaluation.metrics.rules import DecisionRule
 from nnunet_rw.postprocessing.threshold import apply as applying
 from nnunet_rw.postprocessing.threshold.apply import apply_rules, threshold_rules, with_masks
+from nnunet_rw.postprocessing.threshold.report import ChosenRules, FittedModel
 
 # Of background, label 1 and label 2.
 PROBABILITIES = np.array(
@@ -229,6 +231,18 @@ def test_tiff_keeps_its_spacing(predictions, dataset_json, tmp_path):
     apply_rules(folder, tmp_path / "out", threshold_rules(0.3), processes=1)
     values, told = Tiff3DIO().read_seg(str(tmp_path / "out" / "a.tif"))
     assert np.count_nonzero(values) * np.prod(told["spacing"]) == 240
+
+
+def test_two_dimensions(predictions, dataset_json, tmp_path):
+    # A pixel of a photograph is 1 mm2 to nnU-Net, in a slice of 999 mm: two that touch by a corner are 2 mm2.
+    lesion = np.array([[[0.9, 0, 0, 0.9], [0, 0.9, 0, 0]]], np.float32)
+    content = {**dataset_json, "labels": {"background": 0, "lesion": 1}, "file_ending": ".png"}
+    plans = {**PLANS, "image_reader_writer": "NaturalImage2DIO"}
+    folder = predictions("photographs", {"a": np.stack([1 - lesion, lesion])}, content, plans)
+    (folder / "a.pkl").write_bytes(pickle.dumps({"spacing": (999, 1, 1)}))
+    chosen = ChosenRules(FittedModel(), 26, {"": DecisionRule(0.5, 0.5, 2.0)})
+    apply_rules(folder, tmp_path / "out", chosen, processes=1)
+    assert read_labels(tmp_path / "out" / "a.png").ravel().tolist() == [1, 0, 0, 0, 0, 1, 0, 0]
 
 
 def test_probabilities_beside_the_properties_of_another_image(folder, tmp_path, capsys):
