@@ -80,6 +80,10 @@ class BratsScores:
     num_false_positives: int
 
 
+# Of a case in which nothing is scored.
+_PERFECT = BratsScores(1.0, 0.0, (1.0,) * len(NSD_TOLERANCES_MM), 0, 0, 0)
+
+
 def brats_scores(
     reference: np.ndarray, prediction: np.ndarray, spacing_mm: Sequence[float], challenge: Challenge
 ) -> BratsScores:
@@ -108,7 +112,7 @@ def brats_scores(
     spacing = as_spacing(spacing_mm, reference.ndim)
     box = foreground_box(reference | prediction, margin=challenge.dilation)
     if box is None:
-        return BratsScores(1.0, 0.0, (1.0,) * len(NSD_TOLERANCES_MM), 0, 0, 0)
+        return _PERFECT
     # Border voxels at the image's edge are border in the box as well: axes of one voxel have no neighbours here.
     reference, prediction = reference[box], prediction[box]
     connectivity = as_connectivity(26, reference.ndim)
@@ -128,7 +132,7 @@ def brats_scores(
     num_false_positives = num_components - len(np.unique(pairs[:, 1]))
     num_scored = len(counted) + num_false_positives
     if num_scored == 0:
-        return BratsScores(1.0, 0.0, (1.0,) * len(NSD_TOLERANCES_MM), 0, 0, 0)
+        return _PERFECT
 
     corners = [_Corners(ids, spacing) for ids in (lesion, component)]
     axes = tuple(range(reference.ndim))

@@ -34,6 +34,11 @@ class ProbabilityCounts:
     negative: np.ndarray
 
     @property
+    def voxels(self) -> np.ndarray:
+        """Integer (15361,): of either kind."""
+        return self.positive + self.negative
+
+    @property
     def average_precision(self) -> float:
         """Sum over falling thresholds of precision times the gain in recall; NaN without a voxel in the reference.
 
@@ -53,8 +58,8 @@ class ProbabilityCounts:
 
     def _curve(self) -> tuple[np.ndarray, np.ndarray]:
         """Precision and recall at each probability that occurs, falling; empty without a voxel in the reference."""
-        occurs = np.flatnonzero(self.positive + self.negative)[::-1]
-        found, called = (np.cumsum(counts[occurs]) for counts in (self.positive, self.positive + self.negative))
+        occurs = np.flatnonzero(self.voxels)[::-1]
+        found, called = (np.cumsum(counts[occurs]) for counts in (self.positive, self.voxels))
         if not len(found) or not found[-1]:
             return np.zeros(0), np.zeros(0)
         return found / called, found / found[-1]
@@ -96,11 +101,7 @@ class ProbabilityCounts:
         kept = np.flatnonzero(lowest <= _VALUES)
         positive, all_voxels, summed = (
             np.bincount(place[kept], weights[kept], minlength=RELIABILITY_BINS)
-            for weights in (
-                self.positive,
-                self.positive + self.negative,
-                (self.positive + self.negative) * _VALUES,
-            )
+            for weights in (self.positive, self.voxels, self.voxels * _VALUES)
         )
         with np.errstate(invalid="ignore"):
             return Reliability(edges, all_voxels.astype(np.int64), summed / all_voxels, positive / all_voxels)
