@@ -116,31 +116,10 @@ def write_tables(
     written = [folder / name for name in TABLES]
     columns = (*CASE_COLUMNS, *rows[0][1].scores)
     _write(written[0], columns, (_case_row(case, found) for case, found in rows))
-    _write(
-        written[1],
-        REFERENCE_COLUMNS,
-        (
-            [*row, *apart]
-            for case, found in rows
-            for row, apart in zip(
-                _lesion_rows(case, found, found.matches.reference), _overlaps(found.matches.reference), strict=True
-            )
-        ),
-    )
-    _write(
-        written[2],
-        PREDICTED_COLUMNS,
-        (
-            [*row, score, *apart]
-            for case, found in rows
-            for row, score, apart in zip(
-                _lesion_rows(case, found, found.matches.predicted),
-                found.matches.predicted.score,
-                _overlaps(found.matches.predicted),
-                strict=True,
-            )
-        ),
-    )
+    sides = ("reference", REFERENCE_COLUMNS), ("predicted", PREDICTED_COLUMNS)
+    for path, (side, columns) in zip(written[1:], sides, strict=True):
+        lesions = ((case, found, getattr(found.matches, side)) for case, found in rows)
+        _write(path, columns, (row for lesions_of in lesions for row in _lesion_rows(*lesions_of, columns)))
     if curves:
         rows_of_curves = (
             (label, *point)
@@ -236,11 +215,10 @@ def _mean(values: np.ndarray) -> float:
     return float(defined.mean()) if len(defined) else math.nan
 
 
-def _overlaps(lesions: Lesions) -> Iterable[Sequence[float]]:
-    return zip(lesions.covered, lesions.hd95_mm, lesions.assd_mm, strict=True)
-
-
-def _lesion_rows(case: CaseEvaluation, found: ClassEvaluation, lesions: Lesions) -> Iterable[list[Any]]:
+def _lesion_rows(
+    case: CaseEvaluation, found: ClassEvaluation, lesions: Lesions, columns: Sequence[str]
+) -> Iterable[list[Any]]:
+    more = [getattr(lesions, name) for name in columns[len(LESION_COLUMNS) :]]
     for index in range(len(lesions)):
         centroid = [math.nan] * (3 - lesions.centroid_mm.shape[1]) + list(lesions.centroid_mm[index])
         yield [
@@ -255,6 +233,7 @@ def _lesion_rows(case: CaseEvaluation, found: ClassEvaluation, lesions: Lesions)
             lesions.dice[index],
             lesions.iou[index],
             lesions.kind[index],
+            *(values[index] for values in more),
         ]
 
 
