@@ -153,7 +153,7 @@ def read_results(folder: str | Path, groups: str | Path | None = None) -> Benchm
         elif job.kind == "evaluate" or (job.kind == "train" and not is_trained(specification, job)):
             state = read_state(workspace, job.name)
             status = (
-                "to be done again (results damaged or gone or of other files)"
+                "to be done again (results damaged, gone, of other files or of an earlier version)"
                 if state.status == "done"
                 else state.status
             )

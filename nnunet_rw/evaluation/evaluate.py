@@ -21,7 +21,7 @@ from nnunet_rw.evaluation.metrics.rules import Outcomes, RuleCase, RuleGrid, ope
 from nnunet_rw.evaluation.protocols import check_protocols, columns_of, options_text
 from nnunet_rw.evaluation.sources import CaseFiles, Source
 from nnunet_rw.evaluation.summary import summarise
-from nnunet_rw.evaluation.tables import OF_PROBABILITIES, RuleTable, write_tables
+from nnunet_rw.evaluation.tables import OF_PROBABILITIES, TABLES, RuleTable, write_tables
 from nnunet_rw.util.files import fingerprint, has_fingerprint, write_atomically
 from nnunet_rw.util.parallel import list_in_processes
 from nnunet_rw.util.tables import text_table
@@ -224,8 +224,10 @@ def ensure_evaluation(
 def is_current(source: Source, settings: EvaluationSettings, folder: Path) -> bool:
     """Whether a folder holds, undamaged, the evaluation of these very files and labels with equal settings.
 
-    Files are known by what they hold, not by where they lie or when they were written.
+    Files are known by what they hold, not by where they lie or when they were written. An earlier version may have
+    written fewer tables: its evaluation is none of these.
     """
+    tables = {*TABLES, *(OF_PROBABILITIES if all(files.probabilities for files in source.cases) else ())}
     try:
         summary = read_summary(folder)
         inputs = summary["inputs"]
@@ -235,6 +237,7 @@ def is_current(source: Source, settings: EvaluationSettings, folder: Path) -> bo
             and summary["labels"] == source.label_entries
             and inputs.keys() == {files.case for files in source.cases}
             and sorted(summary["missing_cases"]) == sorted(source.missing)
+            and summary["written"].keys() >= tables
             and changed_file(folder, summary["written"]) is None
             and all(_are_known(files, inputs[files.case]) for files in source.cases)
         )

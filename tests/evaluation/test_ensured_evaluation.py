@@ -1,5 +1,6 @@
 """Evaluations are made where there are none, or none that fit."""
 
+import json
 import os
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ from segmentation_files import EMPTY, PREDICTION, REFERENCE, SHAPE, source_of, w
 
 from nnunet_rw.evaluation import evaluate as module
 from nnunet_rw.evaluation.case import EvaluationSettings
-from nnunet_rw.evaluation.evaluate import ensure_evaluation, write_evaluation
+from nnunet_rw.evaluation.evaluate import ensure_evaluation, is_current, write_evaluation
 from nnunet_rw.evaluation.folder import read_evaluation
 from nnunet_rw.evaluation.sources import folders_source
 
@@ -41,8 +42,17 @@ def test_ensured_evaluation_is_made_once(two_cases, evaluations):
     assert evaluations == [FAST]
 
 
+def leave_out_of_what_was_written(folder, name):
+    """As an earlier version did that wrote no such file."""
+    summary = json.loads((folder / "summary.json").read_text())
+    del summary["written"][name]
+    (folder / "summary.json").write_text(json.dumps(summary))
+
+
 @pytest.mark.parametrize("missing", ["froc.csv", "operating_points.csv", "reliability.csv", "rules.npz"])
-def test_ensured_evaluation_with_probabilities_is_whole(two_cases, evaluations, missing):
+@pytest.mark.parametrize("earlier", [False, True])
+def test_ensured_evaluation_with_probabilities_is_whole(two_cases, evaluations, missing, earlier):
+    without = list(two_cases.cases)
     for number, files in enumerate(two_cases.cases):
         path = files.prediction.with_name(f"{files.case}.npz")
         np.savez(path, probabilities=np.zeros((2, *SHAPE), np.float32))
@@ -51,6 +61,10 @@ def test_ensured_evaluation_with_probabilities_is_whole(two_cases, evaluations, 
     ensure_evaluation(two_cases, FAST)
     assert len(evaluations) == 1
     (two_cases.folder / missing).unlink()
+    if earlier:
+        leave_out_of_what_was_written(two_cases.folder, missing)
+        # Nobody who asks for no probabilities misses it.
+        assert is_current(replace(two_cases, cases=without), FAST, two_cases.folder)
     ensure_evaluation(two_cases, FAST)
     assert len(evaluations) == 2
     assert (two_cases.folder / missing).is_file()
