@@ -19,7 +19,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from nnunet_rw.util.files import write_atomically
 from nnunet_rw.util.readers import told
-from nnunet_rw.util.tables import text_table
+from nnunet_rw.util.tables import json_value, text_table
 
 matplotlib.use("agg")
 
@@ -248,10 +248,7 @@ def summarise_runs(runs: Sequence[RunMeasures]) -> dict[str, Any]:
     for name in ("largest_rise", "gradient_spikes", "clipped_share", "predicted_over_true", "pseudo_dice"):
         values = [getattr(run, name) for run in runs if math.isfinite(getattr(run, name))]
         summary[name] = [float(f(values)) for f in (np.min, np.median, np.max)] if values else None
-    summary["each_run"] = [
-        {name: None if isinstance(x, float) and not math.isfinite(x) else x for name, x in asdict(run).items()}
-        for run in runs
-    ]
+    summary["each_run"] = json_value([asdict(run) for run in runs])
     return summary
 
 

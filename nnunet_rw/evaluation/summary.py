@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, get_args
@@ -26,6 +25,7 @@ from nnunet_rw.evaluation.metrics.volume import bland_altman
 from nnunet_rw.evaluation.protocols import protocol_options
 from nnunet_rw.evaluation.sources import Source
 from nnunet_rw.evaluation.tables import PROBABILITY, SURFACE
+from nnunet_rw.util.tables import json_value
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def summarise(
         "inputs": {case.files.case: case.fingerprints for case in cases},
         "labels": source.label_entries,
         "classes": {
-            label: _finite(_summarise_class(cases, position, curves.get(label), units))
+            label: json_value(_summarise_class(cases, position, curves.get(label), units))
             for position, label in enumerate(labels)
         },
     }
@@ -275,14 +275,3 @@ def _nnunet_metrics(counts: Overlap) -> dict[str, float]:
         "n_pred": counts.fp + counts.tp,
         "n_ref": counts.fn + counts.tp,
     }
-
-
-def _finite(value: Any) -> Any:
-    """The same with null for what is undefined or without bound: JSON knows neither."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value

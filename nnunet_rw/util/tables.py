@@ -12,6 +12,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
+import numpy as np
+
 NOTHING = "-"
 # Instead of an interval.
 TOO_FEW = "[too few]"
@@ -239,11 +241,13 @@ def csv_text(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
 
 
 def json_value(value: Any) -> Any:
-    """The value as JSON has it, which knows no non-finite number: None stands for these."""
+    """The value as JSON has it, which knows no non-finite number and none of NumPy's: None stands for the former."""
     if isinstance(value, dict):
         return {str(key): json_value(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [json_value(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

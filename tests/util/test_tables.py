@@ -1,5 +1,7 @@
+import json
 import math
 
+import numpy as np
 import pytest
 
 from nnunet_rw.util.tables import (
@@ -76,6 +78,8 @@ def test_latex_by_hand():
 def test_numbers_that_are_none_are_empty_in_csv_and_null_in_json():
     assert csv_text(["a", "b"], [[0.1, NAN], [None, math.inf], ["x,y", 2]]) == 'a,b\n0.1,\n,inf\n"x,y",2\n'
     assert json_value({1: (NAN, -math.inf, 2), "b": [{"c": 0.5}]}) == {"1": [None, None, 2], "b": [{"c": 0.5}]}
+    of_numpy = json_value([np.int64(2), np.float32("nan"), np.bool_(True)])
+    assert json.dumps(of_numpy) == "[2, null, true]"
 
 
 def test_text_by_hand():

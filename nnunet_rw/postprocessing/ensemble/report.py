@@ -18,7 +18,7 @@ from nnunet_rw.evaluation.comparison.statistics import PairedComparison, paired_
 from nnunet_rw.postprocessing.ensemble.small_components import Scores
 from nnunet_rw.postprocessing.ensemble.weights import EnsembleWeights
 from nnunet_rw.util.files import write_atomically
-from nnunet_rw.util.tables import text_table
+from nnunet_rw.util.tables import json_value, text_table
 
 EQUAL, FITTED, CLEANED = "equal weights", "fitted weights", "small components removed"
 MEAN = "mean of classes"
@@ -199,16 +199,7 @@ def as_json(report: FitReport) -> dict[str, Any]:
             for gain in report.gains
         ],
     }
-    return _finite(content)
-
-
-def _finite(value: Any) -> Any:
-    """JSON knows no NaN."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return json_value(content)
 
 
 _LEGEND = f"""\

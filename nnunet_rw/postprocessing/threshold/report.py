@@ -25,7 +25,7 @@ from nnunet_rw.postprocessing.threshold.fit import RuleFit
 from nnunet_rw.util.advice import command
 from nnunet_rw.util.files import write_atomically
 from nnunet_rw.util.readers import read_json, told
-from nnunet_rw.util.tables import text_table
+from nnunet_rw.util.tables import json_value, text_table
 
 _ENDS = ("excess", "recall", "dice")
 _COLUMNS = (
@@ -104,12 +104,12 @@ def _content(chosen: dict[str, RuleFit], model: FittedModel) -> dict[str, Any]:
         "rules": {label: found.rule._asdict() for label, found in best.items() if found and found.rule},
         "families": {label: found.family for label, found in best.items() if found},
         "conditions": {
-            label: _finite({"false_positives_per_case": fit.false_positives, "least_dice": fit.least_dice})
+            label: json_value({"false_positives_per_case": fit.false_positives, "least_dice": fit.least_dice})
             for label, fit in chosen.items()
         },
         "left_out": {
             label: {
-                **_finite(_numbers(found.figures)),
+                **json_value(_numbers(found.figures)),
                 **{f"{name}_interval": _ends(getattr(found, name)) for name in ("false_positives", *_ENDS)},
             }
             for label, found in best.items()
@@ -120,7 +120,7 @@ def _content(chosen: dict[str, RuleFit], model: FittedModel) -> dict[str, Any]:
             for label, found in best.items()
             if found
         },
-        "baseline_figures": {label: _finite(_numbers(fit.baseline_figures)) for label, fit in chosen.items()},
+        "baseline_figures": {label: json_value(_numbers(fit.baseline_figures)) for label, fit in chosen.items()},
     }
 
 
@@ -297,10 +297,6 @@ def _rows(fit: RuleFit) -> list[dict[str, Any]]:
 
 def _numbers(figures: Figures) -> dict[str, float]:
     return {name: float(value) for name, value in figures._asdict().items()}
-
-
-def _finite(numbers: dict[str, float]) -> dict[str, float | None]:
-    return {name: None if math.isnan(value) else value for name, value in numbers.items()}
 
 
 def _ends(interval: Interval) -> list[float] | None:
