@@ -185,6 +185,10 @@ def test_a_job_that_slurm_lost_failed_with_slurms_word(workspace, slurm, listed,
     state = read_state(workspace, training(0).name)
     assert (state.status, state.attempts) == ("failed", 1)
     assert state.error == f"Slurm ended job 17: {word}; see {log}"
+    # Slurm gives its ids again, so the accounting is asked for jobs of this name alone.
+    asked = [call.split() for call in slurm.calls() if call.startswith("sacct")]
+    assert bool(asked) == (not listed)
+    assert all({"--name=nnunet-rw-my_benchmark", "--jobs=17"} <= set(words) for words in asked)
 
 
 def test_a_result_that_is_seen_late_counts(workspace, slurm):
@@ -239,7 +243,7 @@ def test_a_later_command_takes_over_what_is_in_slurm(workspace, slurm, capsys):
     line = "Jobs that stay in Slurm: 4. The same command takes them over; scancel 17 cancels them.\n"
     assert capsys.readouterr().err == line
     # Fold 2 has failed meanwhile, and 3 was lost; both are to be done again.
-    write_state(workspace, training(2).name, JobState("failed", 1, cluster_id="17_2"))
+    write_state(workspace, training(2).name, JobState("failed", 1, "then", "later", "RuntimeError: no", "17_2"))
     slurm.says(_17_0="RUNNING", _17_1="PENDING", _17_2="COMPLETING", _17_3="CANCELLED")
     second = executor_of(workspace)
     for fold in range(4):
@@ -248,6 +252,7 @@ def test_a_later_command_takes_over_what_is_in_slurm(workspace, slurm, capsys):
     assert slurm.scripts() == ["script_17", "script_18"]
     ids = [read_state(workspace, training(fold).name).cluster_id for fold in range(4)]
     assert ids == ["17_0", "17_1", "18_0", "18_1"]
+    assert read_state(workspace, training(2).name) == JobState("queued", 1, cluster_id="18_0")
 
 
 def test_nothing_is_handed_over_while_slurm_cannot_tell_what_it_has(workspace, slurm):

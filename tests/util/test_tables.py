@@ -38,13 +38,16 @@ def test_cells_by_hand():
     assert str(counted(with_interval(0.5, (0.4, 0.6), 1), 20)) == "0.5 [0.4, 0.6] (n = 20)"
     assert str(counted(number(NAN, 1), 0)) == "-"
     assert [str(spread(values, 1)) for values in ((0.6, 0.4, NAN), (0.6, NAN))] == ["0.4 to 0.6", "-"]
-    assert [str(p_value(p)) for p in (0.0204, 0.0004, NAN)] == ["0.020", "<0.001", "-"]
+    assert [str(p_value(p)) for p in (0.0204, 0.0011, 0.0004, NAN)] == ["0.020", "0.001", "<0.001", "-"]
 
 
 def test_cells_keep_their_numbers_and_what_stands_beside():
     cell = counted(with_interval(0.61249, (0.58, 0.64)), 20)
     assert (cell.text, cell.beside, cell.value) == ("0.612", ("[0.580, 0.640]", "(n = 20)"), 0.61249)
     assert p_value(0.0004).value == 0.0004
+    assert spread((0.6, 0.4), 1).value == 0.4
+    # A whole number stands for itself.
+    assert [cell.value for cell in Table.of("", [{"n": 3}]).rows[0]] == [3]
 
 
 def test_columns_can_be_left_out_moved_and_turned(table):
@@ -61,7 +64,8 @@ def test_columns_can_be_left_out_moved_and_turned(table):
 
 
 def test_markdown_by_hand(table):
-    best = Table("", ("a", "b"), ((Cell("<1 *"), Cell("2", best=True)),))
+    # A line's end would end the row.
+    best = Table("", ("a", "b"), ((Cell("<1\n*"), Cell("2", best=True)),))
     assert best.markdown() == "| a | b |\n| --- | --- |\n| \\<1 \\* | **2** |"
     assert table.markdown().splitlines()[2] == "| a\\|b | 3 | 0.50 [0.25, 0.75] |"
 
