@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -166,7 +166,7 @@ _OPTIONAL = ("peak GPU MiB",)
 
 @dataclass(frozen=True)
 class Resources:
-    """One trainer over its folds and seeds; NaN where nothing is recorded.
+    """Trainings of one trainer; NaN where nothing is recorded.
 
     Attributes
     ----------
@@ -195,8 +195,9 @@ class Resources:
 
 
 def resources(task: TaskResults) -> tuple[Resources, ...]:
-    """One entry per trainer, in the order of the specification."""
-    return tuple(_resources(task, trainer) for trainer in dict.fromkeys(run.trainer for run in task.runs))
+    """One entry per trainer over its folds and seeds, in the order of the specification."""
+    trainers = dict.fromkeys(run.trainer for run in task.runs)
+    return tuple(resources_of(trainer, [run for run in task.runs if run.trainer == trainer]) for trainer in trainers)
 
 
 def resource_table(task: TaskResults) -> Table:
@@ -227,8 +228,8 @@ def duration(seconds: float) -> Cell:
     return Cell(f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h", value=seconds)
 
 
-def _resources(task: TaskResults, trainer: str) -> Resources:
-    runs = [run for run in task.runs if run.trainer == trainer]
+def resources_of(trainer: str, runs: Sequence[Run]) -> Resources:
+    """What these trainings of a trainer took."""
     records = [run.record for run in runs if run.record is not None]
     finished = [record for record in records if record.finished]
     epochs = [epoch for record in records for epoch in record.epochs]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 
 from nnunet_rw.benchmark.report.figures import Block, Panel, Style, error_bar, logarithmic_ticks, new_figure, numbers
 from nnunet_rw.benchmark.report.leaderboard import Estimate, Standing
-from nnunet_rw.benchmark.report.provenance import resource_table
+from nnunet_rw.benchmark.report.provenance import Resources, resource_table, resources_of
 from nnunet_rw.benchmark.results import Run, TaskResults
 from nnunet_rw.training.records import Epoch, RunRecord, read_iterations
 from nnunet_rw.util.tables import CellLike, Table, number, with_interval
@@ -166,37 +166,6 @@ _COST_CAPTION = (
 )
 
 
-@dataclass(frozen=True)
-class Cost:
-    """Of the trainings of one trainer and seed.
-
-    Attributes
-    ----------
-    seconds : float
-        Median of all their epochs.
-    gpu_gib, host_gib : float
-        Highest memory; NaN where it is not known.
-    """
-
-    seconds: float
-    gpu_gib: float
-    host_gib: float
-
-
-def training_cost(records: Sequence[RunRecord]) -> Cost | None:
-    """None before the first epoch."""
-    epochs = [epoch for record in records for epoch in record.epochs]
-    if not epochs:
-        return None
-    gpu = [epoch.peak_gpu_mib for epoch in epochs if epoch.peak_gpu_mib is not None]
-    host = [epoch.peak_host_mib for epoch in epochs if np.isfinite(epoch.peak_host_mib)]
-    return Cost(
-        float(np.median([epoch.seconds for epoch in epochs])),
-        max(gpu) / _MIB_PER_GIB if gpu else np.nan,
-        max(host) / _MIB_PER_GIB if host else np.nan,
-    )
-
-
 def cost(task: TaskResults, places: Sequence[Standing], styles: Mapping[str, Style]) -> Block | None:
     """None where no evaluated trainer has a record.
 
@@ -205,24 +174,21 @@ def cost(task: TaskResults, places: Sequence[Standing], styles: Mapping[str, Sty
     places : sequence of Standing
         Of one label.
     """
-    found: list[tuple[Standing, Cost]] = []
+    found: list[tuple[Standing, Resources]] = []
     records: list[RunRecord] = []
     for standing in places:
-        own = [
-            run.record
-            for run in task.runs
-            if run.record and (run.trainer, run.seed) == (standing.trainer, standing.seed)
-        ]
-        of_training = training_cost(own)
-        if of_training:
-            found.append((standing, of_training))
-            records += own
+        own = [run for run in task.runs if (run.trainer, run.seed) == (standing.trainer, standing.seed)]
+        took = resources_of(standing.trainer, own)
+        # None before the first epoch.
+        if np.isfinite(took.seconds_per_epoch):
+            found.append((standing, took))
+            records += [run.record for run in own if run.record]
     if not found:
         return None
-    gpu = all(np.isfinite(of_training.gpu_gib) for _, of_training in found)
+    gpu = all(np.isfinite(took.peak_gpu_mib) for _, took in found)
     memory = "GPU" if gpu else "host"
-    gib = [of_training.gpu_gib if gpu else of_training.host_gib for _, of_training in found]
-    seconds = [of_training.seconds for _, of_training in found]
+    gib = [(took.peak_gpu_mib if gpu else took.peak_host_mib) / _MIB_PER_GIB for _, took in found]
+    seconds = [took.seconds_per_epoch for _, took in found]
     trainers = tuple(standing.trainer for standing, _ in found)
     dice = [standing.dice for standing, _ in found]
     recall = [standing.recall for standing, _ in found]
@@ -240,13 +206,13 @@ def cost(task: TaskResults, places: Sequence[Standing], styles: Mapping[str, Sty
         {
             "trainer": standing.trainer,
             "seed": standing.seed,
-            "seconds per epoch": number(of_training.seconds, 1),
-            "peak GPU memory in GiB": number(of_training.gpu_gib, 2),
-            "peak host memory in GiB": number(of_training.host_gib, 2),
+            "seconds per epoch": number(took.seconds_per_epoch, 1),
+            "peak GPU memory in GiB": number(took.peak_gpu_mib / _MIB_PER_GIB, 2),
+            "peak host memory in GiB": number(took.peak_host_mib / _MIB_PER_GIB, 2),
             "Dice": with_interval(standing.dice.value, standing.dice.interval),
             "lesion recall": with_interval(standing.recall.value, standing.recall.interval),
         }
-        for standing, of_training in found
+        for standing, took in found
     ]
     resources = replace(resource_table(task), title="Resources of all trainings")
     tables = (resources, Table.of("The points", points))

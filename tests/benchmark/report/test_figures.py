@@ -25,7 +25,7 @@ from nnunet_rw.benchmark.report.lesion_figures import (
     size_rows,
 )
 from nnunet_rw.benchmark.report.page import case_names
-from nnunet_rw.benchmark.report.training_figures import cost, smoothed, training_cost, training_curves
+from nnunet_rw.benchmark.report.training_figures import cost, smoothed, training_curves
 from nnunet_rw.evaluation.comparison.intervals import NO_INTERVAL, Interval
 from nnunet_rw.evaluation.metrics.froc import FrocCurve
 
@@ -200,12 +200,21 @@ def test_cost(task, styles):
     assert trace.y == pytest.approx((24 / 33,), abs=1e-5)
     assert block.panels[3].figure.layout.xaxis.title.text == "Peak host memory in GiB"
     assert "All trained on: Example CPU." in block.caption
-    (run, *_) = task.runs
-    epochs = tuple(replace(epoch, peak_gpu_mib=2048.0, peak_host_mib=math.nan) for epoch in run.record.epochs)
-    found = training_cost([replace(run.record, epochs=epochs)])
-    assert (found.seconds, found.gpu_gib) == (10, 2)
-    assert math.isnan(found.host_gib)
-    assert training_cost([replace(run.record, epochs=())]) is None
+    found = cost(with_epochs(task, peak_gpu_mib=2048.0, peak_host_mib=math.nan), standings(task)[:1], styles)
+    assert found.panels[3].figure.layout.xaxis.title.text == "Peak GPU memory in GiB"
+    (row,) = found.tables[1].records
+    assert [row[name] for name in ("seconds per epoch", "peak GPU memory in GiB")] == ["10.0", "2.00"]
+    assert row["peak host memory in GiB"] == "-"
+    assert cost(replace(task, runs=()), standings(task), styles) is None
+
+
+def with_epochs(task, **changes):
+    """The task with these values in every epoch of its trainings."""
+    changed = []
+    for run in task.runs:
+        epochs = tuple(replace(epoch, **changes) for epoch in run.record.epochs)
+        changed.append(replace(run, record=replace(run.record, epochs=epochs)))
+    return replace(task, runs=tuple(changed))
 
 
 def test_shares_that_are_all_1_are_drawn_about_1(task, styles):
