@@ -41,6 +41,16 @@ DARK = {
     "#a87400": "#e69f00",
     "#3b92c9": "#8fd0f7",
 }
+# Of the page, by the name of its property, in the light and in the dark theme.
+_PAGE_COLOURS = {
+    "ground": ("#ffffff", "#15171a"),
+    "raised": ("#f6f6f3", "#1d2024"),
+    "ink": (INK, DARK[INK]),
+    "muted": (MUTED, DARK[MUTED]),
+    "line": ("#dcdcd6", "#363a40"),
+    "accent": ("#005a8f", "#8cc8f0"),
+    "notice": ("#8a4b00", "#f0b45a"),
+}
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 
@@ -96,9 +106,13 @@ def trainer_styles(trainers: Iterable[str]) -> dict[str, Style]:
 
 
 def colour_properties(dark: bool) -> str:
-    """CSS that defines the properties of `Style.in_text`."""
-    chosen = [DARK.get(colour, colour) if dark else colour for colour in COLOURS]
-    return " ".join(f"--series-{number}: {colour};" for number, colour in enumerate(chosen))
+    """CSS that defines the page's colours in a theme, and the properties of `Style.in_text`."""
+    colours = {name: of_themes[dark] for name, of_themes in _PAGE_COLOURS.items()}
+    colours |= {
+        f"series-{number}": DARK.get(colour, colour) if dark else colour for number, colour in enumerate(COLOURS)
+    }
+    properties = " ".join(f"--{name}: {colour};" for name, colour in colours.items())
+    return f"color-scheme: {'dark' if dark else 'light'}; {properties}"
 
 
 def error_bar(value: float, ends: tuple[float, float], **more: Any) -> dict[str, Any] | None:
