@@ -209,7 +209,7 @@ METRIC_NAMES = {
 }
 
 
-def leaderboard_table(task: TaskResults) -> Table:
+def leaderboard_table(task: TaskResults, places: Sequence[Standing] | None = None) -> Table:
     """A row per label and trainer, the baseline first, the best values bold.
 
     Columns: label, trainer, and seed where one is not 0; Dice, NSD and HD95, mean with its interval and n; lesion
@@ -217,8 +217,14 @@ def leaderboard_table(task: TaskResults) -> Table:
     case; FROC average, verdict and spread over seeds where there are any.
 
     Without rows where nothing is evaluated yet.
+
+    Parameters
+    ----------
+    task : TaskResults
+    places : sequence of Standing, optional
+        The task's `standings`, which resample its cases, where they are known.
     """
-    found = standings(task)
+    found = standings(task) if places is None else places
     decimals = {attribute: _decimals(found, attribute, least) for _, attribute, least, _ in _VALUES}
     best = _best(found)
     rows = [_cells(task, row, decimals) for row in found]
@@ -227,6 +233,12 @@ def leaderboard_table(task: TaskResults) -> Table:
         for index, row in enumerate(rows)
     ]
     return Table.of("Leaderboard", rows).without_empty(_OPTIONAL)
+
+
+def without_lone_label(leaderboard: Table) -> Table:
+    """One label needs no column."""
+    several = len({row["label"] for row in leaderboard.records}) > 1
+    return leaderboard if several else leaderboard.without({"label"})
 
 
 def _best(found: Sequence[Standing]) -> set[tuple[int, str]]:

@@ -27,6 +27,7 @@ from nnunet_rw.benchmark.report.leaderboard import (
     leaderboard_notes,
     leaderboard_table,
     standings,
+    without_lone_label,
 )
 from nnunet_rw.benchmark.report.lesion_figures import froc, recall_by_size, rule_plane
 from nnunet_rw.benchmark.report.methods import bibtex, empty_case_policy, methods_text
@@ -229,7 +230,8 @@ def task_contents(
         dataset=task.dataset,
         description=task.description,
         answers=answers(task),
-        leaderboard=_leaderboard(task),
+        # The trainer names the row.
+        leaderboard=without_lone_label(leaderboard_table(task, places)).first("trainer"),
         labels=[
             LabelContents(label, _present(_label_blocks(task, label, places, styles, names)))
             for label in dict.fromkeys(found.label for found in places)
@@ -254,13 +256,6 @@ def _label_blocks(
         volume_agreement(task, label, styles, names),
         cost(task, [found for found in places if found.label == label], styles),
     ]
-
-
-def _leaderboard(task: TaskResults) -> Table:
-    """The trainer names the row; one label needs no column."""
-    table = leaderboard_table(task)
-    several = len({row["label"] for row in table.records}) > 1
-    return table.first("trainer") if several else table.first("trainer").without({"label"})
 
 
 def _present(blocks: Sequence[Block | None]) -> list[Block]:

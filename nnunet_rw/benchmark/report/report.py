@@ -21,6 +21,7 @@ from nnunet_rw.benchmark.report.leaderboard import (
     leaderboard_notes,
     leaderboard_table,
     standings,
+    without_lone_label,
 )
 from nnunet_rw.benchmark.report.methods import bibtex, methods_latex, methods_text
 from nnunet_rw.benchmark.report.page import finished_jobs, write_html_report
@@ -229,13 +230,10 @@ def report_tables(results: BenchmarkResults) -> list[Table]:
 
 
 def _tables_of(results: BenchmarkResults, task: TaskResults) -> list[Table]:
-    leaderboard = leaderboard_table(task)
-    # One label needs no column.
-    one_label = {"label"} if len({row["label"] for row in leaderboard.records}) == 1 else set()
+    leaderboard = without_lone_label(leaderboard_table(task))
     notes = tuple(leaderboard_notes(results))
     found = [
-        replace(leaderboard.without(left_out | one_label), title=title, name=name, notes=notes)
-        for name, title, left_out in _PARTS
+        replace(leaderboard.without(left_out), title=title, name=name, notes=notes) for name, title, left_out in _PARTS
     ]
     if task.comparison:
         first, *others = comparison_tables(task.comparison)
