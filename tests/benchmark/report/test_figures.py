@@ -110,6 +110,12 @@ def test_no_froc_without_probabilities(results, styles):
     assert froc(results.tasks[0], "1", styles) is None
 
 
+def test_no_froc_without_a_lesion(task, styles):
+    evaluation = task.evaluations["RWTrainer"][0]
+    free = replace(evaluation, froc={"1": replace(evaluation.froc["1"], num_lesions=0)})
+    assert froc(replace(task, evaluations={"RWTrainer": {0: free}}), "1", styles) is None
+
+
 def test_differences_of_cases(task):
     baseline, challenger = compared_seeds(task, "nnUNetTrainer"), compared_seeds(task, "RWTrainer")
     index, difference = case_differences(baseline, challenger, "dice", "1")

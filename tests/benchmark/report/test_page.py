@@ -181,18 +181,24 @@ def test_published_figures_stand_beside_a_task_of_the_decathlon_alone(results):
     assert "Published for" not in html_report(replace(results, tasks=(other,))).replace(get_plotlyjs(), "")
 
 
+def changed(task, metric="lesion_recall", tested=None, trainers=TRAINERS, **sizes):
+    """The task whose rows of lesions, and of a metric, are changed, with these trainers alone."""
+    comparison = replace(
+        task.comparison,
+        challengers=trainers[1:],
+        sizes=tuple(replace(row, **sizes) for row in task.comparison.sizes if row.challenger in trainers),
+        metrics=tuple(
+            replace(row, **(tested or {})) if row.metric == metric else row for row in task.comparison.metrics
+        ),
+    )
+    return replace(task, comparison=comparison)
+
+
 def headline(task, **changes):
     """The sentence on the second task, whose rows of all lesions and of recall are changed."""
     sizes = {name: value for name, value in changes.items() if name.startswith("simultaneous")}
     tested = {name: value for name, value in changes.items() if name not in sizes}
-    comparison = replace(
-        task.comparison,
-        sizes=tuple(replace(row, **sizes) for row in task.comparison.sizes),
-        metrics=tuple(
-            replace(row, **tested) if row.metric == "lesion_recall" else row for row in task.comparison.metrics
-        ),
-    )
-    (answer,) = answers(replace(task, comparison=comparison))
+    (answer,) = answers(changed(task, tested=tested, **sizes))
     return answer.sentence
 
 
@@ -207,6 +213,43 @@ def test_answer_needs_the_adjusted_test_and_the_interval_for_all(results):
     assert "fewer" not in headline(task, verdict="worse")
     worse = headline(task, verdict="worse", simultaneous_low=-0.2, simultaneous_high=-0.1)
     assert worse.startswith("All others found fewer lesions than nnUNetTrainer; the best of them, RWTrainer_IWDiceCE")
+
+
+def test_answer_about_fewer_lesions(results):
+    task, fewer = results.tasks[1], {"simultaneous_low": -0.2, "simultaneous_high": -0.1}
+    (answer,) = answers(changed(task, tested={"verdict": "worse"}, trainers=TRAINERS[:2], **fewer))
+    assert answer.sentence.startswith("RWTrainer found fewer lesions than nnUNetTrainer, 24 instead of 17 of 33")
+    # Not all are worse.
+    task = changed(task, tested={"verdict": "worse"}, **fewer)
+    metrics = tuple(
+        replace(row, verdict="no difference shown") if row.challenger == "RWTrainer" else row
+        for row in task.comparison.metrics
+    )
+    (answer,) = answers(replace(task, comparison=replace(task.comparison, metrics=metrics)))
+    assert answer.sentence.startswith("No trainer was shown to find more lesions than nnUNetTrainer: RWTrainer_IWDice")
+    assert "(84.8 % instead of 51.5 %), but that is fewer; " in answer.sentence
+
+
+def test_answer_with_fewer_false_positives(results):
+    cheaper = {"baseline_false_positives": 12.34, "challenger_false_positives": 9.99}
+    task = changed(
+        results.tasks[1], "false_positives", {"verdict": "better"}, false_positives_difference=-2.35, **cheaper
+    )
+    (answer,) = answers(task)
+    # Three digits of either.
+    assert answer.sentence.endswith(", with 2.35 fewer false positives per case (9.99 instead of 12.3).")
+
+
+def test_details_tell_what_intervals_are_adjusted_for(results):
+    (answer,) = answers(results.tasks[1])
+    assert "over cases: recall, adjusted for all trainers and labels, +33.3 points, " in answer.details
+    (answer,) = answers(changed(results.tasks[1], trainers=TRAINERS[:2]))
+    assert "over cases: recall +21.2 " in answer.details
+
+
+def test_equal_dice_is_within_no_noise(results):
+    (answer,) = answers(changed(results.tasks[1], "dice", {"difference": 0.0, "verdict": "within noise"}))
+    assert answer.details.endswith(", no difference shown.")
 
 
 def test_answer_of_too_few_cases(results):
