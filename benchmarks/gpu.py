@@ -13,22 +13,23 @@ from typing import Any
 
 import torch
 
-from benchmarks import gpu_agreement, gpu_distance, gpu_epochs, losses
+from benchmarks import losses
 from benchmarks.harness import write_result
+from benchmarks.on_gpu import agreement, distance, epochs
 from benchmarks.targets import Target, targets_of
 
 
 def run(dataset: str | None = None) -> list[dict[str, Any]]:
-    """A row per target; ``dataset`` as of `gpu_epochs.run`."""
+    """A row per target; ``dataset`` as of `epochs.run`."""
     if not torch.cuda.is_available():
         print("There is no GPU that torch can use: nothing was measured.", file=sys.stderr)
         raise SystemExit(2)
     return measured(
         {
-            "gpu_distance": gpu_distance.run,
-            "gpu_agreement": gpu_agreement.run,
+            "gpu_distance": distance.run,
+            "gpu_agreement": agreement.run,
             "gpu_losses": partial(losses.run, "cuda"),
-            "gpu_epochs": partial(gpu_epochs.run, dataset),
+            "gpu_epochs": partial(epochs.run, dataset),
         }
     )
 

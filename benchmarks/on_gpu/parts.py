@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.child import CHECKOUT, in_child
-from benchmarks.gpu_epochs import relative_to_stock
+from benchmarks.on_gpu.epochs import relative_to_stock
 from benchmarks.on_gpu.prepare import PRETEND_PLANS
 
 Write = Callable[[dict[str, Any]], None]
@@ -40,9 +40,9 @@ def tests(device: str, data: Path | None, pretend: bool, write: Write) -> None:
 
 
 def distance(device: str, data: Path | None, pretend: bool, write: Write) -> None:
-    from benchmarks import gpu_distance
+    from benchmarks.on_gpu.distance import run
 
-    for row in gpu_distance.run(device, *((16, 1) if pretend else ())):
+    for row in run(device, *((16, 1) if pretend else ())):
         write(row)
 
 
@@ -76,9 +76,9 @@ def epochs(device: str, data: Path | None, pretend: bool, write: Write) -> None:
 
 
 def agreement(device: str, data: Path | None, pretend: bool, write: Write) -> None:
-    from benchmarks import gpu_agreement
+    from benchmarks.on_gpu.agreement import checked
 
-    for row in gpu_agreement.checked(device):
+    for row in checked(device):
         write(row)
 
 
@@ -99,4 +99,4 @@ def trained(
         environment = {"nnUNet_raw": root, "nnUNet_results": root, "nnUNet_preprocessed": str(data.resolve())}
         plans = "nnUNetPlans" if device == "cuda" else PRETEND_PLANS
         arguments = [trainer, str(dataset), plans, device, epochs, iterations, repeats]
-        return {"trainer": trainer, **in_child("benchmarks.gpu_epochs", "trained", arguments, environment)}
+        return {"trainer": trainer, **in_child("benchmarks.on_gpu.epochs", "trained", arguments, environment)}

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import gpu, gpu_agreement, gpu_distance, gpu_epochs, losses
+from benchmarks import gpu, losses
+from benchmarks.on_gpu import agreement, distance, epochs
 from benchmarks.targets import Target
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -37,7 +38,7 @@ def test_without_a_gpu_it_says_so_and_exits_with_2(monkeypatch, capsys):
 
 
 def test_distances(written):
-    rows = gpu.measured({"gpu_distance": lambda: gpu_distance.run("cpu", size=16, rounds=1)})
+    rows = gpu.measured({"gpu_distance": lambda: distance.run("cpu", size=16, rounds=1)})
     assert [row["figure"] for row in rows] == [
         "exact distance transform of 2 x 3 x 128^3, ms",
         "its largest error, voxels",
@@ -66,8 +67,8 @@ def test_losses(written):
 class TestAgreement:
     def test_on_a_cpu_all_agree_but_the_kernel(self, written, monkeypatch):
         # The kernel is for a GPU, or for Triton's interpreter.
-        monkeypatch.setattr(gpu_agreement, "_kernel", _fails)
-        rows = gpu.measured({"gpu_agreement": lambda: gpu_agreement.run("cpu")})
+        monkeypatch.setattr(agreement, "_kernel", _fails)
+        rows = gpu.measured({"gpu_agreement": lambda: agreement.run("cpu")})
         *checks, kernel = written["gpu_agreement"]
         assert kernel["failed"] == "RuntimeError: no such device"
         assert not kernel["passed"]
@@ -77,24 +78,24 @@ class TestAgreement:
         assert [row.get("met") for row in rows] == [True] * len(checks) + [None]
 
     def test_a_difference_is_seen(self, monkeypatch):
-        monkeypatch.setattr(gpu_agreement, "_losses", lambda device, with_maps: iter([("a", 1e-6), ("b", 0.1)]))
-        row = gpu_agreement.run("cpu")[0]
+        monkeypatch.setattr(agreement, "_losses", lambda device, with_maps: iter([("a", 1e-6), ("b", 0.1)]))
+        row = agreement.run("cpu")[0]
         assert (row["cases"], row["largest_difference"], row["of"], row["passed"]) == (2, 0.1, "b", False)
 
     def test_nan_is_a_difference(self, monkeypatch):
-        monkeypatch.setattr(gpu_agreement, "_losses", lambda device, with_maps: iter([("a", float("nan"))]))
-        row = gpu_agreement.run("cpu")[0]
+        monkeypatch.setattr(agreement, "_losses", lambda device, with_maps: iter([("a", float("nan"))]))
+        row = agreement.run("cpu")[0]
         assert row["of"] == "a"
         assert not row["passed"]
 
     def test_share_of_the_largest_value(self):
-        computed = gpu_agreement._largest((torch.tensor([2.0, -4.0]),), (torch.tensor([2.0, -3.0]),))
+        computed = agreement._largest((torch.tensor([2.0, -4.0]),), (torch.tensor([2.0, -3.0]),))
         assert computed == pytest.approx(0.25)
 
     @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed.")
     @pytest.mark.slow
     def test_kernel_in_its_interpreter(self):
-        program = "from benchmarks.gpu_agreement import _kernel; print(max(value for _, value in _kernel('cpu')))"
+        program = "from benchmarks.on_gpu.agreement import _kernel; print(max(value for _, value in _kernel('cpu')))"
         # Triton reads the variable when it is imported.
         environment = {**os.environ, "TRITON_INTERPRET": "1"}
         done = subprocess.run(
@@ -106,7 +107,7 @@ class TestAgreement:
 
 def test_what_fails_hides_nothing(written, capsys):
     rows = gpu.measured(
-        {"gpu_epochs": _fails, "gpu_distance": lambda: gpu_distance.run("cpu", size=16, rounds=1)},
+        {"gpu_epochs": _fails, "gpu_distance": lambda: distance.run("cpu", size=16, rounds=1)},
     )
     assert rows[0] == {"figure": "gpu_epochs", "failed": "RuntimeError: no such device"}
     assert len(rows) == 4
@@ -129,8 +130,8 @@ def test_targets():
 
 @pytest.mark.slow
 def test_epochs(hippocampus, written):
-    rows = gpu_epochs.run("4", plans_name="tiny", device="cpu", epochs=2, iterations=2, step_repeats=2)
-    assert [row["trainer"] for row in rows] == list(gpu_epochs.TRAINERS)
+    rows = epochs.run("4", plans_name="tiny", device="cpu", epochs=2, iterations=2, step_repeats=2)
+    assert [row["trainer"] for row in rows] == list(epochs.TRAINERS)
     assert rows[0]["epoch_seconds_of_stock"] == 1
     for row in rows:
         assert row["dataset"] == "Dataset004_Hippocampus"

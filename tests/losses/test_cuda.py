@@ -6,7 +6,7 @@ What can be seen without a GPU is in test_gpu_tensors.py.
 import pytest
 import torch
 
-from benchmarks.gpu_agreement import run
+from benchmarks.on_gpu.agreement import run
 from benchmarks.patches import Batch, batch_of
 from nnunet_rw.losses import LOSSES, build, option_names
 from nnunet_rw.maps.kinds import KINDS

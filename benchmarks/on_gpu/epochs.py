@@ -46,7 +46,7 @@ def run(
         rows = []
         for trainer in TRAINERS:
             arguments = [trainer, dataset, plans_name, device, epochs, iterations, step_repeats]
-            rows.append({"trainer": trainer, **in_child("benchmarks.gpu_epochs", "trained", arguments, environment)})
+            rows.append({"trainer": trainer, **in_child("benchmarks.on_gpu.epochs", "trained", arguments, environment)})
     return [relative_to_stock(row, rows[0]) for row in rows]
 
 
