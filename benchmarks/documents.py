@@ -214,18 +214,6 @@ TABLES = {
             "true false positives, of those allowed": ("false_positives_of_allowed", _SHARE),
         },
     ),
-    "evidence_shared": Table(
-        "evidence_shared_lesions",
-        {
-            "tested in": ("tested_in", ""),
-            "lesions": ("lesions", ""),
-            "labelled in the training too": ("shared", ""),
-            "of all": ("shared_of_lesions", _SHARE),
-            "small lesions": ("small_lesions", ""),
-            "of these": ("small_shared", ""),
-            "of all small ones": ("shared_of_small_lesions", _SHARE),
-        },
-    ),
     "lesion_count": Table(
         "lesion_count",
         {
