@@ -1,6 +1,7 @@
 """What is overridden and called of nnU-Net: listed whole, checked at start, a mismatch told in one line."""
 
 import importlib.metadata
+import runpy
 
 import pytest
 from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
@@ -8,8 +9,8 @@ from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as stock
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunet_rw.training import compatibility
-from nnunet_rw.training.compatibility import CALLED, OVERRIDDEN, check_nnunet, mismatches
+from nnunet_rw.training import compatibility, trainer
+from nnunet_rw.training.compatibility import CALLED, OVERRIDDEN, check_nnunet, check_nnunet_version, mismatches
 from nnunet_rw.training.dataloading import MapDataLoader
 from nnunet_rw.training.recorded_run import RecordedRun, SeededRun
 from nnunet_rw.training.trainer import MapTrainer
@@ -21,6 +22,14 @@ TRAINER, NNUNET = "nnunetv2.training.nnUNetTrainer.nnUNetTrainer", importlib.met
 def test_the_installed_one_fits():
     assert list(mismatches()) == []
     assert check_nnunet() == NNUNET
+
+
+def test_an_old_nnunet_is_refused_with_the_remedy():
+    with pytest.raises(ImportError, match=r"Expected nnunetv2 2\.8 or newer, but got 2\.5\.1\. Run: pip install"):
+        check_nnunet_version("2.5.1")
+    assert check_nnunet_version("2.10.0") == "2.10.0"
+    assert check_nnunet_version("2.8.0") == "2.8.0"
+    assert check_nnunet_version() == NNUNET
 
 
 @pytest.mark.parametrize(
@@ -60,6 +69,22 @@ def test_a_new_parameter_of_an_overridden_method_is_told_with_the_version(monkey
     )
 
 
+def test_parameters_in_another_order_are_told(monkeypatch):
+    # nnU-Net makes its trainers with positions.
+    def __init__(self, plans, configuration, dataset_json, fold, device):
+        pass
+
+    assert "has nnUNetTrainer.__init__(self, plans, configuration, dataset_json, fold, device)" in changed(
+        monkeypatch, __init__
+    )
+
+
+def test_trainers_are_not_defined_on_an_nnunet_that_does_not_fit(monkeypatch):
+    monkeypatch.delattr(nnUNetTrainer, "on_train_epoch_start")
+    with pytest.raises(ImportError, match=r"no such name\. Run: pip install"):
+        runpy.run_path(trainer.__file__)
+
+
 def test_a_method_that_is_gone_is_told(monkeypatch):
     monkeypatch.delattr(nnUNetTrainer, "on_train_epoch_start")
     assert list(mismatches()) == [
@@ -83,8 +108,14 @@ def test_what_is_called_may_gain_parameters_with_a_default_alone(monkeypatch):
     def other(image_size, patch_size, codec):
         pass
 
+    def fewer(image_size):
+        pass
+
     monkeypatch.setattr(f"{module}.comp_blosc2_params", more)
     assert list(mismatches()) == []
     monkeypatch.setattr(f"{module}.comp_blosc2_params", other)
     (problem,) = mismatches()
     assert problem.endswith("has comp_blosc2_params(image_size, patch_size, codec)")
+    monkeypatch.setattr(f"{module}.comp_blosc2_params", fewer)
+    (problem,) = mismatches()
+    assert problem.endswith("has comp_blosc2_params(image_size)")

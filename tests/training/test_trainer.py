@@ -26,7 +26,6 @@ from trainings import CPU, SHORT, SYNTHETIC, make_trainer
 
 from nnunet_rw.maps.kinds import INTERIOR_DISTANCE, LESION_IDS
 from nnunet_rw.store.files import map_path
-from nnunet_rw.training.compatibility import check_nnunet_version
 from nnunet_rw.training.dataloading import MapDataLoader
 from nnunet_rw.training.trainer import MapTrainer
 from nnunet_rw.training.transforms import ComputeMaps
@@ -505,13 +504,6 @@ def test_a_users_mistake_is_explained_before_anything_is_written(small_dataset, 
     with pytest.raises(ValueError, match=message):
         train("Mistaken_1epochs_1iterations")
     assert not (small_dataset.data_folder() / "rw_maps").exists()
-
-
-def test_an_old_nnunet_is_refused_with_the_remedy():
-    with pytest.raises(ImportError, match=r"Expected nnunetv2 2\.8 or newer, but got 2\.5\.1\. Run: pip install"):
-        check_nnunet_version("2.5.1")
-    assert check_nnunet_version("2.10.0") == "2.10.0"
-    assert check_nnunet_version() == importlib.metadata.version("nnunetv2")
 
 
 def test_nnunets_own_trainer_trains_beside_the_maps_and_sees_the_same_cases(nnunet, small_dataset, thread_pools):
