@@ -49,8 +49,6 @@ from nnunet_rw.training.trainer import STOCK_TERM
 
 ITERATIONS, BATCHES, PATCH = 250, 8, 32
 CLASSES = (2, 3, 15)
-# No trainer's own term should have less of a trained network's gradient, nor more of that of the initial weights.
-LEAST_TRAINED, MOST_AT_START = 0.05, 20
 # nnU-Net's length: schedules are taken at its first and its last epoch.
 EPOCHS = NUM_EPOCHS
 FEATURES = (8, 16, 32, 64)

@@ -177,10 +177,11 @@ class TestGradientShares:
         rows = read_rows("gradient_shares", {"data": data, "stock": False})
         shipped = [row for row in rows if row["trainer"] in trainer_classes()]
         assert shipped
-        lost = {row["trainer"]: row["share_trained"] for row in shipped}
-        assert {name for name, share in lost.items() if share < gradient_shares.LEAST_TRAINED} == set()
-        at_start = {row["trainer"]: row["share_at_start"] for row in shipped if row["share_at_start"] is not None}
-        assert {name for name, share in at_start.items() if share > gradient_shares.MOST_AT_START} == set()
+        # What docs/losses_compared.md says of every term. One that ramps up has no share at first.
+        lost = [row for row in shipped if row["share_trained"] < 0.05]
+        assert [(row["trainer"], row["term"]) for row in lost] == []
+        drowning = [row for row in shipped if (row["share_at_start"] or 0) > 20]
+        assert [(row["trainer"], row["term"]) for row in drowning] == []
 
     @pytest.mark.parametrize("data", MEASURED)
     def test_results_are_of_the_trainers_as_they_are(self, data):
