@@ -201,31 +201,40 @@ def test_figure_of_gains_and_sizes(task, tmp_path, monkeypatch):
 
 class TestOperatingPoint:
     @pytest.fixture
-    def evaluation(self, tmp_path):
-        """Two cases of a lesion of 0.9 and one of 0.3, each with a false one, of 0.45 and of 0.75."""
-        validation = tmp_path / "model" / "fold_0" / "validation"
-        validation.mkdir(parents=True)
-        (tmp_path / "model" / "dataset.json").write_text(json.dumps(DATASET))
-        cases = []
-        for case, false in (("a", 0.45), ("b", 0.75)):
-            reference, probability = np.zeros((4, 6, 20), np.uint8), np.zeros((2, 4, 6, 20), np.float32)
-            reference[1, 1, 1:3] = reference[:, 3:, 1:5] = 1
-            for value, box in ((0.3, np.s_[1, 1, 1:3]), (0.9, np.s_[:, 3:, 1:5]), (false, np.s_[0, 0, 12])):
-                probability[1][box] = value
-            paths = {"reference_file": tmp_path / f"{case}.nii.gz", "prediction_file": validation / f"{case}.nii.gz"}
-            for path in paths.values():
-                sitk.WriteImage(sitk.GetImageFromArray(reference), path)
-            np.savez(validation / f"{case}.npz", probabilities=probability)
-            cases.append({key: str(path) for key, path in paths.items()})
-        folder = write_evaluation(tmp_path / "evaluation", {"a": {}, "b": {}}, metric_per_case=cases)
-        return read_evaluation(folder)
+    def evaluated(self, tmp_path):
+        """Two cases of a lesion of 48 voxels of 0.9 and one of 2 of 0.3, each with a false voxel."""
+
+        def evaluated(model, false):
+            validation = tmp_path / model / "fold_0" / "validation"
+            validation.mkdir(parents=True)
+            (tmp_path / model / "dataset.json").write_text(json.dumps(DATASET))
+            cases = []
+            for case, of_case in zip("ab", false, strict=True):
+                reference, probability = np.zeros((4, 6, 20), np.uint8), np.zeros((2, 4, 6, 20), np.float32)
+                reference[1, 1, 1:3] = reference[:, 3:, 1:5] = 1
+                for value, box in ((0.3, np.s_[1, 1, 1:3]), (0.9, np.s_[:, 3:, 1:5]), (of_case, np.s_[0, 0, 12])):
+                    probability[1][box] = value
+                paths = {
+                    "reference_file": tmp_path / f"{case}.nii.gz",
+                    "prediction_file": validation / f"{case}.nii.gz",
+                }
+                for path in paths.values():
+                    sitk.WriteImage(sitk.GetImageFromArray(reference), path)
+                np.savez(validation / f"{case}.npz", probabilities=probability)
+                cases.append({key: str(path) for key, path in paths.items()})
+            folder = write_evaluation(tmp_path / f"{model}_evaluation", {"a": {}, "b": {}}, metric_per_case=cases)
+            return read_evaluation(folder)
+
+        return evaluated
+
+    @pytest.fixture
+    def evaluation(self, evaluated):
+        return evaluated("model", false=(0.45, 0.75))
 
     def test_at_the_lowest_threshold_within_the_price(self, evaluation):
         point = collect.operating_point(evaluation, "1", 0)
-        assert (point.threshold, point.false_positives) == (
-            0.8,
-            0,
-        )  # from 0.75 to below 0.9 nothing changes: the middle
+        # From 0.75 to below 0.9 nothing changes: the middle.
+        assert (point.threshold, point.false_positives) == (0.8, 0)
         assert point.found.tolist() == [True, False] * 2  # sorted by place: the large one's first voxel comes first
         assert point.dice == pytest.approx([2 * 48 / (50 + 48)] * 2)
         # The first case's false positive lets 0.7 be chosen for the second, the middle of 0.5 to below 0.9.
@@ -244,6 +253,18 @@ class TestOperatingPoint:
             assert (row["lesions"], row["small_lesions"]) == (4, 2)
         assert "recall_gain" not in single[0]
         assert single[1]["small_recall_gain"] == 0
+
+    def test_gains_of_rules_are_over_the_first_trainers_single_threshold(self, evaluation, evaluated):
+        surer = evaluated("surer", false=(0.2, 0.2))
+        rows = rule_rows([collect._source(evaluation), collect._source(surer)], [0.0])
+        first, second = (row for row in rows if row["family"] == "single")
+        # The first's thresholds, each of the other case alone, are 0.8 and 0.7: the large lesions, and one false voxel.
+        assert (first["recall"], first["small_recall"], first["false_positives"]) == (0.5, 0, 0.5)
+        # Between 0.2 and 0.3 the second's segmentation is the reference.
+        assert (second["recall"], second["small_recall"], second["false_positives"]) == (1, 1, 0)
+        assert (second["recall_gain"], second["small_recall_gain"]) == (0.5, 1)
+        assert second["dice_gain"] == pytest.approx(1 - (96 / 98 + 96 / 99) / 2)
+        assert second["dice_gain_low"] is None  # of so few cases
 
 
 def test_prose_has_the_numbers_of_the_results():
