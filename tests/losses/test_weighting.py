@@ -112,5 +112,7 @@ class TestInverseVolume:
             build("ce", reweight="inverse_volume", scope="batch")
         with pytest.raises(ValueError, match=r"0 <= w_min <= w_max, but got 2.0 and 1.0"):
             build("ce", reweight="inverse_volume", w_min=2.0, w_max=1.0)
+        with pytest.raises(ValueError, match=r"0 <= w_min <= w_max, but got -1.0 and 1.0"):
+            build("ce", reweight="inverse_volume", w_min=-1.0, w_max=1.0)
         with pytest.raises(ValueError, match="reweight to be 'inverse_volume' or None, but got 'volume'"):
             build("dice", reweight="volume")
