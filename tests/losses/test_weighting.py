@@ -116,3 +116,5 @@ class TestInverseVolume:
             build("ce", reweight="inverse_volume", w_min=-1.0, w_max=1.0)
         with pytest.raises(ValueError, match="reweight to be 'inverse_volume' or None, but got 'volume'"):
             build("dice", reweight="volume")
+        with pytest.raises(ValueError, match="reweight='inverse_volume' with scope, power, w_min, w_max or normalise"):
+            build("dice", power=0.5)
