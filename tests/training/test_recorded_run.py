@@ -484,22 +484,6 @@ def test_memory_of_a_gpu_is_measured_per_epoch(monkeypatch):
     assert (epoch.peak_gpu_mib, epoch.peak_gpu_reserved_mib) == (3, 4)
 
 
-@pytest.mark.slow
-def test_two_processes_leave_one_record(tmp_path, nnunet, monkeypatch):
-    monkeypatch.syspath_prepend(Path(__file__).parent)
-    from test_trainer import train_on_two_ranks
-
-    name = "RWTrainer_2epochs_2iterations_seed5"
-    codes, outputs = train_on_two_ranks(tmp_path, name)
-    assert codes == [0, 0], outputs
-    folder = nnunet.results / SYNTHETIC / f"{name}__nnUNetPlans__3d_fullres" / "fold_0"
-    record = read_run_record(folder)
-    assert record.finished
-    assert record.sessions[0].num_gpus == 2
-    assert record.batch_size == 2
-    assert read_iterations(folder)["epoch"].tolist() == [0, 0, 1, 1]
-
-
 def test_a_loss_without_formula_is_named_by_its_class():
     class Wrapped(torch.nn.Module):
         def __init__(self):

@@ -4,25 +4,29 @@ import importlib.util
 import inspect
 import json
 import math
-import os
-import pickle
 import pkgutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 from nnunetv2.evaluation.find_best_configuration import find_best_configuration
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint, run_training
+from nnunetv2.run.run_training import maybe_load_checkpoint
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
-from nnunetv2.training.logging.nnunet_logger import LocalLogger
 from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as stock
-from torch.nn.parallel import DistributedDataParallel
-from trainings import CPU, SHORT, SYNTHETIC, make_trainer
+from trainings import (
+    CPU,
+    LABELS,
+    SHORT,
+    check_trained,
+    curves,
+    make_trainer,
+    map_files,
+    model_folder,
+    train,
+    training_log,
+)
 
 from nnunet_rw.maps.kinds import INTERIOR_DISTANCE, LESION_IDS
 from nnunet_rw.store.files import map_path
@@ -32,33 +36,6 @@ from nnunet_rw.training.transforms import ComputeMaps
 
 HIPPOCAMPUS = "Dataset004_Hippocampus"
 TRAINERS = Path(__file__).resolve().parents[2] / "trainers"
-
-
-def train(trainer=SHORT, configuration="3d_fullres", dataset=SYNTHETIC, fold=0, plans="nnUNetPlans", **options):
-    run_training(dataset, configuration, fold, trainer, plans, device=CPU, **options)
-
-
-def model_folder(folders, trainer=SHORT, configuration="3d_fullres", dataset=SYNTHETIC, plans="nnUNetPlans"):
-    return folders.results / dataset / f"{trainer}__{plans}__{configuration}"
-
-
-def curves(fold_folder, checkpoint="checkpoint_final.pth"):
-    """What nnU-Net's logger holds, by name."""
-    return torch.load(fold_folder / checkpoint, weights_only=False)["logging"]
-
-
-def training_log(fold_folder):
-    return "\n".join(path.read_text() for path in sorted(fold_folder.glob("training_log_*.txt")))
-
-
-def map_files(data_folder):
-    """Kind and case of every map; all are of the same settings."""
-    return sorted(f"{path.parents[1].name}/{path.stem}" for path in data_folder.glob("rw_maps/*/*/*.b2nd"))
-
-
-@pytest.fixture
-def small_dataset(make_dataset, blobs):
-    return make_dataset({name: blobs((20, 22, 24), seed) for seed, name in enumerate("abc")})
 
 
 @pytest.fixture(scope="module")
@@ -137,26 +114,6 @@ def test_nnunets_search_for_the_best_configuration_takes_trained_models(trained,
     assert found["best_model_or_ensemble"]["selected_model_or_models"]
 
 
-def check_trained(fold_folder, terms=("nnunet", "rrw")):
-    logged = curves(fold_folder)
-    assert np.isfinite(logged["train_losses"]).all()
-    assert np.isfinite(logged["val_losses"]).all()
-    assert {key for key in logged if "terms" in key} == {
-        f"{part}_terms/{t}" for part in ("train", "val") for t in terms
-    }
-    assert (fold_folder / "validation" / "summary.json").is_file()
-
-
-LABELS = {
-    "lesion": {"labels": {"background": 0, "lesion": 1}},
-    "classes": {"labels": {"background": 0, "one": 1, "two": 2}},
-    "ignore": {"labels": {"background": 0, "one": 1, "two": 2, "ignore": 3}},
-    "regions": {"labels": {"background": 0, "whole": [1, 2], "core": 2}, "regions_class_order": [1, 2]},
-    "regions_ignore": {
-        "labels": {"background": 0, "whole": [1, 2], "core": 2, "ignore": 3},
-        "regions_class_order": [1, 2],
-    },
-}
 CONFIGURATIONS = {
     "batch_of_one": {"3d_fullres": {"batch_size": 1}},
     "batch_dice": {"3d_fullres": {"batch_dice": True}},
@@ -235,123 +192,6 @@ def test_fold_all_trains_on_all_cases(nnunet, small_dataset, thread_pools):
     fold = model_folder(nnunet) / "fold_all"
     check_trained(fold)
     assert {path.name for path in fold.glob("validation/*.nii.gz")} == {"a.nii.gz", "b.nii.gz", "c.nii.gz"}
-
-
-@pytest.mark.parametrize("labels", ["lesion", "regions"])
-def test_a_users_trainer_without_deep_supervision_trains(
-    nnunet, make_dataset, blobs, thread_pools, user_trainers, labels
-):
-    user_trainers("""
-class WithoutDeepSupervision(MapTrainer):
-    loss_terms = (Term("nnunet"), Term("rrw"))
-
-    def __init__(self, plans, configuration, fold, dataset_json, device=torch.device("cuda")):
-        super().__init__(plans, configuration, fold, dataset_json, device)
-        self.enable_deep_supervision = False
-""")
-    num_classes = 2 if labels == "lesion" else 3
-    make_dataset({case: blobs((20, 22, 24), seed, num_classes) for seed, case in enumerate("abc")}, **LABELS[labels])
-    name = "WithoutDeepSupervision_1epochs_2iterations"
-    train(name)
-    check_trained(model_folder(nnunet, name) / "fold_0")
-
-
-@pytest.mark.parametrize("labels", ["lesion", "regions_ignore"])
-@pytest.mark.parametrize("configuration", ["3d_fullres", "2d"])
-def test_a_users_trainer_with_maps_of_the_patch_stores_none(
-    nnunet, make_dataset, blobs, thread_pools, user_trainers, labels, configuration
-):
-    user_trainers("""
-class MapsOfThePatch(MapTrainer):
-    loss_terms = (Term("nnunet"), Term("boundary", 0.1), Term("dice", options={"reweight": "inverse_volume"}))
-    map_source = "patch"
-""")
-    axes = int(configuration[0])
-    dataset = make_dataset(
-        {
-            case: blobs((20, 22, 24), seed, num_classes=4 if labels != "lesion" else 2)
-            for seed, case in enumerate("abc")
-        },
-        configurations={configuration: {"patch_size": (16,) * axes, "spacing": (1.0,) * axes}},
-        **LABELS[labels],
-    )
-    name = "MapsOfThePatch_1epochs_2iterations"
-    train(name, configuration)
-    fold = model_folder(nnunet, name, configuration) / "fold_0"
-    check_trained(fold, ("nnunet", "boundary", "dice"))
-    # Of two classes and of regions the distance to the boundary is the interior distance.
-    assert "Maps: interior_distance, lesion_ids (patch)" in training_log(fold)
-    assert not (dataset.data_folder(configuration) / "rw_maps").exists()
-
-
-@pytest.mark.parametrize("maps", ["stored", "patch"])
-def test_a_users_trainer_that_draws_by_lesion_needs_lesion_maps(
-    nnunet, small_dataset, thread_pools, user_trainers, maps
-):
-    user_trainers(f"""
-class ByLesion(MapTrainer):
-    loss_terms = (Term("nnunet"), Term("active_contour"), Term("rrw"))
-    map_source = "{maps}"
-    oversample_by = "lesion"
-""")
-    train("ByLesion_1epochs_2iterations")
-    check_trained(model_folder(nnunet, "ByLesion_1epochs_2iterations") / "fold_0", ("nnunet", "active_contour", "rrw"))
-    kinds = {"stored": [INTERIOR_DISTANCE, LESION_IDS], "patch": [LESION_IDS]}[maps]
-    assert map_files(small_dataset.data_folder()) == [f"{kind}/{case}" for kind in kinds for case in "abc"]
-
-
-@pytest.mark.parametrize("maps", ["stored", "patch"])
-def test_a_users_trainer_that_draws_cases_by_their_lesions(nnunet, make_dataset, blobs, user_trainers, maps):
-    user_trainers(f"""
-class CasesByLesion(MapTrainer):
-    loss_terms = (Term("nnunet"), Term("rrw"))
-    map_source = "{maps}"
-    cases_by = "lesion"
-""")
-    # a has two lesions, empty none, b one; c is for validation, and has none.
-    cases = {case: np.zeros((20, 22, 24), np.int16) for case in ("a", "empty", "b", "c")}
-    cases["a"][4, 4, [4, 9]] = cases["b"][9:12, 4, 4] = 1
-    dataset = make_dataset(cases)
-    trainer = make_trainer("CasesByLesion_1epochs_1iterations")
-    trainer.initialize()
-    training, validation = trainer.get_dataloaders()
-    assert training.data_loader.indices == ["a", "b", "empty"]
-    np.testing.assert_allclose(training.data_loader.sampling_probabilities, [2 / 3, 1 / 3, 0])
-    # Validation has no lesion, and draws as nnU-Net does.
-    assert validation.data_loader.sampling_probabilities is None
-    result = trainer.train_step(next(training))
-    assert math.isfinite(result["loss"])
-    kinds = {"stored": [INTERIOR_DISTANCE, LESION_IDS], "patch": [LESION_IDS]}[maps]
-    assert map_files(dataset.data_folder()) == [f"{kind}/{case}" for kind in kinds for case in ("a", "b", "c", "empty")]
-
-
-@pytest.mark.parametrize("maps", ["stored", "patch"])
-def test_where_plans_do_not_resample_the_loss_gets_the_spacing_of_every_sample(
-    nnunet, make_dataset, blobs, user_trainers, maps
-):
-    user_trainers(f"""
-class OwnSpacing(MapTrainer):
-    loss_terms = (Term("nnunet"), Term("boundary"), Term("hausdorff_dt"), Term("hausdorff_cv"), Term("cc_dice_ce"))
-    map_source = "{maps}"
-""")
-    own = {"a": [3.0, 1.0, 0.5], "b": [1.0, 2.0, 4.0], "c": [0.5, 0.5, 2.0]}
-    cases = {case: blobs((20, 22, 24), seed, share=0.2) for seed, case in enumerate(own)}
-    dataset = make_dataset(cases, configurations={"3d_fullres": {"resampling_fn_seg": "no_resampling_hack"}})
-    for case, spacing in own.items():
-        path = dataset.data_folder() / f"{case}.pkl"
-        path.write_bytes(pickle.dumps(pickle.loads(path.read_bytes()) | {"spacing": spacing}))
-    trainer = make_trainer("OwnSpacing_1epochs_1iterations")
-    trainer.initialize()
-    training, _ = trainer.get_dataloaders()
-    seen = []
-    trainer.loss.loss.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[3]))
-    for step in range(1, 4):
-        batch = next(training)
-        rows = [own[case] for case in batch["keys"]]
-        assert batch["spacing_mm"].tolist() == rows
-        assert math.isfinite(trainer.train_step(batch)["loss"])
-        assert len(seen) == step  # the second scale has no weight
-        assert seen[-1].tolist() == rows
 
 
 @pytest.mark.slow
@@ -479,33 +319,6 @@ def test_mixed_precision_may_overflow_now_and_then_but_not_for_long(small_datase
         trainer._stop_if_not_finite(math.nan)
 
 
-@pytest.mark.parametrize("name", ["RWTrainer_20epoch", "RWTrainer_0epochs", "RWTrainer_IWDiceCE_epochs20"])
-def test_an_unknown_length_is_explained(small_dataset, name):
-    with pytest.raises(ValueError, match=f"Unknown trainer '{name}'. A length is written RWTrainer.*_20epochs"):
-        train(name)
-
-
-def test_an_unknown_trainer_is_nnunets_to_report(small_dataset):
-    with pytest.raises(RuntimeError, match="Could not find requested nnunet trainer RWTrainer_Unheard"):
-        train("RWTrainer_Unheard")
-
-
-@pytest.mark.parametrize(
-    ("setting", "message"),
-    [
-        ('map_source = "disk"', "Expected map_source to be one of .*'stored', 'patch'.*but got 'disk'"),
-        ('oversample_by = "case"', "Expected oversample_by to be one of .*'voxel', 'lesion'.*but got 'case'"),
-        ('cases_by = "voxel"', "Expected cases_by to be one of .*'case', 'lesion'.*but got 'voxel'"),
-        ('loss_terms = (Term("dise"),)', "Unknown loss 'dise'"),
-    ],
-)
-def test_a_users_mistake_is_explained_before_anything_is_written(small_dataset, user_trainers, setting, message):
-    user_trainers(f"class Mistaken(MapTrainer):\n    {setting}\n")
-    with pytest.raises(ValueError, match=message):
-        train("Mistaken_1epochs_1iterations")
-    assert not (small_dataset.data_folder() / "rw_maps").exists()
-
-
 def test_nnunets_own_trainer_trains_beside_the_maps_and_sees_the_same_cases(nnunet, small_dataset, thread_pools):
     own = "nnUNetTrainer_1epochs_2iterations"
     trainer = make_trainer(own)
@@ -552,72 +365,3 @@ def test_a_segmentation_that_changed_gets_new_maps(nnunet, small_dataset):
     trainer.get_dataloaders()
     new = {case: map_path(folder, INTERIOR_DISTANCE, case, settings).read_bytes() for case in "abc"}
     assert [case for case in "abc" if old[case] != new[case]] == ["a"]
-
-
-def train_on_rank(rank, folder, trainer_name):
-    """One of two processes of a training, as nnU-Net's `run_ddp` but on the CPU. Called by name from a new process."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=int(rank), world_size=2)
-    stock.DDP = lambda network, device_ids: DistributedDataParallel(network)
-    LocalLogger.plot_progress_png = lambda self, folder: None
-    trainer = get_trainer_from_args(SYNTHETIC, "3d_fullres", 0, trainer_name)
-    trainer.device, trainer.grad_scaler = CPU, None
-    trainer.run_training()
-    state = {"weights": trainer.network.module.state_dict(), "curves": trainer.logger.get_checkpoint()}
-    torch.save({**state, "batch_size": trainer.batch_size}, f"{folder}/rank_{rank}.pth")
-    dist.destroy_process_group()
-
-
-def train_on_two_ranks(folder, trainer_name):
-    """Exit codes and outputs of both processes."""
-    code = "import runpy, sys; runpy.run_path(sys.argv[1])['train_on_rank'](*sys.argv[2:])"
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", code, __file__, str(rank), str(folder), trainer_name],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
-        )
-        for rank in (0, 1)
-    ]
-    try:
-        outputs = [process.communicate(timeout=240)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    return [process.returncode for process in processes], outputs
-
-
-@pytest.mark.slow
-def test_two_processes_train_one_network_with_batches_of_unequal_size(nnunet, make_dataset, blobs, tmp_path):
-    # A batch of three is one of two and one of one; batch Dice sums over both.
-    cases = {case: blobs((20, 22, 24), seed, num_classes=3) for seed, case in enumerate("abc")}
-    dataset = make_dataset(
-        cases, LABELS["classes"]["labels"], configurations={"3d_fullres": {"batch_size": 3, "batch_dice": True}}
-    )
-    name = "RWTrainer_IWDiceCE_1epochs_2iterations"
-    codes, outputs = train_on_two_ranks(tmp_path, name)
-    assert codes == [0, 0], outputs
-    ranks = [torch.load(tmp_path / f"rank_{rank}.pth", weights_only=False) for rank in (0, 1)]
-    assert [rank["batch_size"] for rank in ranks] == [2, 1]
-    for key, weights in ranks[0]["weights"].items():
-        assert torch.equal(weights, ranks[1]["weights"][key]), key
-    for term in ("train_terms/dice", "train_terms/ce", "val_terms/dice", "train_losses"):
-        assert len(ranks[0]["curves"][term]) == 1
-        assert ranks[0]["curves"][term] == pytest.approx(ranks[1]["curves"][term])
-    assert map_files(dataset.data_folder()) == [f"lesion_ids/{case}" for case in "abc"]
-    assert ["Writing maps" in output for output in outputs] == [True, False]
-    assert training_log(model_folder(nnunet, name) / "fold_0").count("Writing maps") == 1
-
-
-@pytest.mark.slow
-def test_an_error_while_maps_are_written_stops_both_processes(make_dataset, blobs, tmp_path):
-    labels = blobs((20, 22, 24))
-    labels[5, 5, 5] = 7
-    make_dataset({"a": labels, "b": blobs((20, 22, 24))})
-    codes, outputs = train_on_two_ranks(tmp_path, SHORT)
-    assert all(code != 0 for code in codes)
-    for output in outputs:
-        assert "Case 'a'" in output
-        assert "holds label 7, but the dataset's highest is 1" in output
