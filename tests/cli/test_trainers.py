@@ -64,6 +64,7 @@ def test_trainers_table_tells_what_else_is_not_nnunets(monkeypatch):
         """Of a test."""
 
         optimizer_name = "adamw"
+        adam_betas = (0.9, 0.95)  # of no account in the next, which has SGD
         oversample_by = cases_by = None
         weight_decay = None
 
@@ -77,7 +78,7 @@ def test_trainers_table_tells_what_else_is_not_nnunets(monkeypatch):
     monkeypatch.setattr(catalogue, "trainer_classes", lambda: {one.__name__: one for one in (Other, Slow, Fast)})
     assert [row.loss for row in catalogue.trainer_rows()] == [
         "ce; lesions drawn alike; cases drawn by their lesions; weight decay 1e-4",
-        "ce; AdamW 1e-2",
+        "ce; AdamW 1e-2, betas 0.9 and 0.95",
         "ce; SGD 2e-2; weight decay 0",
     ]
 

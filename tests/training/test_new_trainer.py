@@ -268,6 +268,15 @@ def test_a_file_that_is_there_is_kept(folder):
         ({"map_source": "disk"}, r"Expected map_source to be one of \('stored', 'patch'\), but got 'disk'\."),
         ({"cases_by": "voxel"}, r"Expected cases_by to be one of \('case', 'lesion'\), but got 'voxel'\."),
         ({"weight_decay": -1.0}, r"Expected a weight decay of at least 0, but got -1\.0\."),
+        ({"initial_lr": 0.0}, r"Expected a learning rate above 0, but got 0\.0\."),
+        (
+            {"optimizer_name": "adam", "adam_betas": (0.9, 1.0)},
+            r"Expected two Adam betas of at least 0 and below 1, but got \(0\.9, 1\.0\)\.",
+        ),
+        (
+            {"optimizer_name": "sgd", "adam_betas": (0.9, 0.95)},
+            r"Expected the optimizer adam or adamw beside Adam's betas, but got sgd\.",
+        ),
         ({"oversample_by": "case"}, r"Expected oversample_by to be one of \('voxel', 'lesion'\), but got 'case'\."),
     ],
 )
@@ -275,6 +284,12 @@ def test_unknown_setting(folder, options, message):
     with pytest.raises(ValueError, match=f"^{message}$"):
         write_trainer("Mine", TERMS, folder, **options)
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw"])
+def test_betas_of_either_adam(folder, optimizer):
+    path = write_trainer("Mine", TERMS, folder, optimizer_name=optimizer, adam_betas=(0.0, 0.95))
+    assert "    adam_betas = (0.0, 0.95)\n" in path.read_text()
 
 
 def test_folder_that_the_variable_cannot_name(tmp_path):
