@@ -160,10 +160,16 @@ def _version(name: str) -> str | None:
         return None
 
 
-def write_result(name: str, rows: list[dict[str, Any]]) -> Path:
-    """Write ``results/<name>.json``: the machine, and a row per measurement."""
-    path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=2) + "\n", encoding="utf-8")
+def write_result(name: str, rows: list[dict[str, Any]], folder: Path | None = None, **about: Any) -> Path:
+    """Write ``results/<name>.json``, or that of another folder: the machine, and a row per measurement.
+
+    Whole or not at all, whenever the process is stopped; ``about`` is told with the machine.
+    """
+    path = (folder or RESULTS) / f"{name}.json"
+    temporary = path.with_name(f".{path.name}")
+    content = {"machine": {**machine(), **about}, "rows": rows}
+    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    temporary.replace(path)
     return path
 
 

@@ -3,8 +3,7 @@
     python -m benchmarks.on_gpu.measure OUTPUT [--data FOLDER] [--pretend]
 
 A part has a time limit, and what fails or is late does not stop the next. With ``--pretend`` the same code runs on a
-CPU, tiny, and tells nothing about a GPU. All results stay in OUTPUT:
-``benchmarks/results`` is for those of a GPU alone.
+CPU, tiny, and tells nothing about a GPU. All results stay in OUTPUT; ``benchmarks/results`` is for those of a GPU.
 """
 
 from __future__ import annotations
@@ -23,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.child import CHECKOUT
-from benchmarks.harness import machine
+from benchmarks.harness import write_result
 
-SECONDS = 450  # of all parts; the tool that lends the machine wants to end within 8 minutes
+SECONDS = 450  # of all parts; with starting and copying, less than 8 minutes
 # Of a part that is killed: what it had written stays.
 _GRACE = 5
 
@@ -110,13 +109,11 @@ def run_apart(part: Part, output: Path, data: Path | None, pretend: bool, second
 def run_here(part: Part, output: Path, data: Path | None, pretend: bool) -> None:
     """Run a part, its rows written anew whenever one is added."""
     module, _, function = part.function.partition(":")
-    about, rows = {**machine(), "pretend": pretend}, []
+    rows: list[dict[str, Any]] = []
 
     def write(row: dict[str, Any]) -> None:
         rows.append(row)
-        temporary = output / f".{part.name}.json"
-        temporary.write_text(json.dumps({"machine": about, "rows": rows}, indent=2) + "\n", encoding="utf-8")
-        temporary.replace(output / f"{part.name}.json")
+        write_result(part.name, rows, output, pretend=pretend)
         print(json.dumps(row), flush=True)
 
     if not pretend:

@@ -1,3 +1,5 @@
+"""Trainings with a seed: what they write down, when they refuse to be continued, and how they run."""
+
 import json
 import math
 import socket
