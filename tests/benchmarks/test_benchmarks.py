@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import costs, documents, harness, losses, maps, tables
+from benchmarks import costs, documents, harness, losses, maps, rules, tables
 from benchmarks.dataset_maps import CT, MS
 from benchmarks.harness import read_rows
 from benchmarks.inputs import MS_SPACING_MM, ms_labels
@@ -112,6 +112,16 @@ def test_loops_of_the_papers_codes_agree(what):
         np.testing.assert_allclose(ours, reference, atol=1e-6)
     else:
         np.testing.assert_array_equal(ours, reference)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_small_volume_under_every_rule():
+    row = rules.measured([40, 44, 48], 2)
+    [stored] = read_rows("rules")
+    assert row.keys() == stored.keys()
+    assert row["rules"] == stored["rules"] == 5928  # as the module says
+    assert (row["voxels"], 1 <= row["lesions"] <= 2) == ("40x44x48", True)  # two balls may touch
+    assert 0 < row["seconds_components"] <= row["seconds"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
