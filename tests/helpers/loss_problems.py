@@ -1,10 +1,11 @@
 """Problems for the tests of losses: a row small enough for a pencil, and random blobs."""
 
 import numpy as np
+import pytest
 import references
 import torch
 
-from nnunet_rw.losses import build
+from nnunet_rw.losses import LOSSES, build, option_names
 
 SPACING_MM = (1.5, 0.7, 2.0)
 IGNORE = 3  # the label after the last class
@@ -21,6 +22,20 @@ SHIFTED = [0.1, 0.2, 0.7, 0.8, 0.4]
 LESIONS = [1, 0, 0, 1, 1, 0]
 P_LESIONS = [0.4, 0.1, 0.3, 0.8, 0.7, 0.2]
 WEIGHTS = [2, 1, 1, 1, 1, 1]
+WEIGHTED_BY_CASE = {"reweight": "inverse_volume", "scope": "case", "power": 0.5, "normalise": True}
+
+
+def losses(without=()):
+    """(name, options) of every loss, and of those that can be weighted also weighted."""
+    rows = []
+    for name, loss in LOSSES.items():
+        if name in without:
+            continue
+        rows.append(pytest.param(name, {}, id=name))
+        if "reweight" in option_names(loss):
+            rows.append(pytest.param(name, {"reweight": "inverse_volume"}, id=f"{name}-weighted"))
+            rows.append(pytest.param(name, WEIGHTED_BY_CASE, id=f"{name}-weighted-by-case"))
+    return rows
 
 
 def logits_of(probabilities, regions=False):

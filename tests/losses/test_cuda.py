@@ -5,18 +5,17 @@ What can be seen without a GPU is in test_gpu_tensors.py.
 
 import pytest
 import torch
+from loss_problems import losses
 
 from benchmarks.on_gpu.agreement import run
 from benchmarks.patches import Batch, batch_of
-from nnunet_rw.losses import LOSSES, build, option_names
+from nnunet_rw.losses import build
 from nnunet_rw.maps.kinds import KINDS
 
 pytestmark = [
     pytest.mark.cuda,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="There is no CUDA device."),
 ]
-
-WEIGHTS = {"reweight": "inverse_volume", "scope": "case", "power": 0.5, "normalise": True}
 
 
 @pytest.fixture(scope="module")
@@ -28,11 +27,7 @@ def batch():
     return Batch(whole.logits.half(), whole.target, whole.maps).to("cuda")
 
 
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [*((name, {}) for name in LOSSES)]
-    + [(name, WEIGHTS) for name, loss in LOSSES.items() if "reweight" in option_names(loss)],
-)
+@pytest.mark.parametrize(("name", "options"), losses())
 def test_no_step_waits(batch, name, options):
     loss, logits = build(name, **options), batch.logits.detach().requires_grad_()
     for mode in ("default", "error"):  # the first compiles

@@ -9,21 +9,23 @@ from types import ModuleType
 
 import pytest
 import torch
+from loss_problems import WEIGHTED_BY_CASE, losses
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_flatten
 
-from nnunet_rw.losses import LOSSES, build, option_names
+from nnunet_rw.losses import LOSSES, build
 from nnunet_rw.losses.deep_supervision import MappedLoss
 from nnunet_rw.losses.distance_transform import _triton_kernel, min_plus_by_broadcast
 from nnunet_rw.maps.kinds import LabelScheme, stored_kinds
 
 SHAPE, COARSE = (12, 10, 8), (6, 5, 4)
 SPACING_MM = (1.0, 1.5, 2.0)
-
-WEIGHTS = {"reweight": "inverse_volume", "scope": "case", "power": 0.5, "normalise": True}
-PLAIN_AND_WEIGHTED = [(name, {}) for name in LOSSES] + [
-    (name, WEIGHTS) for name, loss in LOSSES.items() if "reweight" in option_names(loss)
+# And options that make tensors of their own.
+WITH_MORE_OPTIONS = [
+    *losses(),
+    ("dice", {**WEIGHTED_BY_CASE, "scope": "patch"}),
+    ("wce", {"class_weights": (1, 2, 3)}),
 ]
 
 
@@ -62,7 +64,7 @@ def maps_of(kinds, regions):
 
 
 @pytest.mark.parametrize("regions", [False, True], ids=["classes", "regions"])
-@pytest.mark.parametrize(("name", "options"), PLAIN_AND_WEIGHTED)
+@pytest.mark.parametrize(("name", "options"), losses())
 def test_nothing_leaves_the_gpu(name, options, regions):
     loss = build(name, regions=regions, ignore_label=3, **options)
     value = loss(on_gpu(2, 3, *SHAPE), target_of(regions), maps_of(loss.kinds, regions), SPACING_MM)
@@ -106,10 +108,7 @@ class NoTraffic(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("regions", [False, True], ids=["classes", "regions"])
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [*PLAIN_AND_WEIGHTED, ("dice", {**WEIGHTS, "scope": "patch"}), ("wce", {"class_weights": (1, 2, 3)})],
-)
+@pytest.mark.parametrize(("name", "options"), WITH_MORE_OPTIONS)
 def test_nothing_is_copied_to_the_gpu_of_half_precision_logits(name, options, regions):
     loss = build(name, regions=regions, ignore_label=3, **options)
     logits, target = on_gpu(2, 3, *SHAPE, dtype=torch.float16), target_of(regions)
@@ -121,10 +120,7 @@ def test_nothing_is_copied_to_the_gpu_of_half_precision_logits(name, options, re
 
 
 @pytest.mark.parametrize("regions", [False, True], ids=["classes", "regions"])
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [*PLAIN_AND_WEIGHTED, ("dice", {**WEIGHTS, "scope": "patch"}), ("wce", {"class_weights": (1, 2, 3)})],
-)
+@pytest.mark.parametrize(("name", "options"), WITH_MORE_OPTIONS)
 def test_gradients_need_no_values_on_the_cpu(name, options, regions):
     # Autograd does not run on a fake GPU. Meta tensors have no values either, so what reads one fails.
     loss = build(name, regions=regions, ignore_label=3, **options)

@@ -6,27 +6,13 @@ import numpy as np
 import pytest
 import references
 import torch
-from loss_problems import GROUPS, IGNORE, SPACING_MM
+from loss_problems import GROUPS, IGNORE, SPACING_MM, losses
 
 from nnunet_rw.losses import LOSSES, build, option_names
 from nnunet_rw.maps.kinds import LESION_IDS, LabelScheme, compute_distances, compute_lesion_ids, stored_kinds
 from nnunet_rw.store.layout import lesion_table_tensor
 
 NUM_CLASSES = 3
-
-
-def losses(without=()):
-    """(name, options) of every loss, and of those that can be weighted also weighted."""
-    rows = []
-    for name, loss in LOSSES.items():
-        if name in without:
-            continue
-        rows.append(pytest.param(name, {}, id=name))
-        if "reweight" in option_names(loss):
-            rows.append(pytest.param(name, {"reweight": "inverse_volume"}, id=f"{name}-weighted"))
-            by_case = {"reweight": "inverse_volume", "scope": "case", "power": 0.5, "normalise": True}
-            rows.append(pytest.param(name, by_case, id=f"{name}-weighted-by-case"))
-    return rows
 
 
 every_loss = pytest.mark.parametrize(("name", "options"), losses())
