@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -191,37 +191,24 @@ def fit_rules(
         raise ValueError(f"Expected false positives per case from 0, but got {false_positives}.")
     if margin is not None and not 0.5 < margin < 1:
         raise ValueError(f"Expected a margin above 0.5 and below 1, such as 0.9, but got {margin}.")
-    labels = source.labels
-    chosen = named_label(labels, label)
-    pairs = paired_cases([source] if baseline is None else [source, baseline], num_splits, seed, groups)
-    tasks = [(pair, source.reader, labels, chosen, connectivity, min_volume_mm3, matching) for pair in pairs]
-    cases = tuple(list_in_processes(fitted_case, tasks, "Components", processes))
-    components = [case.components for case in cases]
-    grid = RuleGrid(volumes_to_try([case.voxel_mm3 for case in components]))
-    compared = pooled([case.baseline for case in cases])
-    rule_cases = RuleCases(
-        grid=grid,
-        outcomes=[case.outcomes(grid, matching) for case in components],
-        num_lesions=np.array([int(case.counted.sum()) for case in components]),
-        baseline=compared,
-        folds=[case.fold for case in cases],
-        units=[case.unit for case in cases],
-        false_positives=false_positives,
-        keeps_dice=keeps_dice,
+    chosen = named_label(source.labels, label)
+    cases = fitted_cases(
+        source, baseline, str(chosen), matching, connectivity, min_volume_mm3, num_splits, seed, processes, groups
     )
+    pooled_cases = replace(rule_cases(cases, matching), false_positives=false_positives, keeps_dice=keeps_dice)
     return RuleFit(
         model=source.name,
         label=str(chosen),
         baseline=source.name + " above 0.5" if baseline is None else baseline.name,
         cases=cases,
-        false_positives=float(rule_cases.allowed.mean()),
-        least_dice=rule_cases.least_dice,
+        false_positives=float(pooled_cases.allowed.mean()),
+        least_dice=pooled_cases.least_dice,
         aim=aim,
         margin=margin,
-        compared=compared,
-        num_lesions=rule_cases.num_lesions,
-        choice=choose_rules(rule_cases, aim, families, margin, seed),
-        points=operating_points(components),
+        compared=pooled_cases.baseline,
+        num_lesions=pooled_cases.num_lesions,
+        choice=choose_rules(pooled_cases, aim, families, margin, seed),
+        points=operating_points([case.components for case in cases]),
         settings={
             "matching": matching,
             "connectivity": connectivity,
@@ -229,6 +216,39 @@ def fit_rules(
             "num_splits": num_splits,
             "seed": seed,
         },
+    )
+
+
+def fitted_cases(
+    source: Source,
+    baseline: Source | None = None,
+    label: str | None = None,
+    matching: Matching = "one_to_one",
+    connectivity: int = 26,
+    min_volume_mm3: float = 0.0,
+    num_splits: int = 5,
+    seed: int = 0,
+    processes: int | None = None,
+    groups: Mapping[str, str] | None = None,
+) -> tuple[FittedCase, ...]:
+    """Read the cases of a model's cross-validation; parameters and errors as of `fit_rules`."""
+    chosen = named_label(source.labels, label)
+    pairs = paired_cases([source] if baseline is None else [source, baseline], num_splits, seed, groups)
+    tasks = [(pair, source.reader, source.labels, chosen, connectivity, min_volume_mm3, matching) for pair in pairs]
+    return tuple(list_in_processes(fitted_case, tasks, "Components", processes))
+
+
+def rule_cases(cases: Sequence[FittedCase], matching: Matching = "one_to_one") -> RuleCases:
+    """What every rule does in the cases: the price is the baseline's false positives, the least Dice is its own."""
+    components = [case.components for case in cases]
+    grid = RuleGrid(volumes_to_try([case.voxel_mm3 for case in components]))
+    return RuleCases(
+        grid=grid,
+        outcomes=[case.outcomes(grid, matching) for case in components],
+        num_lesions=np.array([int(case.counted.sum()) for case in components]),
+        baseline=pooled([case.baseline for case in cases]),
+        folds=[case.fold for case in cases],
+        units=[case.unit for case in cases],
     )
 
 
