@@ -15,8 +15,10 @@ from nnunet_rw.benchmark.workspace import Workspace
 from nnunet_rw.datasets.labels import read_dataset_json
 from nnunet_rw.evaluation.comparison.compare import compare_evaluations
 from nnunet_rw.evaluation.comparison.groups import read_groups
+from nnunet_rw.evaluation.comparison.metrics import DEFAULT_METRICS
 from nnunet_rw.evaluation.comparison.rows import Comparison
 from nnunet_rw.evaluation.folder import Evaluation, read_evaluation
+from nnunet_rw.evaluation.protocols import columns_of
 from nnunet_rw.training.records import RunRecord, other_than_recorded, read_run_record
 from nnunet_rw.util.files import nnunet_folder
 
@@ -229,7 +231,10 @@ def _comparison(
     noise, *others = (
         [path for (name, seed), path in folders.items() if name == trainer and seed > 0] for trainer in first
     )
-    return compare_evaluations(list(first.values()), noise, challenger_seeds=others, groups=groups)
+    scores = (column for name in specification.evaluation.scores for column in columns_of(name))
+    return compare_evaluations(
+        list(first.values()), noise, (*DEFAULT_METRICS, *scores), challenger_seeds=others, groups=groups
+    )
 
 
 def _description(task: Task) -> str:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
+from nnunet_rw.evaluation.protocols import PROTOCOLS, check_protocols
 from nnunet_rw.util.advice import command
 from nnunet_rw.util.files import is_plain_name, portable_path, whole_path, write_atomically
 
@@ -77,6 +78,8 @@ class EvaluationOptions(_Strict):
     Attributes
     ----------
     connectivity, min_volume_mm3, tolerance_mm
+    scores : tuple of str
+        What challenges rank by, of `nnunet_rw.evaluation.protocols.PROTOCOLS`; compared as all other metrics are.
     froc : bool
         Write and read probabilities, for FROC curves and thresholds.
     tta : bool
@@ -86,8 +89,18 @@ class EvaluationOptions(_Strict):
     connectivity: Literal[6, 18, 26] = 26
     min_volume_mm3: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     tolerance_mm: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    scores: tuple[str, ...] = ()
     froc: bool = True
     tta: bool = True
+
+    @field_validator("scores")
+    @classmethod
+    def _known_scores(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            check_protocols(values)
+        except ValueError:
+            raise ValueError(f"scores out of {', '.join(PROTOCOLS)}, each once, of one BraTS challenge") from None
+        return values
 
 
 class Specification(_Strict):

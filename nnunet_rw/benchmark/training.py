@@ -269,4 +269,4 @@ def _source(specification: Specification, job: Job) -> Source:
 
 def _settings(specification: Specification) -> EvaluationSettings:
     options = specification.evaluation
-    return EvaluationSettings(options.connectivity, options.min_volume_mm3, options.tolerance_mm)
+    return EvaluationSettings(options.connectivity, options.min_volume_mm3, options.tolerance_mm, scores=options.scores)

@@ -62,6 +62,16 @@ def add_optimizer(command: argparse.ArgumentParser, name: str | None, rate: floa
     )
 
 
+def add_scores(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--scores",
+        metavar="PROTOCOL",
+        nargs="+",
+        default=[],
+        help="what challenges rank by, as well: one of brats-gli, brats-men, brats-met, brats-ped, brats-ssa; and cc",
+    )
+
+
 def add_groups(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--groups",

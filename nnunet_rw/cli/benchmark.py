@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nnunet_rw.cli.arguments import add_command, add_groups, positive
+from nnunet_rw.cli.arguments import add_command, add_groups, add_scores, positive
 
 if TYPE_CHECKING:
     from nnunet_rw.benchmark.run import Benchmark
@@ -58,6 +58,7 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
     command.add_argument(
         "--no-tta", action="store_true", help="validate without mirroring: an eighth of the time, and a little worse"
     )
+    add_scores(command)
     add_groups(command)
     command.add_argument("--executor", choices=("local", "slurm"), help="default: local")
     command.add_argument("--jobs", type=positive, metavar="N", help="at a time on this machine; default: 1")
@@ -147,7 +148,9 @@ def _specification(options: argparse.Namespace) -> Specification | None:
         given["execution"] = execution
     if options.groups:
         given["groups"] = str(options.groups)
-    evaluation = {key: False for key in ("froc", "tta") if getattr(options, f"no_{key}")}
+    evaluation: dict[str, Any] = {key: False for key in ("froc", "tta") if getattr(options, f"no_{key}")}
+    if options.scores:
+        evaluation["scores"] = options.scores
     if evaluation:
         given["evaluation"] = evaluation
     kept = options.o / "benchmark.yaml"

@@ -12,6 +12,7 @@ from nnunet_rw.cli.arguments import (
     add_groups,
     add_lesions,
     add_processes,
+    add_scores,
     add_trained_model,
     groups_of,
     positive,
@@ -46,7 +47,7 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
     _add_source(command)
     _add_settings(command)
     add_groups(command)
-    _add_scores(command)
+    add_scores(command)
     command.add_argument("-o", metavar="FOLDER", type=Path, help="default: evaluation/ beside the predictions")
 
     command = add_command(
@@ -64,7 +65,7 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
     command.add_argument("evaluations", metavar="EVALUATION", nargs="*", type=Path, help="folders, the baseline first")
     add_trained_model(command, several=True)
     _add_settings(command)
-    _add_scores(command)
+    add_scores(command)
     command.add_argument(
         "--probabilities", action="store_true", help="of trained models: compare at equal false positives too"
     )
@@ -132,16 +133,6 @@ def _add_settings(command: argparse.ArgumentParser) -> None:
     command.add_argument("--tolerance", metavar="MM", type=float, default=1.0, help="of NSD; default: %(default)s")
     command.add_argument("--fast", action="store_true", help="no distances")
     add_processes(command)
-
-
-def _add_scores(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--scores",
-        metavar="PROTOCOL",
-        nargs="+",
-        default=[],
-        help="what challenges rank by, as well: one of brats-gli, brats-men, brats-met, brats-ped, brats-ssa; and cc",
-    )
 
 
 def _settings(options: argparse.Namespace) -> EvaluationSettings:

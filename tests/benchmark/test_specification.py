@@ -67,6 +67,8 @@ def test_the_file_of_patients_moves_with_the_benchmark(tmp_path):
         ({"evaluation": {"tolerance_mm": math.nan}}, "'evaluation.tolerance_mm': expected a finite number"),
         ({"plans": "../nnUNetPlans"}, "'plans': expected a name of plans, not a path"),
         ({"evaluation": {"connectivity": 8}}, "'evaluation.connectivity': expected 6, 18 or 26, but got 8"),
+        ({"evaluation": {"scores": ["bogus"]}}, "'evaluation.scores': expected scores out of brats-gli, .*, but got"),
+        ({"evaluation": {"scores": ["cc", "cc"]}}, "'evaluation.scores': expected scores .* each once"),
         ({"tasks": None}, "'tasks': expected a valid tuple, but got None"),
         ({"seeds_of": {"RWTrainer_RRW": 3}}, "'seeds_of': expected trainers of the benchmark, not 'RWTrainer_RRW'"),
         ({"seeds_of": {"RWTrainer": 0}}, "'seeds_of': expected at least one seed of each trainer"),

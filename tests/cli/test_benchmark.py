@@ -66,7 +66,7 @@ def test_a_file_may_say_more_of_trainers_and_tasks_than_are_asked_for(hippocampu
     assert "seed1" not in succeeds("benchmark", file, *options, "--seeds", 1)
 
 
-def test_what_is_left_out(hippocampus, succeeds, tmp_path, monkeypatch):
+def test_what_is_evaluated(hippocampus, succeeds, tmp_path, monkeypatch):
     seen = []
 
     def benchmark(folder, specification):
@@ -74,9 +74,10 @@ def test_what_is_left_out(hippocampus, succeeds, tmp_path, monkeypatch):
         return Benchmark(folder, specification)
 
     monkeypatch.setattr("nnunet_rw.benchmark.run.Benchmark", benchmark)
-    for left_out in ((), ("--no-froc",), ("--no-froc", "--no-tta")):
-        succeeds(*arguments(tmp_path / "out", "--trainers", "nnUNetTrainer", "--dry-run", *left_out))
+    for given in ((), ("--no-froc",), ("--no-froc", "--no-tta", "--scores", "brats-met", "cc")):
+        succeeds(*arguments(tmp_path / "out", "--trainers", "nnUNetTrainer", "--dry-run", *given))
     assert [(options.froc, options.tta) for options in seen] == [(True, True), (False, True), (False, False)]
+    assert [options.scores for options in seen] == [(), (), ("brats-met", "cc")]
 
 
 def test_report_of_no_benchmark(fails, tmp_path):

@@ -20,6 +20,7 @@ from nnunet_rw.benchmark.run import Benchmark
 from nnunet_rw.benchmark.specification import Specification, read_specification, write_specification
 from nnunet_rw.benchmark.training import GALLERY, evaluate_trainer, fold_folder
 from nnunet_rw.benchmark.workspace import Workspace
+from nnunet_rw.evaluation.protocols import PROTOCOL_COLUMNS
 from nnunet_rw.training.records import content_hash, read_run_record
 from nnunet_rw.util.files import NNUNET_FOLDERS, portable_path, whole_path
 
@@ -183,6 +184,20 @@ def test_moved_with_all_that_lies_beside_it(project, new_shell, tmp_path, succee
     assert succeeds("report", moved / "benchmark").strip() == str(moved / "benchmark" / "report.html")
     assert finished_jobs(moved / "benchmark" / "report.html") == sorted([*JOBS, *TRAININGS])
     assert "6 of 7 jobs done" in succeeds("benchmark", "status", "-o", moved / "benchmark")
+
+
+def test_scores_that_are_asked_for_later(project):
+    file = project / "benchmark" / "benchmark.yaml"
+    values = read_specification(file).model_dump()
+    values["evaluation"]["scores"] = ["cc", "brats-met"]
+    write_specification(Specification(**values), file)
+    assert dice(project / "benchmark") == {}
+    assert evaluate_all(project / "benchmark") == 2
+    (task,) = read_results(project / "benchmark").tasks
+    rows = {row.metric: row for row in task.comparison.metrics}
+    assert set(PROTOCOL_COLUMNS) <= set(rows)
+    # All is nearer to the lesion of 4 voxels, of which 2 are hit with 6; the part of the other is left empty.
+    assert (rows["cc_dice"].baseline_mean, rows["cc_dice"].challenger_mean) == (0, 0.4 / 2)
 
 
 def test_task_and_splits_beside_the_benchmark_move_with_it(tmp_path):
