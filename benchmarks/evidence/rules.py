@@ -1,13 +1,16 @@
 """Trainers and rules for segmenting at fixed prices, out of fold: ``python -m benchmarks.evidence.rules``.
 
-Writes ``results/evidence_rules_NAME.json``: for every price in false positives per case, every trainer and every family
-of rules what is found in cases whose folds had no part in the choice, matched one to one.
+Writes ``results/evidence_rules_NAME.json``: for every class, price in false positives per case, trainer and family of
+rules what is found in cases whose folds had no part in the choice, matched one to one.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -16,80 +19,150 @@ from benchmarks.evidence.collect import SMALL_VOXELS
 from benchmarks.harness import write_result
 from benchmarks.trainings import without_nan
 from nnunet_rw.evaluation.comparison.intervals import cluster_bootstrap, mean_interval
-from nnunet_rw.evaluation.comparison.rule_choice import FamilyFit
+from nnunet_rw.evaluation.comparison.rule_choice import Figures, RuleCases, choose_rules, figures
+from nnunet_rw.evaluation.metrics.rules import FAMILIES, DecisionRule
 from nnunet_rw.evaluation.sources import Source, cross_validation_source
-from nnunet_rw.postprocessing.threshold.fit import RuleFit, fit_rules
+from nnunet_rw.postprocessing.threshold.fit import FittedCase, fitted_cases, rule_cases
 
 
-def rule_rows(sources: Sequence[Source], prices: Sequence[float], label: str | None = None) -> list[dict[str, Any]]:
-    """A row per price, trainer and family of rules; gains over the first trainer's single threshold at that price.
+@dataclass(frozen=True)
+class Training:
+    """The cross-validation of one class by one trainer and seed."""
+
+    cases: tuple[FittedCase, ...]
+
+    @cached_property
+    def under_rules(self) -> RuleCases:
+        return rule_cases(self.cases)
+
+    @cached_property
+    def small(self) -> np.ndarray:
+        """(L,) booleans: counted lesions of at most `SMALL_VOXELS`."""
+        components = [case.components for case in self.cases]
+        return np.concatenate([case.lesion_voxels[case.counted] <= SMALL_VOXELS for case in components])
+
+    @cached_property
+    def unit_of_lesion(self) -> np.ndarray:
+        """(L,) names."""
+        return np.repeat([case.unit for case in self.cases], self.under_rules.num_lesions)
+
+    @cached_property
+    def own_false_positives(self) -> float:
+        """Per case, above a probability of 0.5."""
+        return float(self.under_rules.baseline.false_positives.mean())
+
+    def at_half(self) -> LeftOut:
+        """As nnU-Net segments where there is one class."""
+        of_half = self.under_rules.baseline
+        found = np.concatenate([case.baseline.found for case in self.cases])
+        return LeftOut(None, figures(of_half, self.under_rules.num_lesions), found, of_half.dice)
+
+    def left_out(self, price: float) -> dict[str, LeftOut]:
+        """By the family of rules, each chosen to have at most so many false positives per case in other folds."""
+        found = {}
+        for family in choose_rules(replace(self.under_rules, false_positives=price, keeps_dice=False)).families:
+            decided = [case.components.decided(family.rules_without[case.fold], "one_to_one") for case in self.cases]
+            found[family.family] = LeftOut(
+                family.rule, family.figures, np.concatenate([case.found for case in decided]), family.left_out.dice
+            )
+        return found
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What is found in cases left out of the choice of a rule.
+
+    Attributes
+    ----------
+    rule : DecisionRule or None
+        Chosen on all cases; None where none keeps within the price, or none was chosen.
+    figures : Figures
+    found : (L,) booleans
+        Counted lesions, case by case.
+    dice : (N,) floats
+        NaN where it is not defined.
+    """
+
+    rule: DecisionRule | None
+    figures: Figures
+    found: np.ndarray
+    dice: np.ndarray
+
+
+def rule_rows(trainers: Mapping[str, Sequence[Training]], prices: Sequence[float]) -> list[dict[str, Any]]:
+    """A row per price, trainer and family of rules, and first a row per trainer at 0.5.
+
+    Figures are means over the seeds, ``..._seeds`` those of each. Gains are over the first trainer: ``..._gain`` over
+    its single threshold at that price, ``..._gain_of_trainer`` over its rules of the same family, with the ends of 95 %
+    intervals over cases, or patients, of the means over the seeds.
 
     Parameters
     ----------
-    sources : sequence of Source
-        Of the same cases, with probabilities.
+    trainers : mapping of str to sequence of Training
+        The seeds of each, on the same cases.
     prices : sequence of float
-        False positives per case.
-    label : str, optional
-        Default: the only one.
+        False positives per case. The first price is always that of the first trainer at 0.5, the mean of its seeds.
     """
-    rows = []
-    for price in prices:
-        fits = [fit_rules(source, false_positives=price, label=label, keeps_dice=False) for source in sources]
-        first = fits[0].choice.families[0]
-        of_first = _found(fits[0], first)
-        for fit in fits:
-            for family in fit.choice.families:
-                row = {"price": price, "trainer": fit.model, "family": family.family, **_row(fit, family)}
-                if family is not first:
-                    row |= _gains(fits[0], of_first, first, _found(fit, family), family)
+    first = next(iter(trainers))
+    own = fmean(training.own_false_positives for training in trainers[first])
+    at_half = {name: [training.at_half() for training in seeds] for name, seeds in trainers.items()}
+    rows = [_row(name, trainers[name], found) | {"price": None, "family": None} for name, found in at_half.items()]
+    for price in (own, *prices):
+        found = {name: [training.left_out(price) for training in seeds] for name, seeds in trainers.items()}
+        of_first = {family: [seed[family] for seed in found[first]] for family in FAMILIES}
+        for name, seeds in found.items():
+            for family in FAMILIES:
+                of_seeds = [seed[family] for seed in seeds]
+                row = _row(name, trainers[name], of_seeds) | {"price": price, "own": price == own, "family": family}
+                lesions = trainers[first][0]
+                if (name, family) != (first, "single"):
+                    row |= _gains(lesions, of_first["single"], of_seeds, "gain")
+                if name != first:
+                    row |= _gains(lesions, of_first[family], of_seeds, "gain_of_trainer")
                 rows.append(without_nan(row))
     return rows
 
 
-def _row(fit: RuleFit, family: FamilyFit) -> dict[str, Any]:
+def _row(trainer: str, trainings: Sequence[Training], of_seeds: Sequence[LeftOut]) -> dict[str, Any]:
+    small = trainings[0].small
+    each = {
+        "false_positives": [float(seed.figures.false_positives_per_case) for seed in of_seeds],
+        "recall": [float(seed.figures.recall) for seed in of_seeds],
+        "small_recall": [float(seed.found[small].mean()) if small.any() else np.nan for seed in of_seeds],
+        "f1": [float(seed.figures.f1) for seed in of_seeds],
+        "dice": [float(seed.figures.dice) for seed in of_seeds],
+    }
     return {
-        "rule": None if family.rule is None else str(family.rule),
-        "cases": len(fit.cases),
-        "lesions": int(fit.num_lesions.sum()),
-        "small_lesions": int(_small(fit).sum()),
-        "false_positives": float(family.figures.false_positives_per_case),
-        "recall": float(family.figures.recall),
-        "small_recall": float(_found(fit, family)[_small(fit)].mean()),
-        "f1": float(family.figures.f1),
-        "dice": float(family.figures.dice),
+        "trainer": trainer,
+        "seeds": len(of_seeds),
+        "rules": [None if seed.rule is None else str(seed.rule) for seed in of_seeds],
+        "cases": len(trainings[0].cases),
+        "lesions": len(small),
+        "small_lesions": int(small.sum()),
+        **{name: fmean(values) for name, values in each.items()},
+        **{f"{name}_seeds": values for name, values in each.items()},
     }
 
 
-def _gains(
-    fit: RuleFit, of_first: np.ndarray, first: FamilyFit, found: np.ndarray, family: FamilyFit
-) -> dict[str, float]:
-    units = np.repeat([case.unit for case in fit.cases], fit.num_lesions)
-    small = _small(fit)
+def _gains(lesions: Training, before: Sequence[LeftOut], after: Sequence[LeftOut], name: str) -> dict[str, float]:
+    hits = [np.mean([seed.found for seed in seeds], axis=0) for seeds in (before, after)]
     gains = {}
-    for name, chosen in (("recall", slice(None)), ("small_recall", small)):
-        recall = cluster_bootstrap(units[chosen], of_first[chosen], found[chosen])
-        gains[name] = (recall.difference, *recall.interval)
-    more = family.left_out.dice - first.left_out.dice
-    gains["dice"] = (float(np.nanmean(more)), *mean_interval(more[~np.isnan(more)]))
+    for figure, chosen in (("recall", np.ones_like(lesions.small)), ("small_recall", lesions.small)):
+        recall = cluster_bootstrap(lesions.unit_of_lesion[chosen], *(hit[chosen] for hit in hits))
+        gains[figure] = (recall.difference, *recall.interval)
+    more = np.mean([seed.dice for seed in after], axis=0) - np.mean([seed.dice for seed in before], axis=0)
+    units, defined = np.array([case.unit for case in lesions.cases]), ~np.isnan(more)
+    gains["dice"] = (float(more[defined].mean()), *mean_interval(more[defined], units[defined]))
     return {
-        f"{name}_gain{end}": value
-        for name, values in gains.items()
+        f"{figure}_{name}{end}": value
+        for figure, values in gains.items()
         for end, value in zip(("", "_low", "_high"), values, strict=True)
     }
 
 
-def _found(fit: RuleFit, family: FamilyFit) -> np.ndarray:
-    """(L,) booleans: counted lesions of all cases, each case under the rule that was chosen without its fold."""
-    return np.concatenate(
-        [case.components.decided(family.rules_without[case.fold], "one_to_one").found for case in fit.cases]
-    )
-
-
-def _small(fit: RuleFit) -> np.ndarray:
-    """(L,) booleans: counted lesions of at most `SMALL_VOXELS`."""
-    components = [case.components for case in fit.cases]
-    return np.concatenate([case.lesion_voxels[case.counted] <= SMALL_VOXELS for case in components])
+def read_trainers(sources: Mapping[str, Sequence[Source]], label: str | None = None) -> dict[str, list[Training]]:
+    """The trainings of one class; the only one where none is named."""
+    return {name: [Training(fitted_cases(source, label=label)) for source in seeds] for name, seeds in sources.items()}
 
 
 def main() -> None:
@@ -98,13 +171,26 @@ def main() -> None:
     parser.add_argument("-d", required=True, help="dataset")
     parser.add_argument("-c", default="3d_fullres")
     parser.add_argument("--plans", default="nnUNetPlans")
-    parser.add_argument("-tr", nargs="+", required=True, help="trainers with validation of --npz, the baseline first")
-    parser.add_argument("--prices", nargs="+", type=float, default=[40, 20, 10], help="false positives per case")
+    parser.add_argument("--length", required=True, help="of the trainers' names, such as _30epochs_50iterations")
+    parser.add_argument(
+        "-tr", nargs="+", required=True, help="trainers with validation of --npz, the baseline first; NAME:2 of 2 seeds"
+    )
+    parser.add_argument("--prices", nargs="+", type=float, default=[16, 8, 4], help="false positives per case")
     options = parser.parse_args()
-    sources = [
-        cross_validation_source(options.d, options.c, name, options.plans, probabilities=True) for name in options.tr
-    ]
-    print(write_result(f"evidence_rules_{options.name}", rule_rows(sources, options.prices)))
+    sources: dict[str, list[Source]] = {}
+    for name, _, seeds in (given.partition(":") for given in options.tr):
+        trained = [f"{name}{options.length}_seed{seed}" for seed in range(int(seeds or 1))]
+        sources[name] = [
+            cross_validation_source(options.d, options.c, trainer, options.plans, probabilities=True)
+            for trainer in trained
+        ]
+    first, *_ = next(iter(sources.values()))
+    names = {tuple(of) if isinstance(of, list) else of: name for name, of in first.dataset_json["labels"].items()}
+    rows = []
+    for label in first.labels.foreground:
+        of_class = {"class": names[label]}
+        rows += [of_class | row for row in rule_rows(read_trainers(sources, str(label)), options.prices)]
+    print(write_result(f"evidence_rules_{options.name}", rows))
 
 
 if __name__ == "__main__":

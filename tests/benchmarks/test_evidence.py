@@ -10,11 +10,12 @@ from evaluation_folders import write_evaluation
 
 from benchmarks.evidence import collect, figure, shared_lesions, tables
 from benchmarks.evidence.collect import OperatingPoint
-from benchmarks.evidence.rules import rule_rows
+from benchmarks.evidence.rules import Training, rule_rows
 from benchmarks.harness import read_rows
 from nnunet_rw.benchmark.results import TaskResults
 from nnunet_rw.benchmark.specification import read_specification
 from nnunet_rw.evaluation.folder import read_evaluation
+from nnunet_rw.postprocessing.threshold.fit import fitted_cases
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 DATASET = {"labels": {"background": 0, "lesion": 1}, "file_ending": ".nii.gz"}
@@ -244,27 +245,46 @@ class TestOperatingPoint:
         assert point.found.all()
 
     def test_rules_at_a_price(self, evaluation):
-        source = collect._source(evaluation)
-        rows = rule_rows([source, source], [1.0])
-        single = [row for row in rows if row["family"] == "single"]
+        trained = training(evaluation)
+        rows = rule_rows({"first": [trained], "second": [trained, trained]}, [1.0])
+        single = [row for row in rows if (row["price"], row["family"]) == (1.0, "single")]
         # Below 0.3 both lesions of a case are found, the small one of two voxels too, beside one false positive.
         for row in single:
             assert (row["false_positives"], row["recall"], row["small_recall"], row["dice"]) == (1, 1, 1, 100 / 101)
             assert (row["lesions"], row["small_lesions"]) == (4, 2)
-        assert "recall_gain" not in single[0]
-        assert single[1]["small_recall_gain"] == 0
+        assert single[0].keys() < single[1].keys()
+        assert (single[1]["small_recall_gain"], single[1]["small_recall_gain_of_trainer"]) == (0, 0)
+        assert (single[1]["seeds"], single[1]["dice_seeds"]) == (2, [100 / 101] * 2)
 
-    def test_gains_of_rules_are_over_the_first_trainers_single_threshold(self, evaluation, evaluated):
-        surer = evaluated("surer", false=(0.2, 0.2))
-        rows = rule_rows([collect._source(evaluation), collect._source(surer)], [0.0])
-        first, second = (row for row in rows if row["family"] == "single")
+    def test_the_first_price_is_that_of_the_first_trainer_at_a_half(self, evaluation, evaluated):
+        # At 0.5 the first has one false voxel in two cases, and finds the large lesions.
+        rows = rule_rows({"first": [training(evaluation)], "second": [training(evaluated("other", (0.6, 0.6)))]}, [])
+        first, second = rows[:2]
+        assert (first["price"], first["family"], first["false_positives"], second["false_positives"]) == (
+            None,
+            None,
+            0.5,
+            1,
+        )
+        assert (first["recall"], first["small_recall"]) == (0.5, 0)
+        assert {(row["price"], row["own"]) for row in rows[2:]} == {(0.5, True)}
+
+    def test_gains_of_rules(self, evaluation, evaluated):
+        surer, other = training(evaluated("surer", (0.2, 0.2))), training(evaluation)
+        rows = rule_rows({"first": [other], "second": [surer, other]}, [0.0])
+        first, second = (row for row in rows if (row["price"], row["family"]) == (0.0, "single"))
         # The first's thresholds, each of the other case alone, are 0.8 and 0.7: the large lesions, and one false voxel.
         assert (first["recall"], first["small_recall"], first["false_positives"]) == (0.5, 0, 0.5)
-        # Between 0.2 and 0.3 the second's segmentation is the reference.
-        assert (second["recall"], second["small_recall"], second["false_positives"]) == (1, 1, 0)
-        assert (second["recall_gain"], second["small_recall_gain"]) == (0.5, 1)
-        assert second["dice_gain"] == pytest.approx(1 - (96 / 98 + 96 / 99) / 2)
-        assert second["dice_gain_low"] is None  # of so few cases
+        # Between 0.2 and 0.3 the segmentation of the second's first seed is the reference. The other gains nothing.
+        assert (second["recall_seeds"], second["small_recall"], second["false_positives"]) == ([1, 0.5], 0.5, 0.25)
+        for over in ("gain", "gain_of_trainer"):
+            assert (second[f"recall_{over}"], second[f"small_recall_{over}"]) == (0.25, 0.5)
+            assert second[f"dice_{over}"] == pytest.approx((1 - (96 / 98 + 96 / 99) / 2) / 2)
+            assert second[f"dice_{over}_low"] is None  # of so few cases
+
+
+def training(evaluation):
+    return Training(fitted_cases(collect._source(evaluation), processes=1))
 
 
 def test_prose_has_the_numbers_of_the_results():
