@@ -9,17 +9,7 @@ from typing import Any
 
 from benchmarks.child import CHECKOUT
 from benchmarks.costs import costs_table, scaling_table
-from benchmarks.evidence.tables import (
-    OF_BOUNDARIES,
-    OF_LESIONS,
-    boundary_table,
-    equal_table,
-    found_table,
-    half_table,
-    rules_at_prices_table,
-    rules_table,
-    seeds_table,
-)
+from benchmarks.evidence.tables import missed_table, prices_table, rule_seeds_table, rules_table, trainers_table
 from benchmarks.harness import read_rows
 from benchmarks.region_wise.tables import (
     alone_table,
@@ -246,22 +236,20 @@ def _shares_by_dataset() -> str:
     )
 
 
-_LESIONS, _HIPPOCAMPUS = "evidence_ms_lesions", "evidence_hippocampus"
-_ANSWER = {"patients of the training": _LESIONS, "another patient": "evidence_ms_other"}
+_PATIENTS = ("ms_patients", "idrid")
+# Stock nnU-Net and the trainer for small lesions, in either dataset.
+_SMALL_LESIONS = ("nnUNetTrainer", "RWTrainer_SmallLesions", "RWTrial_StockAdam", "RWTrial_SmallLesionsAdam")
 COMPUTED: dict[str, Callable[[], str]] = {
     "targets": targets_table,
     "costs": costs_table,
     "gradient_shares_real": _shares_by_dataset,
     "scaling": scaling_table,
-    "evidence_rules": partial(rules_table, "evidence_rules_ms_patients", 20.0),
-    "evidence_rules_prices": partial(rules_at_prices_table, "evidence_rules_ms_patients"),
-    "evidence_equal": partial(equal_table, _ANSWER, "RWTrainer_SmallLesions"),
-    "evidence_half": partial(half_table, _ANSWER, "RWTrainer_SmallLesions"),
-    "evidence_found": partial(found_table, _LESIONS),
-    "evidence_seeds": partial(seeds_table, _LESIONS, OF_LESIONS),
-    "evidence_other": partial(found_table, "evidence_ms_other"),
-    "evidence_hippocampus": partial(boundary_table, _HIPPOCAMPUS),
-    "evidence_hippocampus_seeds": partial(seeds_table, _HIPPOCAMPUS, OF_BOUNDARIES),
+    "evidence_rules": partial(rules_table, _PATIENTS, _SMALL_LESIONS),
+    "evidence_trainers": partial(trainers_table, _PATIENTS, "hysteresis"),
+    "evidence_prices": partial(prices_table, _PATIENTS, "hysteresis"),
+    "evidence_seeds": partial(rule_seeds_table, _PATIENTS, "hysteresis"),
+    "evidence_missed": partial(missed_table, _PATIENTS),
+    "evidence_boundaries": partial(weight_table, ("region_wise_weight_hippocampus",)),
     "region_wise_alone_2d": partial(alone_table, "region_wise_2d"),
     "region_wise_alone_3d": partial(alone_table, "region_wise_3d"),
     "region_wise_stability_2d": partial(stability_table, "region_wise_2d"),

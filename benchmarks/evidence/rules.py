@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.evidence.collect import SMALL_VOXELS
 from benchmarks.harness import write_result
 from benchmarks.trainings import without_nan
 from nnunet_rw.evaluation.comparison.intervals import cluster_bootstrap, mean_interval
@@ -23,6 +22,9 @@ from nnunet_rw.evaluation.comparison.rule_choice import Figures, RuleCases, choo
 from nnunet_rw.evaluation.metrics.rules import FAMILIES, DecisionRule
 from nnunet_rw.evaluation.sources import Source, cross_validation_source
 from nnunet_rw.postprocessing.threshold.fit import FittedCase, fitted_cases, rule_cases
+
+# A lesion of up to 20 voxels is less than three across.
+SMALL_VOXELS = 20
 
 
 @dataclass(frozen=True)
@@ -165,6 +167,12 @@ def read_trainers(sources: Mapping[str, Sequence[Source]], label: str | None = N
     return {name: [Training(fitted_cases(source, label=label)) for source in seeds] for name, seeds in sources.items()}
 
 
+def class_names(source: Source) -> dict[str, str]:
+    """What dataset.json calls each foreground class, by its label as evaluations name it."""
+    names = {tuple(of) if isinstance(of, list) else of: name for name, of in source.dataset_json["labels"].items()}
+    return {str(label): names[label] for label in source.labels.foreground}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("name", help="of the result, such as ms_patients")
@@ -185,11 +193,9 @@ def main() -> None:
             for trainer in trained
         ]
     first, *_ = next(iter(sources.values()))
-    names = {tuple(of) if isinstance(of, list) else of: name for name, of in first.dataset_json["labels"].items()}
     rows = []
-    for label in first.labels.foreground:
-        of_class = {"class": names[label]}
-        rows += [of_class | row for row in rule_rows(read_trainers(sources, str(label)), options.prices)]
+    for label, name in class_names(first).items():
+        rows += [{"class": name} | row for row in rule_rows(read_trainers(sources, label), options.prices)]
     print(write_result(f"evidence_rules_{options.name}", rows))
 
 

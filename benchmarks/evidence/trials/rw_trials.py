@@ -1,91 +1,62 @@
-"""Trainers of the evidence that are no trainers of the package.
+"""Trainers of the evidence that are no trainers of the package: candidates for small lesions, and another optimiser."""
 
-`RWTrainer_IWDiceCE` with one setting changed, and region-wise losses as the package had them when the evidence was
-made: with SGD, and with weights that left rectified maps 2 % of the gradient.
-"""
+import torch
 
-from nnunet_rw.losses import Term
+from nnunet_rw.losses import LOSSES, Term
+from nnunet_rw.losses.inputs import LossInputs
+from nnunet_rw.losses.lesion_wise import LesionWiseLoss
+from nnunet_rw.trainers.rw_inverse_volume import RWTrainer_SmallLesions
 from nnunet_rw.training.trainer import MapTrainer
 from nnunet_rw.training.variants import lengths
 
 
-def weighted(**changed):
-    """Dice + cross-entropy of `RWTrainer_IWDiceCE` with other weights."""
-    options = {"reweight": "inverse_volume", "power": 0.5, "normalise": True, **changed}
-    return Term("dice", options=options), Term("ce", options=options)
+class PeakLoss(LesionWiseLoss):
+    """-log of the highest probability in every lesion, mean over the lesions of a batch and class.
+
+    A lesion is detected where a single voxel of it is: the loss asks for no more, and its gradient is that voxel's.
+    """
+
+    def compute(self, inputs: LossInputs) -> torch.Tensor:
+        log_p, ids = self.chosen(inputs.log_probabilities), self.ids_by_class(inputs)
+        number = inputs.lesion_table.shape[2]
+        lowest = log_p.new_full((*log_p.shape[:2], number), -torch.inf)
+        peaks = lowest.scatter_reduce(2, ids.flatten(2), log_p.flatten(2), "amax")[..., 1:]
+        seen = torch.isfinite(peaks)
+        return -torch.where(seen, peaks, 0).sum() / seen.sum().clamp_min(1)
+
+    def formula(self) -> str:
+        return "mean over lesions of -log max(p)"
 
 
-class RWTrial_Power033(MapTrainer):
-    """Weights to the power 1/3."""
-
-    loss_terms = weighted(power=1 / 3)
+LOSSES["peak"] = PeakLoss
 
 
-class RWTrial_Power1(MapTrainer):
-    """Weights to the power 1: every lesion alike."""
-
-    loss_terms = weighted(power=1.0)
-
-
-class RWTrial_Power1Cap(MapTrainer):
-    """Weights to the power 1, none above 100 before they are normalised."""
-
-    loss_terms = weighted(power=1.0, w_max=100.0)
-
-
-class RWTrial_Power1CapSampling(RWTrial_Power1Cap):
-    """And lesion-uniform patches."""
-
-    oversample_by = "lesion"
-
-
-class RWTrial_Case(MapTrainer):
-    """Lesions counted in the whole volume."""
-
-    loss_terms = weighted(scope="case")
-
-
-class RWTrial_WeightedCE(MapTrainer):
-    """Weights on the cross-entropy alone, Dice as it is."""
-
-    loss_terms = (Term("dice"), weighted()[1])
-
-
-class RWTrial_RRWMean(MapTrainer):
-    """nnU-Net's loss plus the mean over classes of rectified maps, weight 1."""
-
-    loss_terms = (Term("nnunet"), Term("rrw"))
-
-
-class RWTrial_RRWAloneSGD(MapTrainer):
-    """Rectified maps alone, with nnU-Net's SGD."""
-
-    loss_terms = (Term("rrw"),)
-
-
-class RWTrial_Rebalance(MapTrainer):
-    """nnU-Net's loss giving way to boundary maps within 98 epochs. (When it was trained, these were carried signed.)"""
-
-    loss_terms = (Term("nnunet", "rebalance_region"), Term("boundary", "rebalance_boundary"))
-
-
-class RWTrial_WeightedRRW(MapTrainer):
-    """Weights and rectified maps."""
-
-    loss_terms = (*weighted(), Term("rrw"))
-
-
-class RWTrial_WeightedRRWSampling(MapTrainer):
-    """Weights, region-wise maps and lesion-uniform patches."""
-
-    loss_terms = (*weighted(), Term("rrw"))
-    oversample_by = "lesion"
-
-
-class RWTrial_Sampling(MapTrainer):
-    """nnU-Net's loss, patches around lesions drawn each alike."""
+class RWTrial_StockAdam(MapTrainer):
+    """nnU-Net's loss with Adam."""
 
     loss_terms = (Term("nnunet"),)
+    optimizer_name = "adam"
+    initial_lr = 1e-3
+
+
+class RWTrial_SmallLesionsAdam(RWTrainer_SmallLesions):
+    """`RWTrainer_SmallLesions` with Adam."""
+
+    optimizer_name = "adam"
+    initial_lr = 1e-3
+
+
+class RWTrial_Peak(MapTrainer):
+    """nnU-Net's loss, and every lesion's best voxel; patches drawn around lesions."""
+
+    loss_terms = (Term("nnunet"), Term("peak", 0.5))
+    oversample_by = "lesion"
+
+
+class RWTrial_CCSampling(MapTrainer):
+    """`RWTrainer_CCDiceCE` with patches drawn around lesions."""
+
+    loss_terms = (Term("nnunet"), Term("cc_dice_ce"))
     oversample_by = "lesion"
 
 
