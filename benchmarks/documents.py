@@ -244,6 +244,7 @@ COMPUTED: dict[str, Callable[[], str]] = {
     "costs": costs_table,
     "gradient_shares_real": _shares_by_dataset,
     "scaling": scaling_table,
+    "evidence_answer": partial(trainers_table, _PATIENTS, "hysteresis", 16.0, _SMALL_LESIONS),
     "evidence_rules": partial(rules_table, _PATIENTS, _SMALL_LESIONS),
     "evidence_trainers": partial(trainers_table, _PATIENTS, "hysteresis"),
     "evidence_prices": partial(prices_table, _PATIENTS, "hysteresis"),

@@ -17,6 +17,7 @@ import numpy as np
 
 from benchmarks.harness import write_result
 from benchmarks.trainings import without_nan
+from nnunet_rw.datasets.labels import label_names
 from nnunet_rw.evaluation.comparison.intervals import cluster_bootstrap, mean_interval
 from nnunet_rw.evaluation.comparison.rule_choice import Figures, RuleCases, choose_rules, figures
 from nnunet_rw.evaluation.metrics.rules import FAMILIES, DecisionRule
@@ -169,7 +170,7 @@ def read_trainers(sources: Mapping[str, Sequence[Source]], label: str | None = N
 
 def class_names(source: Source) -> dict[str, str]:
     """What dataset.json calls each foreground class, by its label as evaluations name it."""
-    names = {tuple(of) if isinstance(of, list) else of: name for name, of in source.dataset_json["labels"].items()}
+    names = label_names(source.dataset_json)
     return {str(label): names[label] for label in source.labels.foreground}
 
 

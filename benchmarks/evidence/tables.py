@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from benchmarks.harness import read_rows
 from benchmarks.tables import Column, Row, difference, markdown_table, number, points, table_of
@@ -25,10 +25,19 @@ def rules_table(results: Sequence[str], trainers: Sequence[str]) -> str:
     return table_of(rows, columns)
 
 
-def trainers_table(results: Sequence[str], family: str) -> str:
-    """Every trainer under rules of one family, out of fold, at as many false positives as the first has at 0.5.
+def trainers_table(
+    results: Sequence[str], family: str, price: float | None = None, trainers: Collection[str] | None = None
+) -> str:
+    """Trainers under rules of one family, out of fold; gains are over the first under rules of the same family.
 
-    Gains are over the first trainer under rules of the same family.
+    Parameters
+    ----------
+    results : sequence of str
+    family : str
+    price : float, optional
+        False positives per case. Default: as many as the first trainer has at 0.5.
+    trainers : collection of str, optional
+        Default: all.
     """
     columns = (
         _CLASS,
@@ -40,7 +49,14 @@ def trainers_table(results: Sequence[str], family: str) -> str:
         ("lesion F1", lambda row: points(row["f1"])),
         *_with_gain("Dice", "dice", over="gain_of_trainer"),
     )
-    return table_of([row for row in rows_of(results) if row.get("own") and row["family"] == family], columns)
+    rows = [
+        row
+        for row in rows_of(results)
+        if row["family"] == family
+        and (row["own"] if price is None else row["price"] == price)
+        and (trainers is None or row["trainer"] in trainers)
+    ]
+    return table_of(rows, columns)
 
 
 def prices_table(results: Sequence[str], family: str) -> str:
@@ -95,7 +111,8 @@ def _with_gain(header: str, figure: str, over: str = "gain") -> tuple[Column, Co
     def gain(row: Row) -> str:
         if f"{figure}_{over}" not in row:
             return ""
-        return difference(*(row[f"{figure}_{over}{end}"] for end in ("", "_low", "_high")))
+        value, low, high = (row[f"{figure}_{over}{end}"] for end in ("", "_low", "_high"))
+        return "" if value is None else difference(value, low, high)
 
     return (header, lambda row: points(row[figure])), ("gain", gain)
 

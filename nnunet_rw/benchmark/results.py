@@ -74,6 +74,12 @@ class TaskResults:
     comparison: Comparison | None
     groups: Mapping[str, str] | None = None
 
+    @property
+    def size_unit(self) -> str:
+        """What lesions are measured in: that of the first evaluation."""
+        units = [seed.size_unit for seeds in self.evaluations.values() for seed in seeds.values()]
+        return units[0] if units else "mm3"
+
 
 class Unfinished(NamedTuple):
     """A job that failed or is not done; the message of an error may name a case or a folder."""
@@ -106,6 +112,11 @@ class BenchmarkResults:
     specification: Specification
     tasks: tuple[TaskResults, ...]
     unfinished: tuple[Unfinished, ...]
+
+    @property
+    def size_units(self) -> list[str]:
+        """What lesions of the tasks are measured in."""
+        return list(dict.fromkeys(task.size_unit for task in self.tasks))
 
     @property
     def finished(self) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from nnunet_rw.maps.kinds import INTERIOR_DISTANCE, KINDS, LESION_IDS
@@ -30,12 +31,14 @@ def add_configuration(command: argparse.ArgumentParser) -> None:
     add_plans(command)
 
 
-def add_trained_model(command: argparse.ArgumentParser, several: bool = False) -> None:
-    """Named as nnU-Net does; -tr takes several where they are wanted."""
+def add_trained_model(
+    command: argparse.ArgumentParser, several: bool = False, plans: Sequence[str] = ("-p", "--plans")
+) -> None:
+    """Named as nnU-Net does; -tr takes several where they are wanted, and -p may be taken by predictions."""
     command.add_argument("-d", metavar="DATASET", help="id or name")
     command.add_argument("-c", metavar="CONFIGURATION", default="3d_fullres", help="default: %(default)s")
     command.add_argument("-tr", metavar="TRAINER", nargs="+" if several else None, default=[] if several else None)
-    command.add_argument("--plans", metavar="PLANS", default="nnUNetPlans", help="default: %(default)s")
+    command.add_argument(*plans, metavar="PLANS", default="nnUNetPlans", help="default: %(default)s")
     command.add_argument("-f", metavar="FOLD", nargs="+", default=[], help="default: every fold that was validated")
 
 

@@ -122,7 +122,7 @@ def _add_source(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "-djfile", metavar="FILE", type=Path, help="dataset.json; default: that beside the predictions"
     )
-    add_trained_model(command)
+    add_trained_model(command, plans=["--plans"])
     command.add_argument("--probabilities", action="store_true", help="read the .npz files: scores, FROC, thresholds")
     command.add_argument("--images", metavar="FOLDER", type=Path, help="for volume x mean intensity")
     command.add_argument("--allow-missing", action="store_true", help="leave out cases without a prediction")
@@ -171,7 +171,8 @@ def _source(options: argparse.Namespace) -> Source:
             options.allow_missing,
             options.images,
         )
-    raise ValueError("Give either -p PREDICTIONS and -g REFERENCES, or -d DATASET and -tr TRAINER.")
+    plans = " -p is predictions here: plans are --plans." if options.tr and options.predictions else ""
+    raise ValueError(f"Give either -p PREDICTIONS and -g REFERENCES, or -d DATASET and -tr TRAINER.{plans}")
 
 
 def _evaluate(options: argparse.Namespace) -> None:

@@ -164,8 +164,7 @@ def _fit_rules(options: argparse.Namespace) -> None:
     ]
     fitted_on = FittedModel(dataset_folder(options.d).name, options.tr, options.plans, options.c)
     written = write_rules(fits, fitted_on, options.o)
-    print(*(rules_text(fit) for fit in fits), "", sep="\n\n", end="")
-    print(*written, sep="\n")
+    print(rules_text(fits), "", *written, sep="\n")
     if len(written) > 2:
         use = advice.command("threshold", predictions="PREDICTIONS", chosen=written[-1], output="SEGMENTATIONS")
         print(f"\nApply it: {use}")

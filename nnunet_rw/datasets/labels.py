@@ -43,6 +43,11 @@ def label_values(label: Label) -> frozenset[int]:
     return frozenset(label if isinstance(label, tuple) else (label,))
 
 
+def label_names(dataset_json: Mapping[str, Any]) -> dict[Label, str]:
+    """What a dataset.json calls its classes and regions."""
+    return {tuple(of) if isinstance(of, list | tuple) else int(of): name for name, of in dataset_json["labels"].items()}
+
+
 def labels_of(dataset_json: Mapping[str, Any]) -> Labels:
     """The labels of a dataset; regions where it has any."""
     manager = LabelManager(dataset_json["labels"], dataset_json.get("regions_class_order"))

@@ -75,6 +75,8 @@ class Evaluation:
         In the order of `cases`; NaN where undefined, inf where one of two masks is empty. Of `MORE_CASE_NUMBERS` those
         that were written.
     lesions, predicted : LesionRows
+    size_unit : str
+        As of `nnunet_rw.evaluation.metrics.volume.size_unit`.
     froc : dict of label to FrocCurve
     operating_points : dict of label to OperatingPoints
     rules : dict of label to RuleTable
@@ -89,6 +91,7 @@ class Evaluation:
     columns: dict[str, dict[str, np.ndarray]]
     lesions: LesionRows
     predicted: LesionRows
+    size_unit: str = "mm3"
     froc: dict[str, FrocCurve] = field(default_factory=dict)
     operating_points: dict[str, OperatingPoints] = field(default_factory=dict)
     rules: dict[str, RuleTable] = field(default_factory=dict)
@@ -144,6 +147,8 @@ def read_evaluation(folder: str | Path) -> Evaluation:
         folder=folder,
         name=str(summary.get("name") or folder.resolve().name),
         settings=summary["settings"],
+        # Earlier versions did not tell it.
+        size_unit=str(summary.get("size_unit", "mm3")),
         cases=cases,
         labels=labels,
         columns=columns,

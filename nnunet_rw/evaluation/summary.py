@@ -21,7 +21,7 @@ from nnunet_rw.evaluation.metrics.froc import (
 )
 from nnunet_rw.evaluation.metrics.overlap import Overlap
 from nnunet_rw.evaluation.metrics.panoptic import panoptic_quality, pool_panoptic
-from nnunet_rw.evaluation.metrics.volume import bland_altman
+from nnunet_rw.evaluation.metrics.volume import bland_altman, size_unit
 from nnunet_rw.evaluation.protocols import protocol_options
 from nnunet_rw.evaluation.sources import Source
 from nnunet_rw.evaluation.tables import PROBABILITY, SURFACE
@@ -147,7 +147,7 @@ def summarise(
             **({"scores": protocol_options(settings.scores, settings.tolerance_mm)} if settings.scores else {}),
             "image_diagonal_mm": {case.files.case: case.diagonal_mm for case in cases},
         },
-        "size_unit": _size_unit(cases),
+        "size_unit": size_unit(case.spacing_mm for case in cases),
         "num_cases": len(cases),
         **({"num_patients": len(set(units))} if groups else {}),
         "num_missing": len(source.missing),
@@ -213,14 +213,6 @@ def _summarise_class(
             "average_recall_0_to_5": average_recall_up_to(curve),
         }
     return summary
-
-
-def _size_unit(cases: Sequence[CaseEvaluation]) -> str:
-    """What lesions are measured in: images of two dimensions whose files tell no spacing have pixels of 1 mm."""
-    spacings_mm = {case.spacing_mm for case in cases}
-    if any(len(spacing) == 3 for spacing in spacings_mm):
-        return "mm3"
-    return "pixels" if spacings_mm == {(1.0, 1.0)} else "mm2"
 
 
 def _detection(matches: Sequence[Any], rule: Any) -> dict[str, Any]:

@@ -146,6 +146,8 @@ def test_table_of_trainers(result):
     assert second.startswith(
         "| spot | `RWTrainer_X` | 1 | 0.0 | 100.0 | +100.0 [too few] | 100.0 | +50.0 [too few] | 100.0"
     )
+    (line,) = tables.trainers_table(["some"], "single", 0.0, {"RWTrainer_X"}).splitlines()[2:]
+    assert line.startswith("| spot | `RWTrainer_X` | 1 | 0.0 | 100.0 | ")
 
 
 def test_table_of_prices(result):

@@ -1,11 +1,12 @@
 """Misspelt options, and datasets, plans and folders that are not there: for several commands alike."""
 
+import argparse
 import re
 import shutil
 
 import pytest
 
-from nnunet_rw.cli import main
+from nnunet_rw.cli import evaluation, main, predictions
 
 
 @pytest.mark.parametrize(
@@ -28,6 +29,17 @@ def test_misspelt_options_stop_with_code_2(capsys, arguments, message):
         main(arguments)
     assert info.value.code == 2
     assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_plans_are_named_as_nnunet_does():
+    parser, subcommands = argparse.ArgumentParser(), ("threshold", "ensemble", "compare")
+    commands = parser.add_subparsers()
+    for register in (evaluation.register, predictions.register):
+        register(commands)
+    for command in subcommands:
+        for option in ("-p", "--plans"):
+            options = parser.parse_args([command, "-o", "out", option, "nnUNetResEncUNetMPlans"])
+            assert options.plans == "nnUNetResEncUNetMPlans"
 
 
 READING = [("maps", []), ("show", []), ("small-plans", [])]

@@ -179,10 +179,11 @@ def test_what_is_to_be_evaluated_must_be_told(fails, options, models):
         options[2:],
         ("-d", 900),
         ("-tr", "RWTrainer"),
-        (*options, "-tr", "RWTrainer"),
-        (*options[:2], "-d", 900, "-tr", "RWTrainer"),
     ):
         assert fails("evaluate", *wrong) == message
+    # As nnU-Net names plans.
+    message += " -p is predictions here: plans are --plans."
+    assert fails("evaluate", "-p", "nnUNetPlans", "-d", 900, "-tr", "RWTrainer") == message
 
 
 def test_folders_without_what_is_needed(fails, options, folders, nnunet, tmp_path):

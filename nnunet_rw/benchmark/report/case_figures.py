@@ -194,7 +194,6 @@ def _cases_table(task: TaskResults, label: str, metric: str, names: Mapping[str,
     return Table.of(f"{NAMES.get(metric, metric)} of every case", rows)
 
 
-_MM3_PER_ML = 1000.0
 _WIDE = 30.0
 _VOLUMES_CAPTION = (
     "Every point is a case: predicted minus reference volume against the mean of both. The full line is the mean "
@@ -204,33 +203,43 @@ _VOLUMES_CAPTION = (
 )
 
 
-def volumes_ml(task: TaskResults, trainer: str, label: str) -> tuple[np.ndarray, np.ndarray]:
-    """(N,) of the reference and of the prediction, of the trainer's first seed, in the order of its cases."""
+def case_volumes(task: TaskResults, trainer: str, label: str) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) of the reference and of the prediction, of the trainer's first seed, in the order of its cases.
+
+    In `volume_unit`.
+    """
     columns = seed_zero(task, trainer).columns[label]
-    return columns["volume_reference_mm3"] / _MM3_PER_ML, columns["volume_prediction_mm3"] / _MM3_PER_ML
+    scale = 1000 if task.size_unit == "mm3" else 1
+    return columns["volume_reference_mm3"] / scale, columns["volume_prediction_mm3"] / scale
+
+
+def volume_unit(task: TaskResults) -> str:
+    """Of images in two dimensions what lesions are measured in."""
+    return "ml" if task.size_unit == "mm3" else task.size_unit
 
 
 def volume_agreement(
     task: TaskResults, label: str, styles: Mapping[str, Style], names: Mapping[str, str]
 ) -> Block | None:
     """A panel a trainer; None where no case has volumes."""
-    volumes = {trainer: volumes_ml(task, trainer, label) for trainer in task.evaluations}
-    known = {trainer: np.isfinite(np.stack(pair)).all(axis=0) for trainer, pair in volumes.items()}
-    volumes = {trainer: pair for trainer, pair in volumes.items() if known[trainer].any()}
-    if not volumes:
+    found = {trainer: case_volumes(task, trainer, label) for trainer in task.evaluations}
+    known = {trainer: np.isfinite(np.stack(pair)).all(axis=0) for trainer, pair in found.items()}
+    found = {trainer: pair for trainer, pair in found.items() if known[trainer].any()}
+    if not found:
         return None
+    unit = volume_unit(task)
     agreements = {
-        trainer: bland_altman(pair[0][known[trainer]], pair[1][known[trainer]]) for trainer, pair in volumes.items()
+        trainer: bland_altman(pair[0][known[trainer]], pair[1][known[trainer]]) for trainer, pair in found.items()
     }
-    means = np.concatenate([((pair[0] + pair[1]) / 2)[known[trainer]] for trainer, pair in volumes.items()])
+    means = np.concatenate([((pair[0] + pair[1]) / 2)[known[trainer]] for trainer, pair in found.items()])
     wide = means.min() > 0 and means.max() > _WIDE * means.min()
-    span = _span(volumes, known, agreements)
+    span = _span(found, known, agreements)
     panels = []
-    for trainer, (reference, prediction) in volumes.items():
+    for trainer, (reference, prediction) in found.items():
         style, chosen = styles[trainer], known[trainer]
         cases = [names[case] for case, is_known in zip(seed_zero(task, trainer).cases, chosen, strict=True) if is_known]
         mean, difference = ((reference + prediction) / 2)[chosen], (prediction - reference)[chosen]
-        figure = new_figure("Mean of both volumes in ml", "Difference in ml", 300, margin_r=68)
+        figure = new_figure(f"Mean of both volumes in {unit}", f"Difference in {unit}", 300, margin_r=68)
         figure.add_trace(
             go.Scatter(
                 x=numbers(mean),
@@ -239,7 +248,7 @@ def volume_agreement(
                 name=style.text,
                 meta=trainer,
                 marker=style.marker(8, opacity=0.75),
-                text=[f"{case}<br>{value:+.3g} ml" for case, value in zip(cases, difference, strict=True)],
+                text=[f"{case}<br>{value:+.3g} {unit}" for case, value in zip(cases, difference, strict=True)],
                 hoverinfo="text",
             )
         )
@@ -247,14 +256,15 @@ def volume_agreement(
         figure.update_yaxes(range=span)
         figure.update_xaxes(**_mean_axis(means, wide))
         panels.append(Panel(trainer, figure))
-    table = Table.of("Volumes, predicted minus reference, in ml", [_row(name, a) for name, a in agreements.items()])
+    title = f"Volumes, predicted minus reference, in {unit}"
+    table = Table.of(title, [_row(name, agreement) for name, agreement in agreements.items()])
     return Block(
         "volumes",
         "Volumes",
         _VOLUMES_CAPTION,
         tuple(panels),
         (table, _volumes_table(task, label, names)),
-        tuple(volumes),
+        tuple(found),
     )
 
 
@@ -311,11 +321,11 @@ def _volumes_table(task: TaskResults, label: str, names: Mapping[str, str]) -> T
     cases = seed_zero(task, first).cases
     rows: list[dict[str, CellLike]] = []
     predicted = {
-        trainer: dict(zip(seed_zero(task, trainer).cases, volumes_ml(task, trainer, label)[1], strict=True))
+        trainer: dict(zip(seed_zero(task, trainer).cases, case_volumes(task, trainer, label)[1], strict=True))
         for trainer in task.evaluations
     }
-    for case, reference in zip(cases, volumes_ml(task, first, label)[0], strict=True):
+    for case, reference in zip(cases, case_volumes(task, first, label)[0], strict=True):
         volumes = {"reference": reference, **{name: found.get(case, np.nan) for name, found in predicted.items()}}
         decimals = enough_decimals(volumes.values(), 3)
         rows.append({"case": names[case], **{name: number(volume, decimals) for name, volume in volumes.items()}})
-    return Table.of("Volumes of every case in ml", rows)
+    return Table.of(f"Volumes of every case in {volume_unit(task)}", rows)

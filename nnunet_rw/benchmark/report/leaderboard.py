@@ -175,7 +175,7 @@ def _verdicts(task: TaskResults, trainer: str, label: str) -> dict[str, str]:
     }
 
 
-SMALL_RECALL = f"recall below {SMALL_MM3:g} mm3"
+SMALL_RECALL = "small lesion recall"
 AGAINST = "against the baseline"
 # Header, attribute of `Standing`, decimals, whether higher is better: the columns that have a best value.
 _VALUES = (
@@ -269,16 +269,18 @@ def leaderboard_notes(results: BenchmarkResults) -> list[str]:
     if not evaluations:
         return ["Nothing is evaluated yet."]
     settings = results.specification.evaluation
+    units = " or ".join(results.size_units)
     several = any(len(seeds) > 1 for task in results.tasks for seeds in task.evaluations.values())
     return [
         "Dice, NSD and HD95 are means over the n cases that define them, FP per case over all cases, with "
         f"{intervals_text(any(task.groups for task in results.tasks))}",
         f"NSD: share of both surfaces within {settings.tolerance_mm:g} mm. HD95: 95th percentile of the surface "
         "distances; distances to or from an empty mask count as the image's diagonal, and n tells how many did.",
-        f"Lesions are {settings.connectivity}-connected and found by any overlap{_minimum(settings.min_volume_mm3)}. "
-        "Recall pools the lesions of all cases; its n counts lesions, its interval is Wilson's of as many independent "
-        "lesions as their spread between cases leaves. An interval is left out where all cases are alike.",
-        f"Small lesions are those of the first fixed size class, below {SMALL_MM3:g} mm3.",
+        f"Lesions are {settings.connectivity}-connected and found by any overlap"
+        f"{_minimum(settings.min_volume_mm3, units)}. Recall pools the lesions of all cases; its n counts lesions, its "
+        "interval is Wilson's of as many independent lesions as their spread between cases leaves. An interval is left "
+        "out where all cases are alike.",
+        f"Small lesions are those of the first fixed size class, below {SMALL_MM3:g} {units}.",
         *(
             ["FROC average: mean recall at 1/8, 1/4, 1/2, 1, 2, 4 and 8 false positives per case."]
             if any(evaluation.froc for evaluation in evaluations)
@@ -362,5 +364,5 @@ def _value(row: Standing, attribute: str) -> float:
     return value.value if isinstance(value, Estimate) else value
 
 
-def _minimum(volume_mm3: float) -> str:
-    return f"; reference lesions below {volume_mm3:g} mm3 are ignored" if volume_mm3 else ""
+def _minimum(volume_mm3: float, units: str) -> str:
+    return f"; reference lesions below {volume_mm3:g} {units} are ignored" if volume_mm3 else ""

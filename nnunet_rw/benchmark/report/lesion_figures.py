@@ -20,7 +20,6 @@ from nnunet_rw.evaluation.metrics.detection import DEFAULT_EDGES_MM3, Detection,
 from nnunet_rw.evaluation.metrics.froc import CANDIDATE_THRESHOLD, FALSE_POSITIVES, FrocCurve, average_recall, recall_at
 from nnunet_rw.util.tables import Cell, CellLike, Table, number, rounded, with_ends, with_interval
 
-_MM3 = "mm³"
 _SIZES_CAPTION = (
     "Share of the reference's lesions that the prediction touches, and predicted lesions that touch none, by lesion "
     "size. Size classes are fixed beforehand and the same for all trainers; a missed lesion counts by its own volume, "
@@ -68,6 +67,10 @@ def size_points(rows: Sequence[SizeRow]) -> dict[str, dict[tuple[float, float], 
     return points
 
 
+def _unit(task: TaskResults) -> str:
+    return task.size_unit.replace("mm3", "mm³").replace("mm2", "mm²")
+
+
 def _short_name(low: float, high: float) -> str:
     if (low, high) == (0, math.inf):
         return "all"
@@ -79,7 +82,7 @@ def _short_name(low: float, high: float) -> str:
 def recall_by_size(task: TaskResults, label: str, styles: Mapping[str, Style]) -> Block | None:
     """A panel of recall and one of false positives; None where nothing is evaluated."""
     rows = size_rows(task, label)
-    points = size_points(rows)
+    points, unit = size_points(rows), _unit(task)
     lesions = {(row.size_from_mm3, row.size_to_mm3): row.lesions for row in rows}
     if not any(lesions.values()):
         return None
@@ -90,7 +93,7 @@ def recall_by_size(task: TaskResults, label: str, styles: Mapping[str, Style]) -
         shift = 0.5 * ((place + 0.5) / len(points) - 0.5)
         x = [position + shift for position in range(len(lesions))]
         values = [of_size[size] for size in lesions]
-        names = [size_name(*size, _MM3) for size in lesions]
+        names = [size_name(*size, unit) for size in lesions]
         marks = {
             "x": x,
             "mode": "markers",
@@ -137,23 +140,23 @@ def recall_by_size(task: TaskResults, label: str, styles: Mapping[str, Style]) -
             range=[-0.5, len(lesions) - 0.5],
             showgrid=False,
             tickangle=0,
-            title_text="Lesion size in mm³",
+            title_text=f"Lesion size in {unit}",
         )
     return Block(
         "sizes",
         "Which lesions are found",
         _SIZES_CAPTION.format(units="patients" if task.groups else "cases"),
         (Panel("Recall; n reference lesions", recall), Panel("False positives", cost)),
-        (Table.of("Recall and false positives per case by lesion size", _size_cells(rows)),),
+        (Table.of("Recall and false positives per case by lesion size", _size_cells(rows, unit)),),
         tuple(points),
     )
 
 
-def _size_cells(rows: Sequence[SizeRow]) -> list[dict[str, CellLike]]:
+def _size_cells(rows: Sequence[SizeRow], unit: str) -> list[dict[str, CellLike]]:
     alone = all(row.baseline == row.challenger for row in rows)
     return [
         {
-            "size": Cell(size_name(row.size_from_mm3, row.size_to_mm3, _MM3), value=row.size_from_mm3),
+            "size": Cell(size_name(row.size_from_mm3, row.size_to_mm3, unit), value=row.size_from_mm3),
             "lesions": row.lesions,
             "cases": row.cases,
             "trainer": row.challenger,

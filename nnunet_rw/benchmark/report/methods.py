@@ -286,13 +286,14 @@ def evaluation_text(results: BenchmarkResults) -> str:
         for seeds in task.evaluations.values()
         for evaluation in seeds.values()
     )
+    units = " or ".join(results.size_units)
     ignored = (
-        f" Reference lesions below {settings.min_volume_mm3:g} mm3 were ignored, and so were predicted ones that touch "
-        "these alone."
+        f" Reference lesions below {settings.min_volume_mm3:g} {units} were ignored, and so were predicted ones that "
+        "touch these alone."
         if settings.min_volume_mm3
         else ""
     )
-    classes = ", ".join(size_name(*edges) for edges in pairwise(DEFAULT_EDGES_MM3))
+    classes = ", ".join(size_name(*edges, units) for edges in pairwise(DEFAULT_EDGES_MM3))
     sentences = [
         "The validation cases of all folds were pooled. Per case and label: the Dice coefficient; the normalised "
         f"surface distance (NSD) [@nikolov2021surface] with a tolerance of {settings.tolerance_mm:g} mm; HD95, the "

@@ -253,6 +253,7 @@ class Comparison:
     ----------
     seeds : tuple of str
         Folders of the baseline's other seeds.
+    size_unit : str
     patients : int
         That the cases are of; 0 where each case stands for itself.
     """
@@ -269,4 +270,5 @@ class Comparison:
     notes: tuple[str, ...]
     matched: tuple[MatchedRow, ...] = ()
     rules: tuple[RuleRow, ...] = ()
+    size_unit: str = "mm3"
     patients: int = 0

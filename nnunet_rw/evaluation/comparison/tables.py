@@ -41,7 +41,7 @@ def comparison_tables(comparison: Comparison) -> list[Table]:
         ),
         Table.of(
             "Lesions by size: recall by any overlap, and false positives (FP) per case",
-            map(_size_cells, comparison.sizes),
+            [_size_cells(row, comparison.size_unit) for row in comparison.sizes],
             "sizes",
         ),
         Table.of(
@@ -120,13 +120,13 @@ def _metric_cells(row: MetricRow) -> dict[str, CellLike]:
     }
 
 
-def _size_cells(row: SizeRow) -> dict[str, CellLike]:
+def _size_cells(row: SizeRow, unit: str) -> dict[str, CellLike]:
     every = (row.size_from_mm3, row.size_to_mm3) == (0, math.inf)
     end = "and more" if math.isinf(row.size_to_mm3) else f"to {row.size_to_mm3:g}"
     return {
         "label": row.label,
         "trainer": row.challenger,
-        "size in mm3": "all" if every else f"{row.size_from_mm3:g} {end}",
+        f"size in {unit}": "all" if every else f"{row.size_from_mm3:g} {end}",
         "lesions": row.lesions,
         "cases": row.cases,
         "baseline recall": number(row.baseline_recall, 3),

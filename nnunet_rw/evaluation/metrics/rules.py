@@ -33,11 +33,15 @@ class DecisionRule(NamedTuple):
     high: float
     min_volume_mm3: float = 0.0
 
-    def __str__(self) -> str:
+    def text(self, unit: str = "mm3") -> str:
+        """In words; the unit is that of `nnunet_rw.evaluation.metrics.volume.size_unit`."""
         text = f"above {self.low:g}"
         if self.high != self.low:
             text += f", peak above {self.high:g}"
-        return text + (f", from {self.min_volume_mm3:.4g} mm3" if self.min_volume_mm3 else "")
+        return text + (f", from {self.min_volume_mm3:.4g} {unit}" if self.min_volume_mm3 else "")
+
+    def __str__(self) -> str:
+        return self.text()
 
 
 # Whether the two thresholds may differ, and whether small components may go; from the simplest on.

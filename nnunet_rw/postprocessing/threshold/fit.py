@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
-from nnunet_rw.datasets.labels import Label, Labels
+from nnunet_rw.datasets.labels import Label, Labels, label_names
 from nnunet_rw.evaluation.comparison.rule_choice import Aim, Figures, RuleCases, RuleChoice, choose_rules, figures
 from nnunet_rw.evaluation.metrics.detection import Rule as Matching
 from nnunet_rw.evaluation.metrics.detection import found_lesions
@@ -28,6 +28,7 @@ from nnunet_rw.evaluation.metrics.rules import (
     volumes_to_try,
 )
 from nnunet_rw.evaluation.metrics.thresholds import OperatingPoints
+from nnunet_rw.evaluation.metrics.volume import size_unit
 from nnunet_rw.evaluation.reading import read_case
 from nnunet_rw.evaluation.sources import Source
 from nnunet_rw.postprocessing.predictions import PairedCase, paired_cases
@@ -51,6 +52,7 @@ class FittedCase:
         By another model, or by the model itself above 0.5.
     unit : str
         The patient, or the case itself.
+    spacing_mm : tuple of float
     """
 
     case: str
@@ -58,6 +60,7 @@ class FittedCase:
     components: RuleCase
     baseline: Decided
     unit: str
+    spacing_mm: tuple[float, ...]
 
 
 class ComparedMasks(NamedTuple):
@@ -85,7 +88,8 @@ class RuleFit:
 
     Attributes
     ----------
-    model, label : str
+    model, label, name : str
+        The label as evaluations name it, and as dataset.json does.
     baseline : str
         Whose segmentations are compared: of another model, or the model's own above 0.5.
     cases : tuple of FittedCase
@@ -108,6 +112,7 @@ class RuleFit:
 
     model: str
     label: str
+    name: str
     baseline: str
     cases: tuple[FittedCase, ...]
     false_positives: float
@@ -124,6 +129,11 @@ class RuleFit:
     def resampled(self) -> str:
         """What intervals are over, in a word."""
         return "patients" if any(case.unit != case.case for case in self.cases) else "cases"
+
+    @property
+    def size_unit(self) -> str:
+        """What lesions are measured in."""
+        return size_unit(case.spacing_mm for case in self.cases)
 
     @property
     def baseline_figures(self) -> Figures:
@@ -199,6 +209,7 @@ def fit_rules(
     return RuleFit(
         model=source.name,
         label=str(chosen),
+        name=label_names(source.dataset_json)[chosen],
         baseline=source.name + " above 0.5" if baseline is None else baseline.name,
         cases=cases,
         false_positives=float(pooled_cases.allowed.mean()),
@@ -266,7 +277,8 @@ def fitted_case(
     settings = masks.spacing_mm, connectivity, min_volume_mm3, masks.known
     components = rule_case(masks.reference, masks.probability, *settings)
     if masks.baseline is None:
-        return FittedCase(case.case, case.fold, components, components.decided(HALF, matching), case.unit)
+        half = components.decided(HALF, matching)
+        return FittedCase(case.case, case.fold, components, half, case.unit, masks.spacing_mm)
     matches = match_lesions(masks.reference, masks.baseline, *settings)
     right = found_lesions(matches.predicted, matching)
     baseline = Decided(
@@ -275,7 +287,7 @@ def fitted_case(
         int((~right).sum()),
         overlap(masks.reference, masks.baseline, masks.known).dice,
     )
-    return FittedCase(case.case, case.fold, components, baseline, case.unit)
+    return FittedCase(case.case, case.fold, components, baseline, case.unit, masks.spacing_mm)
 
 
 def compared_masks(case: PairedCase, reader: BaseReaderWriter, labels: Labels, label: Label) -> ComparedMasks:

@@ -158,16 +158,29 @@ def _as_rule(rule: dict[str, Any]) -> DecisionRule:
     return numbers
 
 
-def rules_text(fit: RuleFit) -> str:
-    """The families beside the baseline in cases left out, how they differ from it, and which rule is chosen."""
+def rules_text(fits: Sequence[RuleFit]) -> str:
+    """For each label the families beside the baseline in cases left out, their differences, and the chosen rule."""
+    first = fits[0]
+    legend = _LEGEND.format(
+        matching="one to one" if first.matching == "one_to_one" else "by any overlap",
+        resampled=first.resampled,
+        unit=first.size_unit,
+        few=MIN_UNITS,
+        kept=f"About {100 * first.margin:g} % or more" if first.margin else "About half",
+        more="" if first.margin else "; with --margin 0.9 nine of ten do",
+    )
+    return "\n\n".join([*map(_label_text, fits), legend])
+
+
+def _label_text(fit: RuleFit) -> str:
     lesions, folds = int(fit.num_lesions.sum()), len({case.fold for case in fit.cases})
     price = f"{fit.false_positives:.2f} false positives per case"
     dice = "" if math.isnan(fit.least_dice) else f" and a Dice of at least {fit.least_dice:.3f}"
     source = f" ({fit.baseline})" if dice or fit.false_positives == fit.baseline_figures[0] else ""
     sizes = _sizes(fit)
     parts = [
-        f"{fit.model}, label {fit.label}: {len(fit.cases)} cases in {folds} folds, {lesions} lesions; at most "
-        f"{price}{dice}{source}",
+        f"{fit.model}, {fit.name} (label {fit.label}): {len(fit.cases)} cases in {folds} folds, {lesions} lesions; at "
+        f"most {price}{dice}{source}",
         text_table(
             ("in cases left out", "false positives per case", "recall", *sizes, "lesion F1", "Dice"),
             [
@@ -186,19 +199,14 @@ def rules_text(fit: RuleFit) -> str:
             [_difference_row(fit, family, folds) for family in fit.choice.families],
         ),
         _choice(fit),
-        _LEGEND.format(
-            matching="one to one" if fit.matching == "one_to_one" else "by any overlap",
-            resampled=fit.resampled,
-            few=MIN_UNITS,
-        ),
     ]
     return "\n\n".join(parts)
 
 
 _LEGEND = """\
 Cases left out: each is segmented by the rule that was chosen without its fold; expect this of new cases. Lesions are
-matched {matching}, recall also by size in mm3. Brackets: 95 % intervals, resampling {resampled}; none with fewer
-than {few}."""
+matched {matching}, recall also by size in {unit}. Brackets: 95 % intervals, resampling {resampled}; none with fewer
+than {few}. {kept} of such choices have no more false positives than allowed in new cases{more}."""
 
 
 def _sizes(fit: RuleFit) -> dict[str, np.ndarray]:
@@ -233,7 +241,7 @@ def _difference_row(fit: RuleFit, family: FamilyFit, folds: int) -> list[str]:
         f"{_signed(family.recall_difference)} {_interval(family.recall, 3)}",
         f"{_signed(family.dice_difference)} {_interval(family.dice, 3)}",
         "" if family is first else f"{_signed(gain)} {_interval(family.gain, 3)}",
-        "none keeps within" if family.rule is None else str(family.rule),
+        "none keeps within" if family.rule is None else family.rule.text(fit.size_unit),
         f"{len(set(family.rules_without.values()))} of {folds}",
     ]
 
@@ -241,27 +249,17 @@ def _difference_row(fit: RuleFit, family: FamilyFit, folds: int) -> list[str]:
 def _choice(fit: RuleFit) -> str:
     best = fit.choice.best
     sure = f" with a margin of {fit.margin:g}" if fit.margin else ""
-    if best is None:
+    if best is None or best.rule is None:
         conditions = f"within {fit.false_positives:.2f} false positives per case{sure}"
         if not math.isnan(fit.least_dice):
             conditions += f" and a Dice of {fit.least_dice:.3f} (--any-dice drops this condition)"
         return f"No rule keeps {conditions} on all cases. Nothing to apply was written."
-    without = Counter(map(str, best.rules_without.values())).most_common()
+    without = Counter(rule.text(fit.size_unit) for rule in best.rules_without.values()).most_common()
     folds = "; ".join(f"{rule} ({number} of {len(best.rules_without)})" for rule, number in without)
     lines = [
-        f"Chosen{sure}: {FAMILY_NAMES[best.family]}, {best.rule}. {_reason(fit, best)}",
+        f"Chosen{sure}: {FAMILY_NAMES[best.family]}, {best.rule.text(fit.size_unit)}. {_reason(fit, best)}",
         f"Chosen without a fold: {folds}.",
     ]
-    if fit.margin:
-        lines.append(
-            f"Of choices like this about {100 * fit.margin:g} % or more have no more false positives than allowed in "
-            "new cases."
-        )
-    else:
-        lines.append(
-            "Of choices like this about every second has more false positives than allowed in new cases. With --margin "
-            "0.9 nine of ten keep within."
-        )
     return "\n".join(lines)
 
 

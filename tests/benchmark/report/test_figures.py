@@ -9,10 +9,10 @@ from benchmark_results import LESIONS, benchmark_results, chosen_rule, scaled, w
 
 from nnunet_rw.benchmark.report.case_figures import (
     case_differences,
+    case_volumes,
     compared_seeds,
     paired_differences,
     volume_agreement,
-    volumes_ml,
 )
 from nnunet_rw.benchmark.report.figures import COLOURS, SYMBOLS, logarithmic_ticks, plot_text, trainer_styles
 from nnunet_rw.benchmark.report.leaderboard import Estimate, standings
@@ -147,7 +147,7 @@ def test_paired(task, styles):
 
 def test_volumes(task, styles):
     names = case_names(task, show_case_ids=True)
-    reference, prediction = volumes_ml(task, "RWTrainer_IWDiceCE", "1")
+    reference, prediction = case_volumes(task, "RWTrainer_IWDiceCE", "1")
     block = volume_agreement(task, "1", styles, names)
     (trace,) = block.panels[2].figure.data
     assert trace.y == pytest.approx(prediction - reference, abs=1e-5)

@@ -148,7 +148,7 @@ def test_six_columns_are_shown_and_others_can_be_switched_on(text):
     others = ["F1", "FP per case", "against the baseline"]
     assert [name for name, checked in boxes if checked] == [
         *("Dice", "lesion recall", *others),
-        *("Dice", "lesion recall", "recall below 10 mm3", *others),
+        *("Dice", "lesion recall", "small lesion recall", *others),
     ]
     assert [name for name, _ in boxes].count("FROC average") == 1
     assert not {"trainer", "label"} & {name for name, _ in boxes}

@@ -138,7 +138,7 @@ def test_no_rule_keeps_within(model, tmp_path):
     (tmp_path / "rules.json").write_text("an earlier one")
     assert [path.name for path in write_rules([fit], MODEL, tmp_path)] == ["thresholds.csv", "rules.csv"]
     assert not (tmp_path / "rules.json").exists()
-    text = rules_text(fit)
+    text = rules_text([fit])
     assert "No rule keeps within 0.50 false positives per case and a Dice of 0.667 (--any-dice drops this" in text
     assert "Nothing to apply was written." in text
 
@@ -255,19 +255,19 @@ class TestWhichFamily:
     def test_the_simplest_where_chance_cannot_be_told(self, models):
         fit = fit_rules(models(*[self.CASE] * 3), false_positives=0)
         assert fit.choice.best.family == "single"
-        assert "The simplest: in cases left out no other has more recall by more than chance." in rules_text(fit)
+        assert "The simplest: in cases left out no other has more recall by more than chance." in rules_text([fit])
 
     def test_a_richer_one_that_is_better_in_enough_cases(self, models):
         fit = fit_rules(models(*[self.CASE] * 9), false_positives=0)
         assert fit.choice.best.family == "single_volume"
         # In every case one lesion more of two.
         assert by_family(fit)["single_volume"].gain == (0.5, 0.5)
-        assert "In cases left out its recall is +0.500 [+0.500, +0.500] that of a single threshold" in rules_text(fit)
+        assert "In cases left out its recall is +0.500 [+0.500, +0.500] that of a single threshold" in rules_text([fit])
 
     def test_one_that_is_asked_for(self, models):
         fit = fit_rules(models(*[self.CASE] * 3), false_positives=0, families=("hysteresis_volume",))
         assert fit.choice.best.family == "hysteresis_volume"
-        assert "No other family was tried." in rules_text(fit)
+        assert "No other family was tried." in rules_text([fit])
 
     @pytest.mark.parametrize(("aim", "gain"), [("f1", 1 / 3), ("dice", 0.8)])
     def test_by_another_aim(self, models, aim, gain):
@@ -318,7 +318,7 @@ def test_intervals_are_over_patients(model):
     expected = mean_interval(np.array(false, float), list(patients.values()), seed=0)
     assert only(together).false_positives == expected
     assert expected.high > only(alone).false_positives.high
-    assert "resampling patients" in rules_text(together)
+    assert "resampling patients" in rules_text([together])
     halved = {case: f"patient_{number // 4}" for number, case in enumerate(cases)}
     with pytest.raises(
         ValueError, match=r"^Expected more cases or patients for a margin, but a fold is left with \d of 4"
@@ -347,13 +347,26 @@ def test_files_and_text(source, baseline, tmp_path):
     assert content["left_out"]["1"]["recall"] == pytest.approx(family.figures.recall)
     assert content["left_out"]["1"]["excess_interval"] is None
     assert (content["margin"], content["aim"], content["families"]) == (None, "recall", {"1": "single"})
-    lines = rules_text(fit).splitlines()
+    lines = rules_text([fit]).splitlines()
     assert lines[0] == (
-        "RWTrainer, label 1: 3 cases in 3 folds, 9 lesions; at most 0.33 false positives per case (nnUNetTrainer)"
+        "RWTrainer, lesion (label 1): 3 cases in 3 folds, 9 lesions; at most 0.33 false positives per case "
+        "(nnUNetTrainer)"
     )
     assert next(line.split() for line in lines if line.startswith("nnUNetTrainer"))[1:3] == ["0.33", "0.333"]
-    assert any("With --margin 0.9 nine of ten" in line for line in lines)
+    assert lines[-1].endswith("in new cases; with --margin 0.9 nine of ten do.")
     assert any("[too few]" in line for line in lines)
+
+
+def test_text_of_several_labels_of_images(source, baseline):
+    fit = fit_rules(source, baseline)
+    image = replace(fit, cases=tuple(replace(case, spacing_mm=(1.0, 1.0)) for case in fit.cases))
+    text = rules_text([image, replace(image, label="2", name="scar")])
+    headings = [line.partition(":")[0] for line in text.splitlines() if "cases in 3 folds" in line]
+    assert headings == ["RWTrainer, lesion (label 1)", "RWTrainer, scar (label 2)"]
+    # What holds for all labels is said once.
+    assert text.count("recall also by size in pixels") == text.count("Cases left out: each") == 1
+    assert "mm3" not in text
+    assert ", from 3 pixels" in DecisionRule(0.5, 0.5, 3.0).text("pixels")
 
 
 def many(model, false, name="RWTrainer"):
@@ -382,7 +395,7 @@ class TestMargin:
         # With 2 in each of 16 cases, none else can be told from Poisson's bound on 32 of them: 2.5, within 2.6.
         fit = fit_rules(source, false_positives=2.6, margin=0.9, **SINGLE)
         assert only(fit).rule.low >= 0.5
-        assert "Chosen with a margin of 0.9: single threshold, above 0." in rules_text(fit)
+        assert "Chosen with a margin of 0.9: single threshold, above 0." in rules_text([fit])
         assert self.threshold(source, false_positives=4, margin=0.9) < 0.3
 
     def test_none_seen_are_not_none_to_come(self, model):
@@ -391,7 +404,7 @@ class TestMargin:
         assert self.threshold(source, false_positives=0.14) >= 0.7
         fit = fit_rules(source, false_positives=0.14, margin=0.9, **SINGLE)
         assert only(fit).rule is None
-        assert "No rule keeps within 0.14 false positives per case with a margin of 0.9" in rules_text(fit)
+        assert "No rule keeps within 0.14 false positives per case with a margin of 0.9" in rules_text([fit])
         assert self.threshold(source, false_positives=0.15, margin=0.9) >= 0.7
 
     def test_of_the_difference_to_the_baseline_case_by_case(self, model):
