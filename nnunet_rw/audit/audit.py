@@ -27,6 +27,7 @@ from nnunet_rw.audit.lesions import (
 )
 from nnunet_rw.audit.sources import LabelSource
 from nnunet_rw.evaluation.metrics.detection import DEFAULT_EDGES_MM3
+from nnunet_rw.evaluation.metrics.volume import size_unit
 from nnunet_rw.util.parallel import list_in_processes
 
 # Pairs of patches whose gradient is taken: one per case where there are as many cases, several where there are fewer.
@@ -43,14 +44,14 @@ MAX_GRADIENT_OF_SHARE = 0.5
 # By the recommended trainer; they quote the figures by name.
 REASONS = {
     "RWTrainer_SmallLesions": (
-        "{small_share:.0%} of the lesions are below {small_mm3:g} mm3 ({small_per_case:.3g} per case), but hold "
+        "{small_share:.0%} of the lesions are below {small_mm3:g} {unit} ({small_per_case:.3g} per case), but hold "
         "{small_voxel_share:.1%} of the foreground and get {small_stock_gradient:.1%} of the lesions' gradient under "
         "nnUNetTrainer, {small_weighted_gradient:.1%} under RWTrainer_SmallLesions. It detected more small lesions at "
         "equal false positives (docs/evidence.md); at nnU-Net's threshold it marks more of both: train both and "
         "compare."
     ),
     "nnUNetTrainer": (
-        "{small_share:.0%} of the lesions are below {small_mm3:g} mm3 ({small_per_case:.3g} per case) and get "
+        "{small_share:.0%} of the lesions are below {small_mm3:g} {unit} ({small_per_case:.3g} per case) and get "
         "{small_stock_gradient:.1%} of the lesions' gradient, the largest holds {largest_lesion_share:.0%} of a case's "
         "voxels of its label, and {border_share:.0%} of the foreground's voxels lie on the boundary: not many small "
         "lesions that large ones drown, so nothing speaks for another loss. Where it is the boundary that matters, "
@@ -110,7 +111,7 @@ class Recommendation:
 
 @dataclass(frozen=True)
 class Audit:
-    """What was found; ``cases`` and ``lesions`` belong together."""
+    """What was found; ``cases`` and ``lesions`` belong together, sizes are in ``size_unit``."""
 
     dataset: str
     folder: str
@@ -123,6 +124,7 @@ class Audit:
     num_patches: int
     recommendation: Recommendation
     shared: SharedLesions
+    size_unit: str = "mm3"
 
 
 def audit_dataset(
@@ -149,9 +151,10 @@ def audit_dataset(
     tasks = [(source, case, index, pairs if index in patched else 0) for index, case in enumerate(source.cases)]
     found = list_in_processes(_audit_case, tasks, "Audit", processes)
     lesions = tuple(of_case for of_case, *_ in found)
-    sums = sum((gradients for _, gradients, _ in found), np.zeros((len(AUDITED), 1 + NUM_SIZE_CLASSES)))
+    sums = sum((gradients for _, gradients, *_ in found), np.zeros((len(AUDITED), 1 + NUM_SIZE_CLASSES)))
     if not any(len(case) for case in lesions):
         raise ValueError(f"No lesion in the {number} cases of {source.folder}: they are all background.")
+    unit = size_unit(spacing_mm for *_, spacing_mm in found)
     labels = tuple(summarise_label(name, index, lesions) for index, name in enumerate(source.label_names))
     sizes = summarise_sizes(lesions)
     gradients = tuple(_shares(trainer, loss, row) for (trainer, loss), row in zip(AUDITED.items(), sums, strict=True))
@@ -165,23 +168,27 @@ def audit_dataset(
         sizes=sizes,
         gradients=gradients,
         num_patches=2 * pairs * len(patched),
-        recommendation=recommend(_figures(lesions, labels, sizes, gradients)),
-        shared=shared_lesions(dict(zip(source.cases, (shapes for *_, shapes in found), strict=True)), folds),
+        recommendation=recommend(_figures(lesions, labels, sizes, gradients), unit),
+        shared=shared_lesions(dict(zip(source.cases, (shapes for *_, shapes, _ in found), strict=True)), folds),
+        size_unit=unit,
     )
 
 
-def _audit_case(source: LabelSource, case: str, index: int, pairs: int) -> tuple[Lesions, np.ndarray, frozenset[str]]:
+def _audit_case(
+    source: LabelSource, case: str, index: int, pairs: int
+) -> tuple[Lesions, np.ndarray, frozenset[str], tuple[float, ...]]:
+    """Lesions, summed gradients, the lesions' shapes and mm per axis."""
     if multiprocessing.parent_process() is not None:
         torch.set_num_threads(1)  # as many processes as processors
     labels, spacing_mm = source.read(case)
     lesions, ids = find_case_lesions(labels, source.scheme, spacing_mm)
     shapes = lesion_shapes(lesions, ids)
     if pairs == 0:
-        return lesions, np.zeros((len(AUDITED), 1 + NUM_SIZE_CLASSES)), shapes
+        return lesions, np.zeros((len(AUDITED), 1 + NUM_SIZE_CLASSES)), shapes, spacing_mm
     gradients = GradientAudit(labels, lesions, ids, source.scheme, spacing_mm, source.patch_size)
     losses = audited_losses(source.manager, source.batch_dice)
     # The case's own seed: the same patches in any order and number of processes.
-    return lesions, gradients.sums(losses, pairs, np.random.default_rng(index)), shapes
+    return lesions, gradients.sums(losses, pairs, np.random.default_rng(index)), shapes, spacing_mm
 
 
 def _shares(trainer: str, loss: str, sums: np.ndarray) -> GradientShares:
@@ -211,7 +218,7 @@ def _figures(
     )
 
 
-def recommend(figures: Figures) -> Recommendation:
+def recommend(figures: Figures, unit: str = "mm3") -> Recommendation:
     """Which trainer to try first, and why.
 
     It follows what has been measured (docs/evidence.md): weights by lesion size, with lesions drawn alike, find more
@@ -223,4 +230,4 @@ def recommend(figures: Figures) -> Recommendation:
         and figures.small_stock_gradient <= MAX_GRADIENT_OF_SHARE * figures.small_share
     )
     trainer = "RWTrainer_SmallLesions" if has_many_drowned else "nnUNetTrainer"
-    return Recommendation(trainer, REASONS[trainer].format(small_mm3=SMALL_MM3, **asdict(figures)))
+    return Recommendation(trainer, REASONS[trainer].format(small_mm3=SMALL_MM3, unit=unit, **asdict(figures)))

@@ -38,6 +38,7 @@ def write_audit(audit: Audit, folder: Path) -> list[Path]:
         "dataset": audit.dataset,
         "labels_from": audit.folder,
         "cases": len(audit.cases),
+        "size_unit": audit.size_unit,
         "labels": [asdict(label) for label in audit.labels],
         "sizes": [asdict(size) for size in audit.sizes],
         "gradient_patches": audit.num_patches,
@@ -73,7 +74,7 @@ _LABEL_HEADER = (
     "cases with it",
     "lesions",
     "per case",
-    "median mm3",
+    "median {}",
     "Gini",
     "voxels in largest tenth",
     "voxels on boundary",
@@ -83,7 +84,7 @@ _LABEL_HEADER = (
 def audit_text(audit: Audit) -> str:
     """Lesions by label and by size, who gets the gradient, and the recommendation."""
     count = sum(len(lesions) for lesions in audit.lesions)
-    sizes = [size_name(size.low_mm3, size.high_mm3) for size in audit.sizes]
+    sizes = [size_name(size.low_mm3, size.high_mm3, audit.size_unit) for size in audit.sizes]
     by_size = [
         (text, size.num_lesions, share_text(size.lesion_share), share_text(size.voxel_share))
         for text, size in zip(sizes, audit.sizes, strict=True)
@@ -98,8 +99,10 @@ def audit_text(audit: Audit) -> str:
     return "\n\n".join(
         [
             f"{audit.dataset}: {count} lesions in {len(audit.cases)} cases of {audit.folder}",
-            text_table(_LABEL_HEADER, [_label_row(label) for label in audit.labels]),
-            text_table(("lesion volume", "lesions", "share of lesions", "share of voxels"), by_size),
+            text_table(
+                [name.format(audit.size_unit) for name in _LABEL_HEADER], [_label_row(label) for label in audit.labels]
+            ),
+            text_table(("lesion size", "lesions", "share of lesions", "share of voxels"), by_size),
             f"Who gets the gradient of the lesions' voxels before anything is learned ({audit.num_patches} patches):",
             text_table(gradient_header, gradients),
             textwrap.fill(recommendation, 118),
@@ -195,7 +198,7 @@ def draw_audit(audit: Audit, path: str | Path) -> None:
         handlelength=1,
     )
     figure.text(0.02, 0.088, f"Recommended: {audit.recommendation.trainer}", fontsize=11, weight="bold", va="top")
-    reason = _cubic(audit.recommendation.reason)
+    reason = _raised(audit.recommendation.reason)
     figure.text(
         0.02, 0.062, textwrap.fill(reason[0].upper() + reason[1:], 172), fontsize=8.5, va="top", linespacing=1.35
     )
@@ -211,7 +214,7 @@ def _draw_sizes(axis: Axes, audit: Audit) -> None:
     borders = (10 ** (np.arange(low, high + 1) / _BINS_PER_DECADE)).tolist()
     for position, colour in enumerate(SIZE_COLOURS):
         axis.hist(lesions.volume_mm3[lesions.size_class == position], borders, color=colour, edgecolor="white")
-    axis.set(xscale="log", xlabel="lesion volume in mm³", ylabel="lesions")
+    axis.set(xscale="log", xlabel=f"lesion size in {_raised(audit.size_unit)}", ylabel="lesions")
     _title(axis, "How large they are")
     _without_frame(axis)
 
@@ -266,7 +269,7 @@ def _draw_shares(axis: Axes, audit: Audit) -> None:
     places = _places(audit)
     left = np.zeros(len(rows))
     for size, colour in enumerate(SIZE_COLOURS):
-        name = size_name(audit.sizes[size].low_mm3, audit.sizes[size].high_mm3, "mm³")
+        name = size_name(audit.sizes[size].low_mm3, audit.sizes[size].high_mm3, _raised(audit.size_unit))
         values = np.nan_to_num([shares[size] for _, _, shares in rows])
         axis.barh(places, values, 0.62, left, color=colour, edgecolor="white", label=name)
         for place, start, value in zip(places, left, values, strict=True):
@@ -317,8 +320,8 @@ def _places(audit: Audit) -> np.ndarray:
     return -np.append([0.0, 1.0], 2.35 + np.arange(len(audit.gradients)))
 
 
-def _cubic(text: str) -> str:
-    return text.replace("mm3", "mm³")
+def _raised(text: str) -> str:
+    return text.replace("mm3", "mm³").replace("mm2", "mm²")
 
 
 def _title(axis: Axes, text: str) -> None:

@@ -1,11 +1,12 @@
 """The picture and the tables of an audit."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from nnunet_rw.audit.audit import Audit, GradientShares, Recommendation
+from nnunet_rw.audit.audit import Audit, Figures, GradientShares, Recommendation, recommend
 from nnunet_rw.audit.gradients import AUDITED
 from nnunet_rw.audit.lesions import Lesions, SharedLesions, summarise_label, summarise_sizes
 from nnunet_rw.audit.report import SIZE_COLOURS, audit_text, draw_audit, share_text
@@ -55,6 +56,17 @@ def test_tables():
     assert words("100 to 1000 mm3 0 0% 0%") in rows
     assert sum(line.startswith("RWTrainer") or line.startswith("nnUNetTrainer") for line in lines) == len(AUDITED)
     assert lines[-1] == "Recommended: RWTrainer_IWDiceCE, because most lesions are below 100 mm3."
+
+
+def test_sizes_of_images_are_in_pixels():
+    text = audit_text(replace(audit_of(SMALL_AND_LARGE), size_unit="pixels", recommendation=recommendation("pixels")))
+    assert words("100 to 1000 pixels 0 0% 0%") in list(map(words, text.splitlines()))
+    assert "median pixels" in text
+    assert "mm3" not in text
+
+
+def recommendation(unit):
+    return recommend(Figures(5, 0.5, 0.1, 0.1, 0.5, 0.5, 0.5), unit)
 
 
 def test_what_is_undefined_is_a_dash():
