@@ -9,7 +9,14 @@ from typing import Any
 
 from benchmarks.child import CHECKOUT
 from benchmarks.costs import costs_table, scaling_table
-from benchmarks.evidence.tables import missed_table, prices_table, rule_seeds_table, rules_table, trainers_table
+from benchmarks.evidence.tables import (
+    areas_table,
+    missed_table,
+    prices_table,
+    rule_seeds_table,
+    rules_table,
+    trainers_table,
+)
 from benchmarks.harness import read_rows
 from benchmarks.region_wise.tables import (
     alone_table,
@@ -249,6 +256,7 @@ COMPUTED: dict[str, Callable[[], str]] = {
     "evidence_trainers": partial(trainers_table, _PATIENTS, "hysteresis"),
     "evidence_prices": partial(prices_table, _PATIENTS, "hysteresis"),
     "evidence_seeds": partial(rule_seeds_table, _PATIENTS, "hysteresis"),
+    "evidence_areas": partial(areas_table, "idrid"),
     "evidence_missed": partial(missed_table, _PATIENTS),
     "evidence_boundaries": partial(weight_table, ("region_wise_weight_hippocampus",)),
     "region_wise_alone_2d": partial(alone_table, "region_wise_2d"),

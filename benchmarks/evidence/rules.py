@@ -10,10 +10,12 @@ import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import numpy as np
+from batchgenerators.utilities.file_and_folder_operations import load_json
 
 from benchmarks.harness import write_result
 from benchmarks.trainings import without_nan
@@ -168,6 +170,18 @@ def read_trainers(sources: Mapping[str, Sequence[Source]], label: str | None = N
     return {name: [Training(fitted_cases(source, label=label)) for source in seeds] for name, seeds in sources.items()}
 
 
+def area_rows(benchmark: Path, sources: Mapping[str, Sequence[Source]], label: str) -> list[dict[str, Any]]:
+    """A row per trainer: the area under the precision-recall curve of the voxels of all cases, from its evaluations."""
+    rows = []
+    for name, seeds in sources.items():
+        folders = [next((benchmark / "evaluations").glob(f"*/{source.name}")) for source in seeds]
+        classes = [load_json(str(folder / "summary.json"))["classes"][label] for folder in folders]
+        areas = [found["pooled_voxels"]["precision_recall_area"] for found in classes]
+        row = {"trainer": name, "seeds": len(areas), "price": None, "family": None}
+        rows.append(row | {"precision_recall_area": fmean(areas), "precision_recall_area_seeds": areas})
+    return rows
+
+
 def class_names(source: Source) -> dict[str, str]:
     """What dataset.json calls each foreground class, by its label as evaluations name it."""
     names = label_names(source.dataset_json)
@@ -184,6 +198,7 @@ def main() -> None:
     parser.add_argument(
         "-tr", nargs="+", required=True, help="trainers with validation of --npz, the baseline first; NAME:2 of 2 seeds"
     )
+    parser.add_argument("--benchmark", type=Path, help="its folder, for the area under the precision-recall curve")
     parser.add_argument("--prices", nargs="+", type=float, default=[16, 8, 4], help="false positives per case")
     options = parser.parse_args()
     sources: dict[str, list[Source]] = {}
@@ -197,6 +212,8 @@ def main() -> None:
     rows = []
     for label, name in class_names(first).items():
         rows += [{"class": name} | row for row in rule_rows(read_trainers(sources, label), options.prices)]
+        if options.benchmark:
+            rows += [{"class": name} | row for row in area_rows(options.benchmark, sources, label)]
     print(write_result(f"evidence_rules_{options.name}", rows))
 
 

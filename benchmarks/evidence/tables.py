@@ -8,6 +8,9 @@ from benchmarks.harness import read_rows
 from benchmarks.tables import Column, Row, difference, markdown_table, number, points, table_of
 from nnunet_rw.postprocessing.threshold.report import FAMILY_NAMES
 
+# Porwal et al. 2020, doi 10.1016/j.media.2019.101561: the best of each class on its test images, at full resolution.
+IDRID_BEST = {"microaneurysm": 0.50, "haemorrhage": 0.68, "hard_exudate": 0.89, "soft_exudate": 0.70}
+
 
 def rules_table(results: Sequence[str], trainers: Sequence[str]) -> str:
     """Some trainers under every family of rules, out of fold, at as many false positives as the first has at 0.5."""
@@ -83,6 +86,17 @@ def rule_seeds_table(results: Sequence[str], family: str) -> str:
     )
     rows = [row for row in rows_of(results) if row.get("own") and row["family"] == family and row["seeds"] > 1]
     return table_of(rows, columns)
+
+
+def areas_table(result: str) -> str:
+    """The area under the precision-recall curve of voxels of every class and trainer, and the challenge's best."""
+    columns = (
+        _CLASS,
+        _TRAINER,
+        ("area under the precision-recall curve", lambda row: number(row["precision_recall_area"])),
+        ("best of the challenge", lambda row: number(IDRID_BEST.get(row["class"]))),
+    )
+    return table_of([row for row in rows_of([result]) if "precision_recall_area" in row], columns)
 
 
 def missed_table(results: Sequence[str]) -> str:

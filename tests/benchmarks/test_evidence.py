@@ -1,5 +1,6 @@
 """The evidence: figures of made-up trainings by hand, its tables and its picture, and trials that train."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import SimpleITK as sitk
 
 from benchmarks.evidence import figure, tables
 from benchmarks.evidence.missed import Lesions, described, missed_rows
-from benchmarks.evidence.rules import Training, rule_rows
+from benchmarks.evidence.rules import Training, area_rows, rule_rows
 from nnunet_rw.benchmark.specification import read_specification
 from nnunet_rw.evaluation.sources import CaseFiles, Source
 from nnunet_rw.losses import LOSSES
@@ -160,6 +161,18 @@ def test_table_of_prices(result):
 def test_table_of_seeds(result):
     (line,) = tables.rule_seeds_table(["some"], "single").splitlines()[2:]
     assert line.startswith("| spot | `nnUNetTrainer` | 0.0, 0.0 | 50.0, 50.0 | ")
+
+
+def test_table_of_areas(result, tmp_path):
+    folder = tmp_path / "benchmark" / "evaluations" / "Dataset" / "made up"
+    folder.mkdir(parents=True)
+    classes = {"1": {"pooled_voxels": {"precision_recall_area": 0.25}}}
+    (folder / "summary.json").write_text(json.dumps({"classes": classes}))
+    source = Source("made up", [], [], DATASET, folder)
+    result += [
+        {"class": "haemorrhage"} | row for row in area_rows(tmp_path / "benchmark", {"RWTrainer_X": [source]}, "1")
+    ]
+    assert tables.areas_table("some").splitlines()[2:] == ["| haemorrhage | `RWTrainer_X` | 0.25 | 0.68 |"]
 
 
 def test_figure_of_prices(result, tmp_path, monkeypatch):
