@@ -157,7 +157,7 @@ def _gains(lesions: Training, before: Sequence[LeftOut], after: Sequence[LeftOut
         gains[figure] = (recall.difference, *recall.interval)
     more = np.mean([seed.dice for seed in after], axis=0) - np.mean([seed.dice for seed in before], axis=0)
     units, defined = np.array([case.unit for case in lesions.cases]), ~np.isnan(more)
-    gains["dice"] = (float(more[defined].mean()), *mean_interval(more[defined], units[defined]))
+    gains["dice"] = (float(more[defined].mean()), *mean_interval(more[defined], units[defined]).within(-1, 1))
     return {
         f"{figure}_{name}{end}": value
         for figure, values in gains.items()

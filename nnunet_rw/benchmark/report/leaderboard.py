@@ -110,7 +110,8 @@ def mean_over_cases(
     penalised = np.where(np.isinf(values), diagonals_mm, values)
     defined = ~np.isnan(penalised)
     units = np.array(units_of(evaluation.cases, groups))
-    return Estimate(found.mean, mean_interval(penalised[defined], units[defined]), found.n, found.n_penalised)
+    interval = mean_interval(penalised[defined], units[defined]).within(0, METRICS[metric].largest)
+    return Estimate(found.mean, interval, found.n, found.n_penalised)
 
 
 def lesion_recall(

@@ -21,6 +21,16 @@ class Interval(NamedTuple):
     low: float
     high: float
 
+    def within(self, smallest: float, largest: float) -> Interval:
+        """Cut at the values that are possible; NaN stays.
+
+        Examples
+        --------
+        >>> Interval(-0.02, 0.44).within(0, 1)
+        Interval(low=0.0, high=0.44)
+        """
+        return Interval(*(float(np.clip(end, smallest, largest)) for end in self))
+
 
 NO_INTERVAL = Interval(math.nan, math.nan)
 
@@ -142,9 +152,7 @@ def cluster_bootstrap(
     if not len(lesions):
         return RecallDifference(0, 0, math.nan, math.nan, math.nan, NO_INTERVAL)
     baseline, challenger = (float(hit.mean()) for hit in hits)
-    low, high = ratio_interval(gain, lesions, resamples, confidence, seed)
-    # No recall is beyond 0 and 1; NaN stays.
-    interval = Interval(float(np.clip(low, -1, 1)), float(np.clip(high, -1, 1)))
+    interval = ratio_interval(gain, lesions, resamples, confidence, seed).within(-1, 1)
     return RecallDifference(len(hits[0]), len(lesions), baseline, challenger, challenger - baseline, interval)
 
 

@@ -32,6 +32,8 @@ class Metric:
         Which an evaluation has only where it was asked for it, or since a later version; "" of one that it always has.
     option : str
         Of ``nnunet-rw evaluate``, that writes it.
+    largest : float
+        That is possible; the smallest is 0.
     """
 
     values: Callable[[Columns], np.ndarray]
@@ -40,6 +42,7 @@ class Metric:
     is_length: bool = False
     column: str = ""
     option: str = ""
+    largest: float = math.inf
 
     def decimals_of(self, *values: float) -> int:
         """That a table prints of values that stand side by side."""
@@ -65,13 +68,14 @@ def _column(name: str) -> Callable[[Columns], np.ndarray]:
 
 
 def _more(name: str, higher_is_better: bool, option: str = "", decimals: int = 3) -> Metric:
-    """A metric that is a column which not every evaluation has."""
-    return Metric(_column(name), higher_is_better, decimals, name.endswith(("_mm", "_mm3")), name, option)
+    """A metric that is a column which not every evaluation has: a length, a volume or a share."""
+    is_length = name.endswith(("_mm", "_mm3"))
+    return Metric(_column(name), higher_is_better, decimals, is_length, name, option, math.inf if is_length else 1)
 
 
 def _recall_at(share: int) -> Metric:
     name = f"n_found_{share}"
-    return Metric(lambda columns: ratio(columns[name], columns["n_lesions"]), True, column=name)
+    return Metric(lambda columns: ratio(columns[name], columns["n_lesions"]), True, column=name, largest=1)
 
 
 def _lesion_recall(columns: Columns) -> np.ndarray:
@@ -88,17 +92,17 @@ def _volume_error(columns: Columns) -> np.ndarray:
 # volume_error: |predicted - reference| / reference volume; with an empty reference undefined.
 # lesion_recall_25, lesion_recall_50: share of a case's lesions of which at least so many % are covered.
 METRICS = {
-    "dice": Metric(_column("dice"), True),
+    "dice": Metric(_column("dice"), True, largest=1),
     "hd95_mm": Metric(_column("hd95_mm"), False, 2, is_length=True),
-    "nsd": Metric(_column("nsd"), True),
+    "nsd": Metric(_column("nsd"), True, largest=1),
     "assd_mm": Metric(_column("assd_mm"), False, 2, is_length=True),
-    "lesion_recall": Metric(_lesion_recall, True),
+    "lesion_recall": Metric(_lesion_recall, True, largest=1),
     "false_positives": Metric(_column("n_false_positive"), False, 2),
     "volume_error": Metric(_volume_error, False),
-    "jaccard": Metric(_column("jaccard"), True),
-    "ppv": Metric(_column("ppv"), True),
-    "sensitivity": Metric(_column("sensitivity"), True),
-    "specificity": Metric(_column("specificity"), True, 5),
+    "jaccard": Metric(_column("jaccard"), True, largest=1),
+    "ppv": Metric(_column("ppv"), True, largest=1),
+    "sensitivity": Metric(_column("sensitivity"), True, largest=1),
+    "specificity": Metric(_column("specificity"), True, 5, largest=1),
     "hd_mm": Metric(_column("hd_mm"), False, 2, is_length=True),
     "lesion_recall_25": _recall_at(25),
     "lesion_recall_50": _recall_at(50),

@@ -355,10 +355,10 @@ def _fit_family(
         mean_excess=float((false - cases.allowed).mean()),
         recall_difference=float(of_left_out.recall - of_baseline.recall),
         dice_difference=float(dice[defined].mean()) if defined.any() else math.nan,
-        false_positives=mean_interval(false, units, seed=seed),
+        false_positives=mean_interval(false, units, seed=seed).within(0, math.inf),
         excess=mean_interval(false - cases.allowed, units, seed=seed),
         recall=_recall_interval(units, left_out.found - cases.baseline.found, cases.num_lesions, seed),
-        dice=mean_interval(dice[defined], units[defined], seed=seed),
+        dice=mean_interval(dice[defined], units[defined], seed=seed).within(-1, 1),
         gain=NO_INTERVAL if simplest is None else _gain(cases, left_out, simplest.left_out, aim, seed),
     )
 
@@ -366,8 +366,7 @@ def _fit_family(
 def _recall_interval(units: np.ndarray, gained: np.ndarray, lesions: np.ndarray, seed: int) -> Interval:
     """As of `nnunet_rw.evaluation.comparison.intervals.cluster_bootstrap`, of the sums of each case."""
     gains, counts = (sums_by_unit(units, values)[0] for values in (gained, lesions))
-    low, high = ratio_interval(gains[counts > 0], counts[counts > 0], seed=seed)
-    return Interval(float(np.clip(low, -1, 1)), float(np.clip(high, -1, 1)))
+    return ratio_interval(gains[counts > 0], counts[counts > 0], seed=seed).within(-1, 1)
 
 
 def _gain(cases: RuleCases, first: Outcomes, second: Outcomes, aim: Aim, seed: int) -> Interval:
@@ -378,7 +377,7 @@ def _gain(cases: RuleCases, first: Outcomes, second: Outcomes, aim: Aim, seed: i
     if aim == "dice":
         difference = first.dice - second.dice
         defined = ~np.isnan(difference)
-        return mean_interval(difference[defined], units[defined], seed=seed)
+        return mean_interval(difference[defined], units[defined], seed=seed).within(-1, 1)
     return _f1_interval(units, first, second, cases.num_lesions, seed)
 
 
@@ -396,7 +395,7 @@ def _f1_interval(units: np.ndarray, first: Outcomes, second: Outcomes, lesions: 
 
     whole = difference(units == units)
     without = np.array([difference(units != name) for name in names])
-    return mean_interval(len(names) * whole - (len(names) - 1) * without, seed=seed)
+    return mean_interval(len(names) * whole - (len(names) - 1) * without, seed=seed).within(-1, 1)
 
 
 def _check(cases: RuleCases, aim: str, families: Sequence[str], margin: float | None) -> None:

@@ -102,6 +102,13 @@ def test_mean_without_values(evaluation):
     assert found.n == 0
 
 
+def test_no_interval_reaches_beyond_what_is_possible(tmp_path):
+    # One good case among bad ones: the bootstrap alone would reach below 0 and above 1.
+    cases = {f"case_{number}": {"dice": 0.9 * (number == 0)} for number in range(11)}
+    found = mean_over_cases(read_evaluation(write_evaluation(tmp_path, cases)), "dice", "1")
+    assert found.interval.low == 0 < found.value < found.interval.high < 1
+
+
 def test_distance_without_diagonal(tmp_path):
     folder = write_evaluation(tmp_path, {"a": {"hd95_mm": "inf"}}, settings={"image_diagonal_mm": None})
     with pytest.raises(ValueError, match=r"hd95_mm in .* finite penalty .* Evaluate again"):
