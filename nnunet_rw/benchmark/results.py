@@ -74,6 +74,11 @@ class TaskResults:
     comparison: Comparison | None
     groups: Mapping[str, str] | None = None
 
+    def label_text(self, label: str) -> str:
+        """The label with its name in dataset.json, where an evaluation tells it."""
+        told = [seed.label_texts for seeds in self.evaluations.values() for seed in seeds.values()]
+        return told[0].get(label, label) if told else label
+
     @property
     def size_unit(self) -> str:
         """What lesions are measured in: that of the first evaluation."""

@@ -48,6 +48,20 @@ def label_names(dataset_json: Mapping[str, Any]) -> dict[Label, str]:
     return {tuple(of) if isinstance(of, list | tuple) else int(of): name for name, of in dataset_json["labels"].items()}
 
 
+def label_texts(dataset_json: Mapping[str, Any]) -> dict[str, str]:
+    """What a reader knows a label by, of its name in files.
+
+    Examples
+    --------
+    >>> label_texts({"labels": {"background": 0, "oedema": 1, "whole": [1, 2]}})
+    {'0': 'background (0)', '1': 'oedema (1)', '(1, 2)': 'whole (1, 2)'}
+    """
+    return {
+        str(label): f"{name} {label if isinstance(label, tuple) else f'({label})'}"
+        for label, name in label_names(dataset_json).items()
+    }
+
+
 def labels_of(dataset_json: Mapping[str, Any]) -> Labels:
     """The labels of a dataset; regions where it has any."""
     manager = LabelManager(dataset_json["labels"], dataset_json.get("regions_class_order"))

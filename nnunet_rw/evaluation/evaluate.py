@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from nnunet_rw.datasets.labels import label_texts
 from nnunet_rw.evaluation.case import CaseEvaluation, EvaluationSettings, evaluate_case
 from nnunet_rw.evaluation.comparison.groups import units_of
 from nnunet_rw.evaluation.comparison.intervals import MIN_UNITS
@@ -35,7 +36,9 @@ def evaluation_text(summary: dict[str, Any]) -> str:
     if summary["missing_cases"]:
         parts[0] += f"; {len(summary['missing_cases'])} without prediction left out"
     rows, sizes = [], []
-    for label, found in summary["classes"].items():
+    texts = label_texts(summary["labels"])
+    classes = {texts.get(label, label): found for label, found in summary["classes"].items()}
+    for label, found in classes.items():
         rows.append([label, *(_mean(found["metrics"].get(name), name.endswith("_mm")) for name in _METRICS)])
         sizes += [
             [label, _range(size, summary["size_unit"]), f"{size['num_found']} of {size['num_lesions']}", _recall(size)]
@@ -51,12 +54,12 @@ def evaluation_text(summary: dict[str, Any]) -> str:
             *(_number(found["panoptic"][threshold]["pq"]) for threshold in ("0.5", "0.1")),
             _number(found.get("froc", {}).get("average_recall")),
         ]
-        for label, found in summary["classes"].items()
+        for label, found in classes.items()
         for rule in [found["detection"]["any_overlap"]]
     ]
     header = ("label", "lesions found", "precision", "false positives per case", "PQ", "PQ at 0.1", "FROC average")
     parts.append(text_table(header, detections))
-    parts += _scores_text(summary)
+    parts += _scores_text(summary["settings"].get("scores", {}), classes)
     parts.append(text_table(("label", "lesion size", "found", "recall (95 % interval)"), sizes))
     unit = "patients" if "num_patients" in summary else "cases"
     parts.append(
@@ -73,15 +76,14 @@ def _mean(values: dict[str, Any] | None, is_length: bool) -> str:
     return f"{values['mean']:.{decimals}f} (n = {values['n']}{penalised})"
 
 
-def _scores_text(summary: dict[str, Any]) -> list[str]:
+def _scores_text(options: dict[str, Any], classes: dict[str, Any]) -> list[str]:
     """Tables of the protocols that were asked for, each under its options."""
-    options = summary["settings"].get("scores", {})
     parts = []
     for line, name in zip(options_text(options), options, strict=True):
         columns = columns_of(name)
         rows = [
             [label, *(_mean(found["metrics"][column], column.endswith("_mm")) for column in columns)]
-            for label, found in summary["classes"].items()
+            for label, found in classes.items()
         ]
         parts.append(line + "\n" + text_table(("label", *columns), rows))
     return parts

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from typing_extensions import TypedDict
 
+from nnunet_rw.datasets.labels import label_texts
 from nnunet_rw.evaluation.metrics.froc import FrocCurve
 from nnunet_rw.evaluation.metrics.rules import Outcomes, RuleGrid
 from nnunet_rw.evaluation.metrics.thresholds import OperatingPoints
@@ -75,6 +76,8 @@ class Evaluation:
         In the order of `cases`; NaN where undefined, inf where one of two masks is empty. Of `MORE_CASE_NUMBERS` those
         that were written.
     lesions, predicted : LesionRows
+    label_texts : dict of str to str
+        As of `nnunet_rw.datasets.labels.label_texts`; empty in evaluations of earlier versions.
     size_unit : str
         As of `nnunet_rw.evaluation.metrics.volume.size_unit`.
     froc : dict of label to FrocCurve
@@ -91,6 +94,7 @@ class Evaluation:
     columns: dict[str, dict[str, np.ndarray]]
     lesions: LesionRows
     predicted: LesionRows
+    label_texts: dict[str, str] = field(default_factory=dict)
     size_unit: str = "mm3"
     froc: dict[str, FrocCurve] = field(default_factory=dict)
     operating_points: dict[str, OperatingPoints] = field(default_factory=dict)
@@ -147,7 +151,8 @@ def read_evaluation(folder: str | Path) -> Evaluation:
         folder=folder,
         name=str(summary.get("name") or folder.resolve().name),
         settings=summary["settings"],
-        # Earlier versions did not tell it.
+        # Earlier versions did not tell these.
+        label_texts=label_texts(summary["labels"]) if "labels" in summary else {},
         size_unit=str(summary.get("size_unit", "mm3")),
         cases=cases,
         labels=labels,

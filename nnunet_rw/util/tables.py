@@ -138,6 +138,15 @@ class Table:
         rows = tuple(tuple(row[index] for index in kept) for row in self.rows)
         return replace(self, header=tuple(self.header[index] for index in kept), rows=rows)
 
+    def with_texts(self, name: str, texts: Mapping[str, str]) -> Table:
+        """The table with other words in a column, if it has that, for those of its cells that have some."""
+        place = self.header.index(name) if name in self.header else len(self.header)
+        rows = tuple(
+            tuple(Cell(texts.get(str(cell), str(cell))) if index == place else cell for index, cell in enumerate(row))
+            for row in self.rows
+        )
+        return replace(self, rows=rows)
+
     def first(self, name: str) -> Table:
         """The table with this column before the others."""
         order = sorted(range(len(self.header)), key=lambda index: self.header[index] != name)

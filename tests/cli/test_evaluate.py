@@ -102,7 +102,7 @@ def test_fast_has_no_distances(succeeds, options, folders):
     header, row = (line.split() for line in succeeds("evaluate", *options, "--fast").splitlines()[2:5:2])
     assert header[:3] == ["label", "Dice", "HD95"]
     # After Dice and its n.
-    assert row[2:8] == ["(n", "=", "3)", "-", "-", "-"]
+    assert row[3:9] == ["(n", "=", "3)", "-", "-", "-"]
     evaluation = read_evaluation(folders[0] / "evaluation")
     assert np.isnan(evaluation.columns["1"]["hd95_mm"]).all()
 

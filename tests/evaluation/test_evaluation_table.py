@@ -52,15 +52,15 @@ def test_text_by_hand(text_of):
     assert lines[0] == "predictions: 4 cases"
     assert [line for line in lines[1:] if line and not line.startswith("-")] == [
         "label Dice HD95 mm ASSD mm NSD Dice of lesions",
-        f"1 {4 / 33:.3f} (n = 3) {hd95_mm:.3f} (n = 3, 2 at diagonal) {assd_mm:.3f} (n = 3, 2 at diagonal) "
+        f"lesion (1) {4 / 33:.3f} (n = 3) {hd95_mm:.3f} (n = 3, 2 at diagonal) {assd_mm:.3f} (n = 3, 2 at diagonal) "
         f"{8 / 33:.3f} (n = 3) 0.125 (n = 4)",
         "label lesions found precision false positives per case PQ PQ at 0.1 FROC average",
-        "1 0.25 (1 of 4) 0.25 0.75 0.00 0.08 -",
+        "lesion (1) 0.25 (1 of 4) 0.25 0.75 0.00 0.08 -",
         "label lesion size found recall (95 % interval)",
-        "1 0 to 10 mm3 1 of 4 0.25 (too few)",
-        "1 10 to 100 mm3 0 of 0 -",
-        "1 100 to 1000 mm3 0 of 0 -",
-        "1 from 1000 mm3 0 of 0 -",
+        "lesion (1) 0 to 10 mm3 1 of 4 0.25 (too few)",
+        "lesion (1) 10 to 100 mm3 0 of 0 -",
+        "lesion (1) 100 to 1000 mm3 0 of 0 -",
+        "lesion (1) from 1000 mm3 0 of 0 -",
         "Intervals are over cases, with all lesions of one together; none with fewer than 8 cases.",
     ]
 
@@ -72,13 +72,13 @@ def test_distances_in_images_of_microscopes(tmp_path):
     write_dataset_json(tmp_path / "predictions")
     source = folders_source(tmp_path / "predictions", tmp_path / "references")
     text = evaluation_text(write_evaluation(source, EvaluationSettings(), tmp_path / "out"))
-    assert " ".join(text.splitlines()[4].split()).startswith("1 0.000 (n = 1) 0.0010 (n = 1) 0.0010 (n = 1) ")
+    assert " ".join(text.splitlines()[4].split()).startswith("lesion (1) 0.000 (n = 1) 0.0010 (n = 1) 0.0010 (n = 1) ")
 
 
 def test_fast_and_empty_have_dashes(text_of):
     lines = text_of({"a": (EMPTY, EMPTY)}, fast=True).splitlines()
-    assert lines[4].split() == ["1", *"-----"]
-    assert lines[8].split() == ["1", "-", "(0", "of", "0)", "-", "0.00", "-", "-", "-"]
+    assert lines[4].split() == ["lesion", "(1)", *"-----"]
+    assert lines[8].split() == ["lesion", "(1)", "-", "(0", "of", "0)", "-", "0.00", "-", "-", "-"]
 
 
 def test_missing_predictions_are_counted(text_of):
@@ -90,7 +90,8 @@ def test_missing_predictions_are_counted(text_of):
 def test_every_class_has_its_rows(text_of):
     both = labels((1, np.s_[1, 1, 1:5]), (2, np.s_[3, 4, 7]))
     lines = text_of({"a": (both, both)}, CORE_AND_EDGE, fast=True).splitlines()
-    assert [line.split()[0] for line in lines if line.startswith(("1", "2"))] == ["1", "2", "1", "2", *"1111", *"2222"]
+    names = [line.partition(" (")[0] for line in lines if line.startswith(("core (1)", "edge (2)"))]
+    assert names == ["core", "edge", "core", "edge", *["core"] * 4, *["edge"] * 4]
 
 
 def test_froc(text_of):
@@ -129,4 +130,4 @@ def test_images_of_two_dimensions(tmp_path, ending, reader, unit):
     assert found["metrics"]["brats_dice"]["mean"] == 0  # the false lesion alone counts
     # Nearest to the only lesion is all of the image: 2 shared of 2 and 5 pixels.
     assert found["metrics"]["cc_dice"]["mean"] == pytest.approx(4 / 7)
-    assert f"1      0 to 10 {unit}" in evaluation_text(summary)
+    assert f"lesion (1)  0 to 10 {unit}" in evaluation_text(summary)

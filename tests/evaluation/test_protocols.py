@@ -60,7 +60,7 @@ def test_summary_tells_means_and_options(scored):
     text = evaluation_text(summary)
     assert (
         "brats-met: connectivity 26, dilation 1, ignored_up_to_mm3 2, penalty_mm 374, nsd_tolerances_mm 0.5 and 1\n"
-        "label  brats_dice     brats_hd95_mm" in text
+        "label       brats_dice     brats_hd95_mm" in text
     )
 
 

@@ -50,6 +50,13 @@ def test_cells_keep_their_numbers_and_what_stands_beside():
     assert [cell.value for cell in Table.of("", [{"n": 3}]).rows[0]] == [3]
 
 
+def test_words_of_a_column_can_be_others(table):
+    named = table.with_texts(table.header[0], {"a|b": "A"})
+    assert [row[0].text for row in named.rows][:1] == ["A"]
+    assert [row[1:] for row in named.rows] == [row[1:] for row in table.rows]
+    assert table.with_texts("no such", {"a|b": "A"}) == table
+
+
 def test_columns_can_be_left_out_moved_and_turned(table):
     assert table.records[0] == {"trainer": "a|b", "n": "3", "Dice": "0.50 [0.25, 0.75]"}
     assert table.without({"n", "absent"}).texts == (("a|b", "0.50 [0.25, 0.75]"), ("c_d", "-"))

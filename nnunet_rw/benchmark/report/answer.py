@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nnunet_rw.benchmark.report.lesion_figures import chosen_rules, size_rows
 from nnunet_rw.benchmark.results import TaskResults
@@ -39,7 +39,7 @@ def answers(task: TaskResults) -> list[Answer]:
     evaluated = next((seeds[min(seeds)] for seeds in task.evaluations.values()), None)
     if evaluated is None:
         return [Answer("", "No trainer is evaluated yet.")]
-    return [_answer(task, label) for label in evaluated.labels]
+    return [replace(_answer(task, label), label=task.label_text(label)) for label in evaluated.labels]
 
 
 def _answer(task: TaskResults, label: str) -> Answer:

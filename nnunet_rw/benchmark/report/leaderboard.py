@@ -312,7 +312,7 @@ def _decimals(rows: Sequence[Standing], attribute: str, least: int) -> int:
 
 def _cells(task: TaskResults, row: Standing, decimals: Mapping[str, int]) -> dict[str, Cell]:
     cells: dict[str, CellLike] = {
-        "label": row.label,
+        "label": task.label_text(row.label),
         "trainer": row.trainer,
         "seed": row.seed if any(min(seeds) for seeds in task.evaluations.values() if seeds) else NOTHING,
     }

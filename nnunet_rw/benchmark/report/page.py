@@ -233,7 +233,7 @@ def task_contents(
         # The trainer names the row.
         leaderboard=without_lone_label(leaderboard_table(task, places)).first("trainer"),
         labels=[
-            LabelContents(label, _present(_label_blocks(task, label, places, styles, names)))
+            LabelContents(task.label_text(label), _present(_label_blocks(task, label, places, styles, names)))
             for label in dict.fromkeys(found.label for found in places)
         ],
         blocks=_present([training_curves(task, styles)]),

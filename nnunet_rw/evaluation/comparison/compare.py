@@ -107,6 +107,7 @@ def compare_evaluations(
         seeds=tuple(str(evaluation.folder) for evaluation in baseline[1:]),
         cases=len(first[0].cases),
         settings={name: value for name, value in first[0].settings.items() if name != "image_diagonal_mm"},
+        label_texts=first[0].label_texts,
         size_unit=first[0].size_unit,
         family=Family(tuple(metrics), names, first[0].labels, int(np.isfinite(adjusted).sum())),
         metrics=tuple(rows),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from nnunet_rw.evaluation.metrics.rules import DecisionRule
@@ -253,7 +253,9 @@ class Comparison:
     ----------
     seeds : tuple of str
         Folders of the baseline's other seeds.
+    label_texts : dict of str to str
     size_unit : str
+        As of `nnunet_rw.evaluation.folder.Evaluation`.
     patients : int
         That the cases are of; 0 where each case stands for itself.
     """
@@ -270,5 +272,6 @@ class Comparison:
     notes: tuple[str, ...]
     matched: tuple[MatchedRow, ...] = ()
     rules: tuple[RuleRow, ...] = ()
+    label_texts: dict[str, str] = field(default_factory=dict)
     size_unit: str = "mm3"
     patients: int = 0

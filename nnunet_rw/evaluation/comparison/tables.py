@@ -56,10 +56,11 @@ def comparison_tables(comparison: Comparison) -> list[Table]:
         ),
         Table.of(
             "Place by lesion-wise F1 (recall, FP per case), by rule, connectivity and minimum size",
-            _ranking_cells(comparison.rankings, 1 + len(comparison.challengers)),
+            _ranking_cells(comparison.rankings, 1 + len(comparison.challengers), comparison.size_unit),
             "places",
         ),
     ]
+    tables = [table.with_texts("label", comparison.label_texts) for table in tables]
     dropped = set() if len(comparison.family.labels) > 1 else {"label"}
     dropped |= set() if comparison.seeds else {"noise"}
     return [table.without(dropped) for table in tables if table.rows]
@@ -172,7 +173,7 @@ def _rule_cells(row: RuleRow) -> dict[str, CellLike]:
     }
 
 
-def _ranking_cells(rows: Sequence[RankingRow], trainers: int) -> list[dict[str, CellLike]]:
+def _ranking_cells(rows: Sequence[RankingRow], trainers: int, unit: str) -> list[dict[str, CellLike]]:
     """A line per rule and minimum size, a column per trainer."""
     lines: list[dict[str, CellLike]] = []
     for start in range(0, len(rows), trainers):
@@ -185,7 +186,7 @@ def _ranking_cells(rows: Sequence[RankingRow], trainers: int) -> list[dict[str, 
         setting: dict[str, CellLike] = {
             "rule": first.rule,
             "connected": first.connectivity,
-            "minimum in mm3": f"{first.min_volume_mm3:g}",
+            f"minimum in {unit}": f"{first.min_volume_mm3:g}",
             "lesions": first.lesions,
         }
         lines.append({"label": first.label, **setting, **places})

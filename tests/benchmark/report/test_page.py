@@ -15,9 +15,11 @@ from plotly.offline import get_plotlyjs
 
 from nnunet_rw.benchmark.report.answer import answers
 from nnunet_rw.benchmark.report.figures import COLOURS, DARK
+from nnunet_rw.benchmark.report.leaderboard import leaderboard_table
 from nnunet_rw.benchmark.report.page import embed_picture, html_report, write_html_report
 from nnunet_rw.benchmark.results import Unfinished
 from nnunet_rw.datasets.published import published_sentence
+from nnunet_rw.evaluation.comparison.tables import comparison_tables
 
 VOID = {"meta", "img", "path", "link", "br", "input", "wbr"}
 
@@ -200,6 +202,23 @@ def headline(task, **changes):
     tested = {name: value for name, value in changes.items() if name not in sizes}
     (answer,) = answers(changed(task, tested=tested, **sizes))
     return answer.sentence
+
+
+def test_labels_go_by_their_names(results):
+    texts = {"1": "anterior (1)", "2": "posterior (2)"}
+    task = results.tasks[0]
+    named = replace(
+        task,
+        evaluations={
+            trainer: {seed: replace(found, label_texts=texts) for seed, found in seeds.items()}
+            for trainer, seeds in task.evaluations.items()
+        },
+    )
+    assert [answer.label for answer in answers(named)] == list(texts.values())
+    assert {row["label"] for row in leaderboard_table(named).records} == set(texts.values())
+    tables = comparison_tables(replace(task.comparison, label_texts=texts))
+    assert {row["label"] for row in tables[0].records} == set(texts.values())
+    assert "anterior (1)</option>" in html_report(replace(results, tasks=(named,)))
 
 
 def test_answer_needs_the_adjusted_test_and_the_interval_for_all(results):
