@@ -72,12 +72,14 @@ def missed_rows(training: Training, lesions: Lesions) -> Iterator[dict[str, Any]
     found = training.left_out(training.own_false_positives)["hysteresis"].found
     for size, (low, high) in SIZES.items():
         of_size = (low <= lesions.voxels) & (lesions.voxels <= high)
+        if not of_size.any():
+            continue
         hit, missed = of_size & found, of_size & ~found
         yield without_nan(
             {
                 "size": size,
                 "lesions": int(of_size.sum()),
-                "found": float(found[of_size].mean()) if of_size.any() else np.nan,
+                "found": float(found[of_size].mean()),
                 "contrast_found": _median(lesions.contrast[hit]),
                 "contrast_missed": _median(lesions.contrast[missed]),
                 "missed": int(missed.sum()),
