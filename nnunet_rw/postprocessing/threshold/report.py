@@ -260,6 +260,11 @@ def _choice(fit: RuleFit) -> str:
         f"Chosen{sure}: {FAMILY_NAMES[best.family]}, {best.rule.text(fit.size_unit)}. {_reason(fit, best)}",
         f"Chosen without a fold: {folds}.",
     ]
+    if fit.num_lesions.any() and not any(family.figures.recall for family in fit.choice.families):
+        lines.append(
+            "In cases left out it finds no lesion, nor does any other rule: no threshold makes up for what a model "
+            "does not predict."
+        )
     return "\n".join(lines)
 
 

@@ -357,6 +357,14 @@ def test_files_and_text(source, baseline, tmp_path):
     assert any("[too few]" in line for line in lines)
 
 
+def test_a_class_that_is_not_predicted_is_told(model, source):
+    truth = reference(1, 1, 1, 0, 0)
+    blind = model("Blind", {f"case_{fold}": (fold, truth, row(0, 0, 0, 0, 0)) for fold in range(3)}, LESIONS)
+    sentence = "In cases left out it finds no lesion, nor does any other rule"
+    assert sentence in rules_text([fit_rules(blind, false_positives=1)])
+    assert sentence not in rules_text([fit_rules(source, false_positives=1)])
+
+
 def test_text_of_several_labels_of_images(source, baseline):
     fit = fit_rules(source, baseline)
     image = replace(fit, cases=tuple(replace(case, spacing_mm=(1.0, 1.0)) for case in fit.cases))
