@@ -136,9 +136,9 @@ def weight_table(results: Sequence[str]) -> str:
     return table_of(shown, columns)
 
 
-def sgd_table(results: Sequence[str]) -> str:
-    """Runs of ``nnunet-rw stability``, which trains every loss with nnU-Net's SGD, by dataset and loss."""
-    header = ["dataset", "loss", "seeds", "all background", "largest rise of the loss", "pseudo-Dice"]
+def runs_table(results: Sequence[str]) -> str:
+    """Runs of ``nnunet-rw stability``, by optimiser and loss."""
+    header = ["optimiser", "loss", "seeds", "all background", "largest rise of the loss", "pseudo-Dice"]
     lines = []
     for result in results:
         content = json.loads((harness.RESULTS / f"{result}.json").read_text(encoding="utf-8"))
@@ -148,8 +148,10 @@ def sgd_table(results: Sequence[str]) -> str:
                 "{:{form}} ({:{form}} to {:{form}})".format(median, low, high, form=form)
                 for form, (low, median, high) in ((".0%", runs["largest_rise"]), (".3f", runs["pseudo_dice"]))
             )
-            dataset = content["settings"]["dataset"]
-            lines.append([dataset, f"`{loss}`", str(runs["runs"]), str(runs["all_background"]), rise, dice])
+            # Without a name it is nnU-Net's own.
+            name, rate = (content["settings"].get(key) for key in ("optimizer_name", "initial_lr"))
+            optimiser = f"{'Adam' if name == 'adam' else 'SGD'}, {rate or 0.01:g}"
+            lines.append([optimiser, f"`{loss}`", str(runs["runs"]), str(runs["all_background"]), rise, dice])
     return markdown_table(header, lines)
 
 

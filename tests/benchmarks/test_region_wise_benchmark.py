@@ -199,12 +199,15 @@ class TestTables:
         # Of the first seed: 0.5 and 0.7 less, in the mean of both cases 0.6.
         assert lines[1].startswith("| RRW | SGD, 0.01 | 0.0 | 0.0 | 100.00 | 100.00 | -60.0 [")
 
-    def test_sgd(self, tmp_path):
+    def test_runs(self, tmp_path):
         runs = {"runs": 3, "all_background": 2, "largest_rise": [0.1, 0.25, 0.5], "pseudo_dice": [0.0, 0.0, 0.75]}
-        content = {"settings": {"dataset": "Dataset004_Hippocampus"}, "losses": {"rrw": runs}}
-        (tmp_path / "stability.json").write_text(json.dumps(content))
-        line = tables.sgd_table(["stability"]).splitlines()[2]
-        assert line == "| Dataset004_Hippocampus | `rrw` | 3 | 2 | 25% (10% to 50%) | 0.000 (0.000 to 0.750) |"
+        for name, settings in (("sgd", {}), ("adam", {"optimizer_name": "adam", "initial_lr": 0.001})):
+            content = {"settings": {"dataset": "Dataset004_Hippocampus", **settings}, "losses": {"rrw": runs}}
+            (tmp_path / f"{name}.json").write_text(json.dumps(content))
+        assert tables.runs_table(["sgd", "adam"]).splitlines()[2:] == [
+            f"| {optimiser} | `rrw` | 3 | 2 | 25% (10% to 50%) | 0.000 (0.000 to 0.750) |"
+            for optimiser in ("SGD, 0.01", "Adam, 0.001")
+        ]
 
     def test_weight(self):
         lines = tables.weight_table(["some", "absent"]).splitlines()
