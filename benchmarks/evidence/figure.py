@@ -25,7 +25,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
-    """Small lesions found against false positives per case, a panel per class that has some.
+    """Lesions found against false positives per case, a panel per class.
 
     Parameters
     ----------
@@ -33,16 +33,12 @@ def draw(rows: Sequence[Row], path: Path) -> None:
         The first trainer is the baseline.
     path : Path
     """
-    rows = [
-        {**row, "trainer": SHOWN.get(row["trainer"], row["trainer"])}
-        for row in rows
-        if row["price"] is not None and row["small_recall"] is not None
-    ]
+    rows = [{**row, "trainer": SHOWN.get(row["trainer"], row["trainer"])} for row in rows if row["price"] is not None]
     classes = list(dict.fromkeys(row["class"] for row in rows))
     # The same trainer has the same colour in all panels; the baseline is grey.
     _, *others = dict.fromkeys(row["trainer"] for row in rows)
     colours = dict(zip(others, COLOURS, strict=False))
-    columns = min(2, len(classes))
+    columns = min(3, len(classes))
     lines = -(-len(classes) // columns)
     figure, axes = plt.subplots(lines, columns, figsize=(4 * columns, 3.1 * lines), layout="constrained", squeeze=False)
     for axis, name in zip(axes.flat, classes, strict=False):
@@ -51,10 +47,10 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     for axis in axes.flat[len(classes) :]:
         axis.set_axis_off()
     for axis in axes[:, 0]:
-        axis.set_ylabel("small lesions found, %")
+        axis.set_ylabel("lesions found, %")
     figure.supxlabel("false positives per case", fontsize=10)
     drawn = {line.get_label(): line for axis in axes.flat for line in axis.get_lines()}
-    figure.legend(drawn.values(), drawn.keys(), loc="outside right center", fontsize=8, frameon=False)
+    figure.legend(drawn.values(), drawn.keys(), loc="outside upper center", ncols=4, fontsize=8, frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
     plt.close(figure)
@@ -66,7 +62,7 @@ def _panel(axis: Axes, rows: Sequence[Row], colours: dict[str, str]) -> None:
             if trainer in colours and family == "single":
                 continue
             found = sorted(
-                (row["false_positives"], 100 * row["small_recall"])
+                (row["false_positives"], 100 * row["recall"])
                 for row in rows
                 if (row["trainer"], row["family"]) == (trainer, family)
             )
@@ -84,7 +80,8 @@ def _panel(axis: Axes, rows: Sequence[Row], colours: dict[str, str]) -> None:
     axis.set_xticks([2, 5, 10, 20, 50, 100])
     axis.xaxis.set_major_formatter(ScalarFormatter())
     axis.xaxis.set_minor_formatter(NullFormatter())
-    axis.set_ylim(bottom=0)
+    axis.set_ylim(0, 80)
+    axis.set_xlim(2, 100)
     axis.grid(color="#e6e6e6", lw=0.6)
     axis.spines[["top", "right"]].set_visible(False)
 

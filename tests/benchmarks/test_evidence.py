@@ -10,23 +10,14 @@ import SimpleITK as sitk
 from benchmarks.evidence import figure, tables
 from benchmarks.evidence.missed import Lesions, described, missed_rows
 from benchmarks.evidence.rules import Training, area_rows, rule_rows
+from benchmarks.harness import read_rows
 from nnunet_rw.benchmark.specification import read_specification
 from nnunet_rw.evaluation.sources import CaseFiles, Source
-from nnunet_rw.losses import LOSSES
 from nnunet_rw.postprocessing.threshold.fit import fitted_cases
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 DATASET = {"labels": {"background": 0, "lesion": 1}, "file_ending": ".nii.gz"}
 EVIDENCE = CHECKOUT / "benchmarks" / "evidence"
-
-
-@pytest.fixture(autouse=True)
-def losses_of_the_package_alone():
-    """Trials add to them when they are imported."""
-    known = set(LOSSES)
-    yield
-    for name in set(LOSSES) - known:
-        del LOSSES[name]
 
 
 @pytest.fixture
@@ -185,6 +176,32 @@ def test_figure_of_prices(result, tmp_path, monkeypatch):
     assert list(lines) == ["nnUNetTrainer, one threshold", "nnUNetTrainer, hysteresis", "RWTrainer_X, hysteresis"]
     assert lines["RWTrainer_X, hysteresis"].get_ydata().tolist() == [100, 100]
     assert axis.get_title() == "spot"
+
+
+def test_prose_has_the_numbers_of_the_results():
+    # Wherever a line ends.
+    readme, evidence = (
+        " ".join((CHECKOUT / name).read_text(encoding="utf-8").split()) for name in ("README.md", "docs/evidence.md")
+    )
+
+    def found(result, name, trainer, family, figure="recall"):
+        (row,) = [
+            row
+            for row in read_rows(f"evidence_rules_{result}", {"class": name, "trainer": trainer, "family": family})
+            if row["price"] == 16
+        ]
+        return round(100 * row[figure], 1)
+
+    exudates, lesions = ("idrid", "hard_exudate", "RWTrial_StockAdam"), ("ms_patients", "MS lesion", "nnUNetTrainer")
+    rates = [found(*of, family) for family in ("hysteresis", "single") for of in (exudates, lesions)]
+    assert "found {:.0f} % of the hard exudates and {:.0f} % of the MS lesions".format(*rates) in readme
+    assert "one threshold {:.0f} % and {:.0f} %".format(*rates[2:]) in readme
+    small = [
+        found("idrid", "hard_exudate", "RWTrial_SmallLesionsAdam", "hysteresis", f"small_recall_gain_of_trainer{end}")
+        for end in ("", "_low", "_high")
+    ]
+    for text in (readme, evidence):
+        assert "{:.1f} points more of the small hard exudates [{:.1f}, {:.1f}]".format(*small) in text
 
 
 @pytest.mark.parametrize("path", sorted(EVIDENCE.glob("*.yaml")), ids=lambda path: path.name)

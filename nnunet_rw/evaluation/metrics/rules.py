@@ -311,14 +311,27 @@ def operating_points(cases: Sequence[RuleCase]) -> OperatingPoints:
 
 
 def pooled(decided: Sequence[Decided]) -> Outcomes:
-    """(N,) each, of N cases."""
+    """(N,) each, of N cases.
+
+    Examples
+    --------
+    >>> one = Decided(np.array([True, False]), right=1, false_positives=3, dice=0.5)
+    >>> pooled([one, one]).false_positives.tolist()
+    [3, 3]
+    """
     columns = [(item.num_found, item.right, item.false_positives, item.dice) for item in decided]
     found, right, false, dice = zip(*columns, strict=True)
     return Outcomes(np.array(found), np.array(right), np.array(false), np.array(dice))
 
 
 def mean_dice(dice: np.ndarray) -> np.ndarray:
-    """Over the first axis, where it is defined; NaN where nowhere."""
+    """Over the first axis, where it is defined; NaN where nowhere.
+
+    Examples
+    --------
+    >>> mean_dice(np.array([[0.5, np.nan], [0.7, np.nan]])).tolist()
+    [0.6, nan]
+    """
     defined = ~np.isnan(dice)
     return ratio(np.where(defined, dice, 0).sum(0), defined.sum(0))
 
