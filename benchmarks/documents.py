@@ -266,7 +266,7 @@ COMPUTED: dict[str, Callable[[], str]] = {
     "region_wise_beside_2d": partial(beside_table, "region_wise_2d"),
     "region_wise_beside_3d": partial(beside_table, "region_wise_3d"),
     "region_wise_weight": partial(weight_table, ("region_wise_weight_hippocampus", "region_wise_weight_ms")),
-    "region_wise_runs": partial(runs_table, ("stability_hippocampus",)),
+    "region_wise_runs": partial(runs_table, ("stability_hippocampus", "stability_hippocampus_adam")),
     "region_wise_optimisers_2d": partial(optimisers_table, "region_wise_2d"),
     "region_wise_optimisers_3d": partial(optimisers_table, "region_wise_3d"),
 }
