@@ -192,6 +192,23 @@ def test_equals_monai(shape, spacing, seed):
     np.testing.assert_allclose(values(result), [float(value) for value in (hd, hd95, assd, nsd)], atol=1e-4)
 
 
+# What `pixel_center_metrics` of DisTorch (Rony & Kervadec, MIDL 2025; commit 80f190c, on a CPU) gives of `blobs`: the
+# Hausdorff distance, the larger of both 95th percentiles, the mean surface distance and NSD within 1.234 mm.
+DISTORCH = {
+    ((16, 14, 12), SPACING, 0): (5.98916, 3.47274, 0.87549, 0.70052),
+    ((16, 14, 12), SPACING, 1): (6.94551, 4.42945, 1.19927, 0.64790),
+    ((24, 20), (0.7, 1.9), 0): (9.02717, 7.25327, 1.81214, 0.57848),
+    ((24, 20), (0.7, 1.9), 1): (7.63217, 5.80612, 1.51529, 0.61856),
+}
+
+
+@pytest.mark.parametrize(("shape", "spacing", "seed"), DISTORCH)
+def test_equals_distorch(shape, spacing, seed):
+    """To 2e-4 mm: its distances are float32, of differences that nearly cancel."""
+    result = surface_metrics(*blobs(shape, seed), spacing, tolerance_mm=1.234)
+    np.testing.assert_allclose(values(result), DISTORCH[shape, spacing, seed], atol=2e-4)
+
+
 def test_shifted_ball():
     """A ball moved by 3 mm: HD is 3 mm, and the mean over the sphere of |3 cos| is 1.5 mm.
 
