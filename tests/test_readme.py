@@ -52,7 +52,7 @@ def commands():
 
 
 def first_screen():
-    text, _, _ = (CHECKOUT / "README.md").read_text().partition("## Which trainer?")
+    text, _, _ = (CHECKOUT / "README.md").read_text().partition("## Which trainer")
     assert len(text.splitlines()) < 30
     return text
 
