@@ -13,7 +13,6 @@ from benchmarks.evidence.tables import (
     areas_table,
     missed_table,
     prices_table,
-    rule_seeds_table,
     rules_table,
     trainers_table,
 )
@@ -255,7 +254,6 @@ COMPUTED: dict[str, Callable[[], str]] = {
     "evidence_rules": partial(rules_table, _PATIENTS, _SMALL_LESIONS),
     "evidence_trainers": partial(trainers_table, _PATIENTS, "hysteresis"),
     "evidence_prices": partial(prices_table, _PATIENTS, "hysteresis"),
-    "evidence_seeds": partial(rule_seeds_table, _PATIENTS, "hysteresis"),
     "evidence_areas": partial(areas_table, "idrid"),
     "evidence_missed": partial(missed_table, _PATIENTS),
     "evidence_boundaries": partial(weight_table, ("region_wise_weight_hippocampus",)),

@@ -75,19 +75,6 @@ def prices_table(results: Sequence[str], family: str) -> str:
     return markdown_table(header, [[*names, *cells] for names, cells in lines.items()])
 
 
-def rule_seeds_table(results: Sequence[str], family: str) -> str:
-    """Small lesions found and Dice of every seed at the first trainer's own price, of trainers with several."""
-    columns = (
-        _CLASS,
-        _TRAINER,
-        ("small ones found", lambda row: ", ".join(map(points, row["small_recall_seeds"]))),
-        ("all found", lambda row: ", ".join(map(points, row["recall_seeds"]))),
-        ("Dice", lambda row: ", ".join(map(points, row["dice_seeds"]))),
-    )
-    rows = [row for row in rows_of(results) if row.get("own") and row["family"] == family and row["seeds"] > 1]
-    return table_of(rows, columns)
-
-
 def areas_table(result: str) -> str:
     """The area under the precision-recall curve of voxels of every class and trainer, and the challenge's best."""
     columns = (

@@ -149,11 +149,6 @@ def test_table_of_prices(result):
     assert first.startswith("| spot | `nnUNetTrainer` | 0.0 / 50.0 / ")
 
 
-def test_table_of_seeds(result):
-    (line,) = tables.rule_seeds_table(["some"], "single").splitlines()[2:]
-    assert line.startswith("| spot | `nnUNetTrainer` | 0.0, 0.0 | 50.0, 50.0 | ")
-
-
 def test_table_of_areas(result, tmp_path):
     folder = tmp_path / "benchmark" / "evaluations" / "Dataset" / "made up"
     folder.mkdir(parents=True)
