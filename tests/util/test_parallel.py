@@ -125,8 +125,14 @@ def test_interruption_ends_the_processes_and_prints_nothing(tmp_path):
         "        print('interrupted')\n"
     )
     # A session of its own: Ctrl-C reaches every process of it, and no other.
+    # It heeds it also where the tests run in the background of a shell, which then ignore it.
     process = subprocess.Popen(
-        [sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     while not (tmp_path / "1").exists():
         assert process.poll() is None, process.communicate()
