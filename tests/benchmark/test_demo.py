@@ -42,15 +42,15 @@ def test_real_dataset_once_and_again(run, tmp_path):
     assert sorted(job.split("/")[0] for job in jobs) == ["evaluate", "evaluate", "prepare", "train", "train"]
     assert header[:3] == ["label", "trainer", "Dice"]
     assert [row[:2] for row in rows] == [
-        ["1", "nnUNetTrainer"],
-        ["1", "RWTrainer_SmallLesions"],
-        ["2", "nnUNetTrainer"],
-        ["2", "RWTrainer_SmallLesions"],
+        ["Anterior (1)", "nnUNetTrainer"],
+        ["Anterior (1)", "RWTrainer_SmallLesions"],
+        ["Posterior (2)", "nnUNetTrainer"],
+        ["Posterior (2)", "RWTrainer_SmallLesions"],
     ]
     # The row against what it was made from: two validation cases.
     (found,) = read_results(out).tasks
     for label, trainer, dice, *_ in rows:
-        values = found.evaluations[trainer][0].columns[label]["dice"]
+        values = found.evaluations[trainer][0].columns[label.partition("(")[2].rstrip(")")]["dice"]
         assert len(values) == 2
         assert dice.startswith(f"{values.mean():.3f}")
     assert (out / "report.html").is_file()
