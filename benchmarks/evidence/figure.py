@@ -33,7 +33,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
         The first trainer is the baseline.
     path : Path
     """
-    rows = [{**row, "trainer": SHOWN.get(row["trainer"], row["trainer"])} for row in rows if row["price"] is not None]
+    rows = [{**row, "trainer": SHOWN.get(row["trainer"], row["trainer"])} for row in rows]
     classes = list(dict.fromkeys(row["class"] for row in rows))
     # The same trainer has the same colour in all panels; the baseline is grey.
     _, *others = dict.fromkeys(row["trainer"] for row in rows)

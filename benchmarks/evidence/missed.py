@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.ndimage import binary_dilation, find_objects
 
-from benchmarks.evidence.rules import SMALL_VOXELS, Training, class_names
+from benchmarks.evidence.rules import SMALL_VOXELS, Training, add_dataset, class_names
 from benchmarks.harness import write_result
 from benchmarks.trainings import without_nan
 from nnunet_rw.evaluation.reading import read_case
@@ -43,11 +43,7 @@ def described(mask: np.ndarray, image: np.ndarray, probability: np.ndarray) -> L
     """
     ids = connected_components(mask.astype(np.uint8), as_connectivity(26, mask.ndim))
     rows = [_lesion(ids, number, box, mask, image, probability) for number, box in enumerate(find_objects(ids), 1)]
-    return (
-        Lesions(*(np.array(values, float) for values in zip(*rows, strict=True)))
-        if rows
-        else Lesions(*np.empty((3, 0)))
-    )
+    return Lesions(*np.array(rows, float).reshape(-1, 3).T)
 
 
 def _lesion(
@@ -68,7 +64,15 @@ def _lesion(
 
 
 def missed_rows(training: Training, lesions: Lesions) -> Iterator[dict[str, Any]]:
-    """A row per size, of the lesions of all cases of a training in its order."""
+    """A row per size, of the lesions of all cases of a training in its order.
+
+    Raises
+    ------
+    ValueError
+        They are others.
+    """
+    if not np.array_equal(lesions.voxels, training.lesion_voxels):
+        raise ValueError("Expected the lesions of the training, but got others, or in another order.")
     found = training.left_out(training.own_false_positives)["hysteresis"].found
     for size, (low, high) in SIZES.items():
         of_size = (low <= lesions.voxels) & (lesions.voxels <= high)
@@ -113,20 +117,17 @@ def read_lesions(source: Source, label: str, channel: int) -> Lesions:
     cases = []
     for files in sorted(source.cases, key=lambda files: files.case):
         case = read_case(files, source.reader, labels.known, labels.num_channels)
-        image = source.reader.read_images([str(path) for path in files.images])[0][channel].reshape(
-            case.reference.shape
-        )
+        image = source.reader.read_images([str(path) for path in files.images])[0][channel]
         probability = case.probabilities[labels.channels[labels.foreground.index(chosen)]]
+        # An image of two dimensions is read as one slice.
+        image = image.reshape(probability.shape)
         cases.append(described(np.isin(case.reference, chosen), image, probability))
     return Lesions(*(np.concatenate(values) for values in zip(*cases, strict=True)))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("name", help="of the result, such as ms_patients")
-    parser.add_argument("-d", required=True, help="dataset")
-    parser.add_argument("-c", default="3d_fullres")
-    parser.add_argument("--plans", default="nnUNetPlans")
+    add_dataset(parser)
     parser.add_argument("-tr", required=True, help="with validation of --npz")
     parser.add_argument("--channel", type=int, default=0, help="of the image")
     options = parser.parse_args()

@@ -1,7 +1,8 @@
 """Trainers and rules for segmenting at fixed prices, out of fold: ``python -m benchmarks.evidence.rules``.
 
 Writes ``results/evidence_rules_NAME.json``: for every class, price in false positives per case, trainer and family of
-rules what is found in cases whose folds had no part in the choice, matched one to one.
+rules what is found in cases whose folds had no part in the choice, matched one to one; with a benchmark's evaluations
+``results/evidence_areas_NAME.json`` as well.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from batchgenerators.utilities.file_and_folder_operations import load_json
 from benchmarks.harness import write_result
 from benchmarks.trainings import without_nan
 from nnunet_rw.datasets.labels import label_names
-from nnunet_rw.evaluation.comparison.intervals import cluster_bootstrap, mean_interval
+from nnunet_rw.evaluation.comparison.intervals import cluster_bootstrap, jackknife_interval, mean_interval
 from nnunet_rw.evaluation.comparison.rule_choice import Figures, RuleCases, choose_rules, figures
-from nnunet_rw.evaluation.metrics.rules import FAMILIES, DecisionRule
+from nnunet_rw.evaluation.metrics.rules import FAMILIES, DecisionRule, Outcomes
 from nnunet_rw.evaluation.sources import Source, cross_validation_source
 from nnunet_rw.postprocessing.threshold.fit import FittedCase, fitted_cases, rule_cases
 
@@ -41,10 +42,15 @@ class Training:
         return rule_cases(self.cases)
 
     @cached_property
-    def small(self) -> np.ndarray:
-        """(L,) booleans: counted lesions of at most `SMALL_VOXELS`."""
+    def lesion_voxels(self) -> np.ndarray:
+        """int64 (L,): of the counted lesions, case by case."""
         components = [case.components for case in self.cases]
-        return np.concatenate([case.lesion_voxels[case.counted] <= SMALL_VOXELS for case in components])
+        return np.concatenate([case.lesion_voxels[case.counted] for case in components])
+
+    @property
+    def small(self) -> np.ndarray:
+        """(L,) booleans: lesions of at most `SMALL_VOXELS`."""
+        return self.lesion_voxels <= SMALL_VOXELS
 
     @cached_property
     def unit_of_lesion(self) -> np.ndarray:
@@ -56,19 +62,13 @@ class Training:
         """Per case, above a probability of 0.5."""
         return float(self.under_rules.baseline.false_positives.mean())
 
-    def at_half(self) -> LeftOut:
-        """As nnU-Net segments where there is one class."""
-        of_half = self.under_rules.baseline
-        found = np.concatenate([case.baseline.found for case in self.cases])
-        return LeftOut(None, figures(of_half, self.under_rules.num_lesions), found, of_half.dice)
-
     def left_out(self, price: float) -> dict[str, LeftOut]:
         """By the family of rules, each chosen to have at most so many false positives per case in other folds."""
         found = {}
         for family in choose_rules(replace(self.under_rules, false_positives=price, keeps_dice=False)).families:
             decided = [case.components.decided(family.rules_without[case.fold], "one_to_one") for case in self.cases]
             found[family.family] = LeftOut(
-                family.rule, family.figures, np.concatenate([case.found for case in decided]), family.left_out.dice
+                family.rule, family.figures, np.concatenate([case.found for case in decided]), family.left_out
             )
         return found
 
@@ -80,22 +80,26 @@ class LeftOut:
     Attributes
     ----------
     rule : DecisionRule or None
-        Chosen on all cases; None where none keeps within the price, or none was chosen.
+        Chosen on all cases; None where none keeps within the price.
     figures : Figures
     found : (L,) booleans
         Counted lesions, case by case.
-    dice : (N,) floats
-        NaN where it is not defined.
+    outcomes : Outcomes
+        (N,) each.
     """
 
     rule: DecisionRule | None
     figures: Figures
     found: np.ndarray
-    dice: np.ndarray
+    outcomes: Outcomes
+
+    def f1_of(self, seen: np.ndarray, num_lesions: np.ndarray) -> float:
+        """Of some of the cases, (N,) booleans."""
+        return float(figures(Outcomes(*(values[seen] for values in self.outcomes)), num_lesions[seen]).f1)
 
 
 def rule_rows(trainers: Mapping[str, Sequence[Training]], prices: Sequence[float]) -> list[dict[str, Any]]:
-    """A row per price, trainer and family of rules, and first a row per trainer at 0.5.
+    """A row per price, trainer and family of rules.
 
     Figures are means over the seeds, ``..._seeds`` those of each. Gains are over the first trainer: ``..._gain`` over
     its single threshold at that price, ``..._gain_of_trainer`` over its rules of the same family, with the ends of 95 %
@@ -110,8 +114,7 @@ def rule_rows(trainers: Mapping[str, Sequence[Training]], prices: Sequence[float
     """
     first = next(iter(trainers))
     own = fmean(training.own_false_positives for training in trainers[first])
-    at_half = {name: [training.at_half() for training in seeds] for name, seeds in trainers.items()}
-    rows = [_row(name, trainers[name], found) | {"price": None, "family": None} for name, found in at_half.items()]
+    rows = []
     for price in (own, *prices):
         found = {name: [training.left_out(price) for training in seeds] for name, seeds in trainers.items()}
         of_first = {family: [seed[family] for seed in found[first]] for family in FAMILIES}
@@ -155,8 +158,16 @@ def _gains(lesions: Training, before: Sequence[LeftOut], after: Sequence[LeftOut
     for figure, chosen in (("recall", np.ones_like(lesions.small)), ("small_recall", lesions.small)):
         recall = cluster_bootstrap(lesions.unit_of_lesion[chosen], *(hit[chosen] for hit in hits))
         gains[figure] = (recall.difference, *recall.interval)
-    more = np.mean([seed.dice for seed in after], axis=0) - np.mean([seed.dice for seed in before], axis=0)
-    units, defined = np.array([case.unit for case in lesions.cases]), ~np.isnan(more)
+    units, num_lesions = np.array([case.unit for case in lesions.cases]), lesions.under_rules.num_lesions
+
+    def f1_difference(seen: np.ndarray) -> float:
+        one, other = (fmean(seed.f1_of(seen, num_lesions) for seed in seeds) for seeds in (after, before))
+        return one - other
+
+    gains["f1"] = (f1_difference(units == units), *jackknife_interval(units, f1_difference).within(-1, 1))
+    dice = [np.mean([seed.outcomes.dice for seed in seeds], axis=0) for seeds in (before, after)]
+    more = dice[1] - dice[0]
+    defined = ~np.isnan(more)
     gains["dice"] = (float(more[defined].mean()), *mean_interval(more[defined], units[defined]).within(-1, 1))
     return {
         f"{figure}_{name}{end}": value
@@ -177,8 +188,7 @@ def area_rows(benchmark: Path, sources: Mapping[str, Sequence[Source]], label: s
         folders = [next((benchmark / "evaluations").glob(f"*/{source.name}")) for source in seeds]
         classes = [load_json(str(folder / "summary.json"))["classes"][label] for folder in folders]
         areas = [found["pooled_voxels"]["precision_recall_area"] for found in classes]
-        row = {"trainer": name, "seeds": len(areas), "price": None, "family": None}
-        rows.append(row | {"precision_recall_area": fmean(areas), "precision_recall_area_seeds": areas})
+        rows.append({"trainer": name, "seeds": len(areas), "area": fmean(areas), "area_seeds": areas})
     return rows
 
 
@@ -188,18 +198,23 @@ def class_names(source: Source) -> dict[str, str]:
     return {str(label): names[label] for label in source.labels.foreground}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def add_dataset(parser: argparse.ArgumentParser) -> None:
+    """What trainings are of."""
     parser.add_argument("name", help="of the result, such as ms_patients")
     parser.add_argument("-d", required=True, help="dataset")
     parser.add_argument("-c", default="3d_fullres")
     parser.add_argument("--plans", default="nnUNetPlans")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add_dataset(parser)
     parser.add_argument("--length", required=True, help="of the trainers' names, such as _30epochs_50iterations")
     parser.add_argument(
         "-tr", nargs="+", required=True, help="trainers with validation of --npz, the baseline first; NAME:2 of 2 seeds"
     )
-    parser.add_argument("--benchmark", type=Path, help="its folder, for the area under the precision-recall curve")
     parser.add_argument("--prices", nargs="+", type=float, default=[16, 8, 4], help="false positives per case")
+    parser.add_argument("--benchmark", type=Path, help="its folder, for areas under the precision-recall curve")
     options = parser.parse_args()
     sources: dict[str, list[Source]] = {}
     for name, _, seeds in (given.partition(":") for given in options.tr):
@@ -209,12 +224,14 @@ def main() -> None:
             for trainer in trained
         ]
     first, *_ = next(iter(sources.values()))
-    rows = []
+    rules, areas = [], []
     for label, name in class_names(first).items():
-        rows += [{"class": name} | row for row in rule_rows(read_trainers(sources, label), options.prices)]
+        rules += [{"class": name} | row for row in rule_rows(read_trainers(sources, label), options.prices)]
         if options.benchmark:
-            rows += [{"class": name} | row for row in area_rows(options.benchmark, sources, label)]
-    print(write_result(f"evidence_rules_{options.name}", rows))
+            areas += [{"class": name} | row for row in area_rows(options.benchmark, sources, label)]
+    print(write_result(f"evidence_rules_{options.name}", rules))
+    if areas:
+        print(write_result(f"evidence_areas_{options.name}", areas))
 
 
 if __name__ == "__main__":

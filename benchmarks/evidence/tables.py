@@ -21,10 +21,10 @@ def rules_table(results: Sequence[str], trainers: Sequence[str]) -> str:
         ("false positives", lambda row: number(row["false_positives"], decimals=1)),
         *_with_gain("found", "recall"),
         *_with_gain("small ones found", "small_recall"),
-        ("lesion F1", lambda row: points(row["f1"])),
+        *_with_gain("lesion F1", "f1"),
         *_with_gain("Dice", "dice"),
     )
-    rows = [row for row in rows_of(results) if row.get("own") and row["trainer"] in trainers]
+    rows = [row for row in rows_of(results) if row["own"] and row["trainer"] in trainers]
     return table_of(rows, columns)
 
 
@@ -49,7 +49,7 @@ def trainers_table(
         ("false positives", lambda row: number(row["false_positives"], decimals=1)),
         *_with_gain("small ones found", "small_recall", over="gain_of_trainer"),
         *_with_gain("all found", "recall", over="gain_of_trainer"),
-        ("lesion F1", lambda row: points(row["f1"])),
+        *_with_gain("lesion F1", "f1", over="gain_of_trainer"),
         *_with_gain("Dice", "dice", over="gain_of_trainer"),
     )
     rows = [
@@ -80,10 +80,10 @@ def areas_table(result: str) -> str:
     columns = (
         _CLASS,
         _TRAINER,
-        ("area under the precision-recall curve", lambda row: number(row["precision_recall_area"])),
+        ("area under the precision-recall curve", lambda row: number(row["area"])),
         ("best of the challenge", lambda row: number(IDRID_BEST.get(row["class"]))),
     )
-    return table_of([row for row in rows_of([result]) if "precision_recall_area" in row], columns)
+    return table_of(read_rows(f"evidence_areas_{result}"), columns)
 
 
 def missed_table(results: Sequence[str]) -> str:

@@ -20,6 +20,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from nnunet_rw.audit.audit import Audit
 from nnunet_rw.audit.lesions import LabelSummary, SharedLesions, pooled
 from nnunet_rw.evaluation.metrics.detection import size_name
+from nnunet_rw.evaluation.metrics.volume import raised
 from nnunet_rw.util.advice import command
 from nnunet_rw.util.files import write_atomically
 from nnunet_rw.util.tables import NOTHING, csv_text, json_value, text_table
@@ -198,7 +199,7 @@ def draw_audit(audit: Audit, path: str | Path) -> None:
         handlelength=1,
     )
     figure.text(0.02, 0.088, f"Recommended: {audit.recommendation.trainer}", fontsize=11, weight="bold", va="top")
-    reason = _raised(audit.recommendation.reason)
+    reason = raised(audit.recommendation.reason)
     figure.text(
         0.02, 0.062, textwrap.fill(reason[0].upper() + reason[1:], 172), fontsize=8.5, va="top", linespacing=1.35
     )
@@ -214,7 +215,7 @@ def _draw_sizes(axis: Axes, audit: Audit) -> None:
     borders = (10 ** (np.arange(low, high + 1) / _BINS_PER_DECADE)).tolist()
     for position, colour in enumerate(SIZE_COLOURS):
         axis.hist(lesions.volume_mm3[lesions.size_class == position], borders, color=colour, edgecolor="white")
-    axis.set(xscale="log", xlabel=f"lesion size in {_raised(audit.size_unit)}", ylabel="lesions")
+    axis.set(xscale="log", xlabel=f"lesion size in {raised(audit.size_unit)}", ylabel="lesions")
     _title(axis, "How large they are")
     _without_frame(axis)
 
@@ -269,7 +270,7 @@ def _draw_shares(axis: Axes, audit: Audit) -> None:
     places = _places(audit)
     left = np.zeros(len(rows))
     for size, colour in enumerate(SIZE_COLOURS):
-        name = size_name(audit.sizes[size].low_mm3, audit.sizes[size].high_mm3, _raised(audit.size_unit))
+        name = size_name(audit.sizes[size].low_mm3, audit.sizes[size].high_mm3, raised(audit.size_unit))
         values = np.nan_to_num([shares[size] for _, _, shares in rows])
         axis.barh(places, values, 0.62, left, color=colour, edgecolor="white", label=name)
         for place, start, value in zip(places, left, values, strict=True):
@@ -318,10 +319,6 @@ def _draw_of_lesions(axis: Axes, audit: Audit) -> None:
 def _places(audit: Audit) -> np.ndarray:
     """Of the rows, the first on top: lesions and voxels, a gap, the trainers."""
     return -np.append([0.0, 1.0], 2.35 + np.arange(len(audit.gradients)))
-
-
-def _raised(text: str) -> str:
-    return text.replace("mm3", "mm³").replace("mm2", "mm²")
 
 
 def _title(axis: Axes, text: str) -> None:

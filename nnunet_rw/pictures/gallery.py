@@ -15,6 +15,7 @@ from nnunet_rw.datasets.labels import Labels
 from nnunet_rw.evaluation.case import CaseEvaluation, EvaluationSettings, evaluate_case
 from nnunet_rw.evaluation.metrics.detection import DEFAULT_EDGES_MM3, size_name
 from nnunet_rw.evaluation.metrics.lesions import ROUNDING
+from nnunet_rw.evaluation.metrics.volume import raised, size_unit
 from nnunet_rw.evaluation.sources import CaseFiles, Source
 from nnunet_rw.pictures.overlays import LABELS_FILE, class_names, label_descriptions, write_case_overlays
 from nnunet_rw.pictures.panels import (
@@ -269,6 +270,7 @@ def write_gallery(
         lesions.append(missed_by_size(evaluations, position))
         wanted += cases[-1] + [item for size in lesions[-1] for item in _wanted(size, position)]
     pictures = take_pictures(source, settings, wanted, processes)
+    unit = raised(size_unit(evaluation.spacing_mm for evaluation in evaluations))
     written = []
     for position, name in enumerate(names):
         if worst:
@@ -280,7 +282,6 @@ def write_gallery(
             draw_worst_cases(shown, path, f"{source.name}: cases of lowest Dice, class {name}")
             written.append(path)
         path = folder / f"{MISSED_LESIONS}{name}.png"
-        unit = "mm²" if evaluations[0].classes[position].matches.reference.centroid_mm.shape[1] == 2 else "mm³"
         examples = [
             [
                 (pictures[item], f"{_short(titles[item.case])}\n{_size(lesion.volume_mm3)} {unit}")

@@ -1,4 +1,5 @@
 import struct
+from dataclasses import replace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -77,6 +78,10 @@ def test_gallery_in_two_dimensions(tmp_path, drawn):
     worst, missed = drawn
     assert texts(worst)[0] == "a\nDice 0.99, recall 0.50 (1 of 2), 0 false positives"
     assert texts(missed) == ["a\n1 mm²"]
+    # Where no file tells a spacing.
+    photographs = [replace(evaluation, spacing_mm=(1.0, 1.0)) for evaluation in evaluate(source, FAST)]
+    write_gallery(source, FAST, photographs, tmp_path)
+    assert texts(drawn[-1]) == ["a\n1 pixels"]
 
 
 def test_gallery_of_cases_without_lesions_says_so(tmp_path, drawn):

@@ -18,6 +18,7 @@ from nnunet_rw.evaluation.comparison.lesions import compare_by_size
 from nnunet_rw.evaluation.comparison.rows import RuleRow, SizeRow
 from nnunet_rw.evaluation.metrics.detection import DEFAULT_EDGES_MM3, Detection, size_name
 from nnunet_rw.evaluation.metrics.froc import CANDIDATE_THRESHOLD, FALSE_POSITIVES, FrocCurve, average_recall, recall_at
+from nnunet_rw.evaluation.metrics.volume import raised
 from nnunet_rw.util.tables import Cell, CellLike, Table, number, rounded, with_ends, with_interval
 
 _SIZES_CAPTION = (
@@ -67,10 +68,6 @@ def size_points(rows: Sequence[SizeRow]) -> dict[str, dict[tuple[float, float], 
     return points
 
 
-def _unit(task: TaskResults) -> str:
-    return task.size_unit.replace("mm3", "mm³").replace("mm2", "mm²")
-
-
 def _short_name(low: float, high: float) -> str:
     if (low, high) == (0, math.inf):
         return "all"
@@ -82,7 +79,7 @@ def _short_name(low: float, high: float) -> str:
 def recall_by_size(task: TaskResults, label: str, styles: Mapping[str, Style]) -> Block | None:
     """A panel of recall and one of false positives; None where nothing is evaluated."""
     rows = size_rows(task, label)
-    points, unit = size_points(rows), _unit(task)
+    points, unit = size_points(rows), raised(task.size_unit)
     lesions = {(row.size_from_mm3, row.size_to_mm3): row.lesions for row in rows}
     if not any(lesions.values()):
         return None

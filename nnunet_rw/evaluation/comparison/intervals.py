@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -124,6 +124,32 @@ def mean_interval(
     values = finite_vector(values)
     sums, counts = sums_by_unit(np.arange(len(values)) if units is None else units, values)
     return ratio_interval(sums, counts, resamples, confidence, seed)
+
+
+def jackknife_interval(
+    units: Sequence[Hashable] | np.ndarray, figure: Callable[[np.ndarray], float], seed: int = 0
+) -> Interval:
+    """95 % of a figure that is no mean over units, as a difference in F1: of its pseudo-values, whose mean it is.
+
+    Parameters
+    ----------
+    units : (N,) names
+        The unit of each case.
+    figure : function of (N,) booleans, the cases that are seen, to float
+    seed : int
+
+    Returns
+    -------
+    Interval
+        NaN for fewer than `MIN_UNITS` units.
+    """
+    units = np.asarray(units)
+    names = np.unique(units)
+    if len(names) < MIN_UNITS:
+        return NO_INTERVAL
+    whole = figure(np.ones(len(units), bool))
+    without = np.array([figure(units != name) for name in names])
+    return mean_interval(len(names) * whole - (len(names) - 1) * without, seed=seed)
 
 
 def cluster_bootstrap(

@@ -19,6 +19,7 @@ from nnunet_rw.evaluation.comparison.intervals import (
     MIN_UNITS,
     NO_INTERVAL,
     Interval,
+    jackknife_interval,
     mean_interval,
     ratio_interval,
     sums_by_unit,
@@ -378,24 +379,14 @@ def _gain(cases: RuleCases, first: Outcomes, second: Outcomes, aim: Aim, seed: i
         difference = first.dice - second.dice
         defined = ~np.isnan(difference)
         return mean_interval(difference[defined], units[defined], seed=seed).within(-1, 1)
-    return _f1_interval(units, first, second, cases.num_lesions, seed)
 
-
-def _f1_interval(units: np.ndarray, first: Outcomes, second: Outcomes, lesions: np.ndarray, seed: int) -> Interval:
-    """95 % of a difference in F1, which is no mean over units: of its jackknife's pseudo-values, whose mean it is."""
-    names = np.unique(units)
-    if len(names) < MIN_UNITS:
-        return NO_INTERVAL
-
-    def difference(seen: np.ndarray) -> float:
+    def f1_difference(seen: np.ndarray) -> float:
         one, other = (
-            figures(Outcomes(*(values[seen] for values in found)), lesions[seen]) for found in (first, second)
+            figures(Outcomes(*(values[seen] for values in found)), cases.num_lesions[seen]) for found in (first, second)
         )
         return float(one.f1) - float(other.f1)
 
-    whole = difference(units == units)
-    without = np.array([difference(units != name) for name in names])
-    return mean_interval(len(names) * whole - (len(names) - 1) * without, seed=seed).within(-1, 1)
+    return jackknife_interval(units, f1_difference, seed).within(-1, 1)
 
 
 def _check(cases: RuleCases, aim: str, families: Sequence[str], margin: float | None) -> None:

@@ -27,6 +27,11 @@ def size_unit(spacings_mm: Iterable[Sequence[float]]) -> str:
     return "pixels" if found == {(1.0, 1.0)} else "mm2"
 
 
+def raised(text: str) -> str:
+    """The text with units as a figure has them: mm³ and mm² for mm3 and mm2."""
+    return text.replace("mm3", "mm³").replace("mm2", "mm²")
+
+
 @dataclass(frozen=True)
 class VolumeBias:
     """Volumes of one class in one case.

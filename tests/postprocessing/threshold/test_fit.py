@@ -1,13 +1,12 @@
 """Rules that keep within some false positives: chosen on the other folds, tested on one's own."""
 
-import csv
-import json
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
 from ensemble_files import read_labels, write_labels
+from rule_models import LESIONS, SINGLE, reference, row
 
 from benchmarks.threshold_margin import kept_promises
 from nnunet_rw.evaluation.comparison.intervals import mean_interval
@@ -15,15 +14,12 @@ from nnunet_rw.evaluation.metrics.lesions import match_lesions
 from nnunet_rw.evaluation.metrics.rules import FAMILIES, DecisionRule
 from nnunet_rw.postprocessing.threshold import fit as fitting
 from nnunet_rw.postprocessing.threshold.apply import apply_rules, threshold_rules
-from nnunet_rw.postprocessing.threshold.report import FittedModel, read_rules, rules_text, write_rules
+from nnunet_rw.postprocessing.threshold.report import FittedModel, rules_text, write_rules
 
-LESIONS = {"channel_names": {"0": "MRI"}, "labels": {"background": 0, "lesion": 1}, "file_ending": ".nii.gz"}
 MODEL = FittedModel("Dataset900_Tiny", "RWTrainer", "nnUNetPlans", "3d_fullres")
 # A pale rim around a bright core, a faint lesion of five voxels, and what is none.
 RIM, FAINT = (0.37, 0.9, 0.37), (0.37,) * 5
 fit_rules = partial(fitting.fit_rules, processes=1)
-# A threshold alone, whatever its Dice.
-SINGLE = {"families": ("single",), "keeps_dice": False}
 
 
 def only(fit):
@@ -33,36 +29,6 @@ def only(fit):
 
 def false_left_out(family):
     return family.left_out.false_positives.tolist()
-
-
-def row(*values):
-    """Probabilities of two classes, (2, 1, 1, Z): of the lesion these, a voxel of background after each."""
-    lesion = np.zeros((1, 1, 2 * len(values)), np.float32)
-    lesion[..., ::2] = values
-    return np.stack([1 - lesion, lesion])
-
-
-def reference(*lesions):
-    labels = np.zeros((1, 1, 2 * len(lesions)), int)
-    labels[..., ::2] = lesions
-    return labels
-
-
-@pytest.fixture
-def source(model):
-    """Three folds of a case. The first three voxels of each are lesions, the last two are not."""
-    truth = reference(1, 1, 1, 0, 0)
-    # By threshold: 0.6 and above have no false positive in fold 0, 0.8 and above in fold 1, 0.4 and above in fold 2.
-    probabilities = {0: row(0.9, 0.7, 0.2, 0.59, 0.1), 1: row(0.9, 0.7, 0.5, 0.79, 0), 2: row(0.9, 0.3, 0.2, 0.39, 0)}
-    return model("RWTrainer", {f"case_{f}": (f, truth, values) for f, values in probabilities.items()}, LESIONS)
-
-
-@pytest.fixture
-def baseline(model):
-    """Finds one lesion of each case; one false positive in all."""
-    truth = reference(1, 1, 1, 0, 0)
-    probabilities = {0: row(1, 0, 0, 1, 0), 1: row(1, 0, 0, 0, 0), 2: row(1, 0, 0, 0, 0)}
-    return model("nnUNetTrainer", {f"case_{f}": (f, truth, values) for f, values in probabilities.items()}, LESIONS)
 
 
 def line(*pieces):
@@ -326,57 +292,6 @@ def test_intervals_are_over_patients(model):
         fit_rules(source, false_positives=0.25, margin=0.9, groups=halved)
 
 
-def test_files_and_text(source, baseline, tmp_path):
-    fit = fit_rules(source, baseline, **SINGLE)
-    points, table, chosen = write_rules([fit], MODEL, tmp_path)
-    with open(points, newline="") as file:
-        rows = {row["threshold"]: row for row in csv.DictReader(file)}
-    assert float(rows["0.6"]["false_positives_per_case"]) == pytest.approx(1 / 3)
-    assert float(rows["0.6"]["recall"]) == pytest.approx((2 + 2 + 1) / 9)
-    with open(table, newline="") as file:
-        first, second = csv.DictReader(file)
-    assert (first["segmentation"], first["low"], float(first["recall"])) == ("nnUNetTrainer", "", pytest.approx(3 / 9))
-    family = only(fit)
-    assert (second["segmentation"], second["low"], second["min_volume_mm3"]) == ("single", "0.65", "0.0")
-    assert float(second["recall"]) == pytest.approx(family.figures.recall)
-    assert second["excess_low"] == ""  # three cases have no interval
-    assert int(second["rules_in_folds"]) == len(set(family.rules_without.values()))
-    found = read_rules(chosen)
-    assert (found.fitted_on, found.connectivity, found.rules) == (MODEL, 26, {"1": family.rule})
-    content = json.loads(chosen.read_text())
-    assert content["left_out"]["1"]["recall"] == pytest.approx(family.figures.recall)
-    assert content["left_out"]["1"]["excess_interval"] is None
-    assert (content["margin"], content["aim"], content["families"]) == (None, "recall", {"1": "single"})
-    lines = rules_text([fit]).splitlines()
-    assert lines[0] == (
-        "RWTrainer, lesion (label 1): 3 cases in 3 folds, 9 lesions; at most 0.33 false positives per case "
-        "(nnUNetTrainer)"
-    )
-    assert next(line.split() for line in lines if line.startswith("nnUNetTrainer"))[1:3] == ["0.33", "0.333"]
-    assert lines[-1].endswith("in new cases; with --margin 0.9 nine of ten do.")
-    assert any("[too few]" in line for line in lines)
-
-
-def test_a_class_that_is_not_predicted_is_told(model, source):
-    truth = reference(1, 1, 1, 0, 0)
-    blind = model("Blind", {f"case_{fold}": (fold, truth, row(0, 0, 0, 0, 0)) for fold in range(3)}, LESIONS)
-    sentence = "In cases left out it finds no lesion, nor does any other rule"
-    assert sentence in rules_text([fit_rules(blind, false_positives=1)])
-    assert sentence not in rules_text([fit_rules(source, false_positives=1)])
-
-
-def test_text_of_several_labels_of_images(source, baseline):
-    fit = fit_rules(source, baseline)
-    image = replace(fit, cases=tuple(replace(case, spacing_mm=(1.0, 1.0)) for case in fit.cases))
-    text = rules_text([image, replace(image, label="2", name="scar")])
-    headings = [line.partition(":")[0] for line in text.splitlines() if "cases in 3 folds" in line]
-    assert headings == ["RWTrainer, lesion (label 1)", "RWTrainer, scar (label 2)"]
-    # What holds for all labels is said once.
-    assert text.count("recall also by size in pixels") == text.count("Cases left out: each") == 1
-    assert "mm3" not in text
-    assert ", from 3 pixels" in DecisionRule(0.5, 0.5, 3.0).text("pixels")
-
-
 def many(model, false, name="RWTrainer"):
     """As many cases, in four folds: a lesion of 0.3, and false positives of 0.5 and of 0.7 each."""
     cases = {
@@ -474,16 +389,3 @@ def test_what_cannot_be_chosen_is_refused(source, baseline, tmp_path):
     baseline.cases[0] = type(baseline.cases[0])("case_0", tmp_path / "other.nii.gz", baseline.cases[0].prediction)
     with pytest.raises(ValueError, match="to be equal, but they differ"):
         fit_rules(source, baseline)
-
-
-def test_a_threshold_of_an_earlier_version_is_read(tmp_path):
-    path = tmp_path / "threshold.json"
-    with pytest.raises(FileNotFoundError, match="Run: nnunet-rw threshold --fit"):
-        read_rules(path)
-    path.write_text(json.dumps({"label": "2", "threshold": 0.6, "model": "RWTrainer", "margin": None}))
-    found = read_rules(path)
-    assert (found.fitted_on, found.rules) == (FittedModel(), {"2": DecisionRule(0.6, 0.6)})
-    for content in ({}, {"label": "2", "threshold": 1.0}, {"threshold": 0.5}, {"label": "2", "threshold": "high"}):
-        path.write_text(json.dumps(content))
-        with pytest.raises(ValueError, match="holds no rules"):
-            read_rules(path)
