@@ -27,7 +27,7 @@ from nnunet_rw.audit.lesions import (
 )
 from nnunet_rw.audit.sources import LabelSource
 from nnunet_rw.evaluation.metrics.detection import DEFAULT_EDGES_MM3
-from nnunet_rw.evaluation.metrics.volume import size_unit
+from nnunet_rw.evaluation.units import size_unit
 from nnunet_rw.util.parallel import list_in_processes
 
 # Pairs of patches whose gradient is taken: one per case where there are as many cases, several where there are fewer.

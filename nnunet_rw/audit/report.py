@@ -20,7 +20,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from nnunet_rw.audit.audit import Audit
 from nnunet_rw.audit.lesions import LabelSummary, SharedLesions, pooled
 from nnunet_rw.evaluation.metrics.detection import size_name
-from nnunet_rw.evaluation.metrics.volume import raised
+from nnunet_rw.evaluation.units import raised
 from nnunet_rw.util.advice import command
 from nnunet_rw.util.files import write_atomically
 from nnunet_rw.util.tables import NOTHING, csv_text, json_value, text_table

@@ -79,7 +79,7 @@ class Evaluation:
     label_texts : dict of str to str
         As of `nnunet_rw.datasets.labels.label_texts`; empty in evaluations of earlier versions.
     size_unit : str
-        As of `nnunet_rw.evaluation.metrics.volume.size_unit`.
+        As of `nnunet_rw.evaluation.units.size_unit`.
     froc : dict of label to FrocCurve
     operating_points : dict of label to OperatingPoints
     rules : dict of label to RuleTable

@@ -10,6 +10,7 @@ import numpy as np
 
 from nnunet_rw.evaluation.metrics.brats import CHALLENGES, NSD_TOLERANCES_MM, PENALTY_MM, brats_scores
 from nnunet_rw.evaluation.metrics.cc_metrics import cc_scores
+from nnunet_rw.maps.components import as_connectivity
 
 CC = "cc"
 PROTOCOLS = (*CHALLENGES, CC)
@@ -36,15 +37,16 @@ def check_protocols(names: Sequence[str]) -> None:
         )
 
 
-def protocol_options(names: Sequence[str], tolerance_mm: float) -> dict[str, dict[str, Any]]:
+def protocol_options(names: Sequence[str], tolerance_mm: float, num_axes: int = 3) -> dict[str, dict[str, Any]]:
     """What a reader has to know of each protocol, for the settings of an evaluation."""
     options: dict[str, dict[str, Any]] = {}
+    connectivity = as_connectivity(26, num_axes)
     for name in names:
         if name == CC:
-            options[name] = {"connectivity": 26, "nearness": "voxels", "penalty": "image diagonal"}
+            options[name] = {"connectivity": connectivity, "nearness": "voxels", "penalty": "image diagonal"}
             options[name]["nsd_tolerance_mm"] = tolerance_mm
         else:
-            options[name] = {"connectivity": 26, **asdict(CHALLENGES[name]), "penalty_mm": PENALTY_MM}
+            options[name] = {"connectivity": connectivity, **asdict(CHALLENGES[name]), "penalty_mm": PENALTY_MM}
             options[name]["nsd_tolerances_mm"] = list(NSD_TOLERANCES_MM)
     return options
 

@@ -21,10 +21,11 @@ from nnunet_rw.evaluation.metrics.froc import (
 )
 from nnunet_rw.evaluation.metrics.overlap import Overlap
 from nnunet_rw.evaluation.metrics.panoptic import panoptic_quality, pool_panoptic
-from nnunet_rw.evaluation.metrics.volume import bland_altman, size_unit
+from nnunet_rw.evaluation.metrics.volume import bland_altman
 from nnunet_rw.evaluation.protocols import protocol_options
 from nnunet_rw.evaluation.sources import Source
 from nnunet_rw.evaluation.tables import PROBABILITY, SURFACE
+from nnunet_rw.evaluation.units import size_unit
 from nnunet_rw.util.tables import json_value
 
 
@@ -137,6 +138,7 @@ def summarise(
     "labels" say what was evaluated: fingerprints of every case's files, and the dataset.json's entries.
     """
     units = units_of([case.files.case for case in cases], groups)
+    axes = max(len(case.spacing_mm) for case in cases)
     labels = [found.label for found in cases[0].classes]
     return {
         **_as_nnunet(cases, labels),
@@ -144,7 +146,7 @@ def summarise(
         "settings": {
             **{name: value for name, value in asdict(settings).items() if name != "scores"},
             # Only where there are some, as in evaluations of earlier versions.
-            **({"scores": protocol_options(settings.scores, settings.tolerance_mm)} if settings.scores else {}),
+            **({"scores": protocol_options(settings.scores, settings.tolerance_mm, axes)} if settings.scores else {}),
             "image_diagonal_mm": {case.files.case: case.diagonal_mm for case in cases},
         },
         "size_unit": size_unit(case.spacing_mm for case in cases),

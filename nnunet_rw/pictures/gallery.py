@@ -15,8 +15,8 @@ from nnunet_rw.datasets.labels import Labels
 from nnunet_rw.evaluation.case import CaseEvaluation, EvaluationSettings, evaluate_case
 from nnunet_rw.evaluation.metrics.detection import DEFAULT_EDGES_MM3, size_name
 from nnunet_rw.evaluation.metrics.lesions import ROUNDING
-from nnunet_rw.evaluation.metrics.volume import raised, size_unit
 from nnunet_rw.evaluation.sources import CaseFiles, Source
+from nnunet_rw.evaluation.units import raised, size_unit
 from nnunet_rw.pictures.overlays import LABELS_FILE, class_names, label_descriptions, write_case_overlays
 from nnunet_rw.pictures.panels import (
     Picture,

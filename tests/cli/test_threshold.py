@@ -75,7 +75,7 @@ def test_rules_are_fitted_and_applied(succeeds, model, tmp_path, price):
     command = "threshold", "--fit", "-d", 900, "-tr", "RWTrainer", *price, "-o", tmp_path / "fit", "-np", 1
     text = succeeds(*command)
     chosen = tmp_path / "fit" / "rules.json"
-    assert text.startswith("RWTrainer, lesion (label 1): 4 cases in 2 folds")
+    assert text.startswith("RWTrainer, lesion (1): 4 cases in 2 folds")
     for family in ("single threshold", "single threshold + minimum volume", "hysteresis + minimum volume"):
         assert f"\n{family} " in text
     assert "Chosen: single threshold, above 0.5" in text

@@ -277,7 +277,7 @@ def leaderboard_notes(results: BenchmarkResults) -> list[str]:
         f"{intervals_text(any(task.groups for task in results.tasks))}",
         f"NSD: share of both surfaces within {settings.tolerance_mm:g} mm. HD95: 95th percentile of the surface "
         "distances; distances to or from an empty mask count as the image's diagonal, and n tells how many did.",
-        f"Lesions are {settings.connectivity}-connected and found by any overlap"
+        f"Lesions are {results.connected} and found by any overlap"
         f"{_minimum(settings.min_volume_mm3, units)}. Recall pools the lesions of all cases; its n counts lesions, its "
         "interval is Wilson's of as many independent lesions as their spread between cases leaves. An interval is left "
         "out where all cases are alike.",

@@ -18,7 +18,7 @@ from nnunet_rw.evaluation.comparison.lesions import compare_by_size
 from nnunet_rw.evaluation.comparison.rows import RuleRow, SizeRow
 from nnunet_rw.evaluation.metrics.detection import DEFAULT_EDGES_MM3, Detection, size_name
 from nnunet_rw.evaluation.metrics.froc import CANDIDATE_THRESHOLD, FALSE_POSITIVES, FrocCurve, average_recall, recall_at
-from nnunet_rw.evaluation.metrics.volume import raised
+from nnunet_rw.evaluation.units import raised
 from nnunet_rw.util.tables import Cell, CellLike, Table, number, rounded, with_ends, with_interval
 
 _SIZES_CAPTION = (

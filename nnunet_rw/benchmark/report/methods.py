@@ -299,7 +299,7 @@ def evaluation_text(results: BenchmarkResults) -> str:
         f"surface distance (NSD) [@nikolov2021surface] with a tolerance of {settings.tolerance_mm:g} mm; HD95, the "
         "larger of the two directed 95th percentiles of the surface distances, and the average symmetric surface "
         "distance (ASSD), both in mm.",
-        f"Lesions were {settings.connectivity}-connected components.{ignored} A reference lesion was found if a "
+        f"Lesions were {results.connected} components.{ignored} A reference lesion was found if a "
         "predicted one shares a voxel with it; a predicted lesion that touches no reference lesion was a false "
         "positive. Recall counts reference lesions and precision predicted ones, pooled over cases; F1 is their "
         "harmonic mean.",

@@ -34,6 +34,7 @@ from nnunet_rw.evaluation.comparison.rows import (
 from nnunet_rw.evaluation.comparison.statistics import ALPHA, holm, paired_comparison, shown_difference
 from nnunet_rw.evaluation.folder import Evaluation, read_evaluation
 from nnunet_rw.evaluation.metrics.detection import DEFAULT_EDGES_MM3
+from nnunet_rw.evaluation.units import connected
 
 
 def compare_evaluations(
@@ -188,10 +189,11 @@ def _notes(
     trainers: Sequence[Sequence[Evaluation]], rows: Sequence[MetricRow], units: int, several_connectivities: bool
 ) -> tuple[str, ...]:
     notes, baseline = [], trainers[0]
-    if not several_connectivities:
+    if not several_connectivities and "connectivity" in baseline[0].settings:
+        lesions = connected(baseline[0].settings["connectivity"], baseline[0].size_unit)
         notes.append(
-            f"Lesions are {baseline[0].settings.get('connectivity', '?')}-connected in all evaluations; for another "
-            "connectivity evaluate all again with it and compare those folders."
+            f"Lesions are {lesions} in all evaluations; for another connectivity evaluate all again with it and "
+            "compare those folders."
         )
     made = sum(not math.isnan(row.p) for row in rows)
     if units < len(baseline[0].cases):

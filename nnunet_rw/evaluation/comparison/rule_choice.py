@@ -357,7 +357,8 @@ def _fit_family(
         recall_difference=float(of_left_out.recall - of_baseline.recall),
         dice_difference=float(dice[defined].mean()) if defined.any() else math.nan,
         false_positives=mean_interval(false, units, seed=seed).within(0, math.inf),
-        excess=mean_interval(false - cases.allowed, units, seed=seed),
+        # None can have fewer than none.
+        excess=mean_interval(false - cases.allowed, units, seed=seed).within(-float(cases.allowed.mean()), math.inf),
         recall=_recall_interval(units, left_out.found - cases.baseline.found, cases.num_lesions, seed),
         dice=mean_interval(dice[defined], units[defined], seed=seed).within(-1, 1),
         gain=NO_INTERVAL if simplest is None else _gain(cases, left_out, simplest.left_out, aim, seed),

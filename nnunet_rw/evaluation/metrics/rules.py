@@ -34,7 +34,7 @@ class DecisionRule(NamedTuple):
     min_volume_mm3: float = 0.0
 
     def text(self, unit: str = "mm3") -> str:
-        """In words; the unit is that of `nnunet_rw.evaluation.metrics.volume.size_unit`."""
+        """In words; the unit is that of `nnunet_rw.evaluation.units.size_unit`."""
         text = f"above {self.low:g}"
         if self.high != self.low:
             text += f", peak above {self.high:g}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,25 +11,6 @@ from scipy import stats
 from nnunet_rw.evaluation.metrics.checks import as_masks
 from nnunet_rw.evaluation.metrics.overlap import overlap
 from nnunet_rw.maps.checks import as_spacing
-
-
-def size_unit(spacings_mm: Iterable[Sequence[float]]) -> str:
-    """What sizes are in: mm3, of two axes mm2, or pixels where no file tells a spacing, so that all are 1 mm.
-
-    Examples
-    --------
-    >>> [size_unit([spacing]) for spacing in ((1.0, 1.0, 1.0), (0.5, 0.5), (1.0, 1.0))]
-    ['mm3', 'mm2', 'pixels']
-    """
-    found = set(map(tuple, spacings_mm))
-    if any(len(spacing) == 3 for spacing in found):
-        return "mm3"
-    return "pixels" if found == {(1.0, 1.0)} else "mm2"
-
-
-def raised(text: str) -> str:
-    """The text with units as a figure has them: mm³ and mm² for mm3 and mm2."""
-    return text.replace("mm3", "mm³").replace("mm2", "mm²")
 
 
 @dataclass(frozen=True)

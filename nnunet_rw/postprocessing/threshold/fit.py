@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
-from nnunet_rw.datasets.labels import Label, Labels, label_names
+from nnunet_rw.datasets.labels import Label, Labels, label_texts
 from nnunet_rw.evaluation.comparison.rule_choice import Aim, Figures, RuleCases, RuleChoice, choose_rules, figures
 from nnunet_rw.evaluation.metrics.detection import Rule as Matching
 from nnunet_rw.evaluation.metrics.detection import found_lesions
@@ -28,9 +28,9 @@ from nnunet_rw.evaluation.metrics.rules import (
     volumes_to_try,
 )
 from nnunet_rw.evaluation.metrics.thresholds import OperatingPoints
-from nnunet_rw.evaluation.metrics.volume import size_unit
 from nnunet_rw.evaluation.reading import read_case
 from nnunet_rw.evaluation.sources import Source
+from nnunet_rw.evaluation.units import size_unit
 from nnunet_rw.postprocessing.predictions import PairedCase, paired_cases
 from nnunet_rw.util.parallel import list_in_processes
 
@@ -88,8 +88,8 @@ class RuleFit:
 
     Attributes
     ----------
-    model, label, name : str
-        The label as evaluations name it, and as dataset.json does.
+    model, label, label_text : str
+        The label as evaluations name it, and with its name.
     baseline : str
         Whose segmentations are compared: of another model, or the model's own above 0.5.
     cases : tuple of FittedCase
@@ -112,7 +112,7 @@ class RuleFit:
 
     model: str
     label: str
-    name: str
+    label_text: str
     baseline: str
     cases: tuple[FittedCase, ...]
     false_positives: float
@@ -209,7 +209,7 @@ def fit_rules(
     return RuleFit(
         model=source.name,
         label=str(chosen),
-        name=label_names(source.dataset_json)[chosen],
+        label_text=label_texts(source.dataset_json)[str(chosen)],
         baseline=source.name + " above 0.5" if baseline is None else baseline.name,
         cases=cases,
         false_positives=float(pooled_cases.allowed.mean()),

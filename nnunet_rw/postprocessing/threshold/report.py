@@ -179,7 +179,7 @@ def _label_text(fit: RuleFit) -> str:
     source = f" ({fit.baseline})" if dice or fit.false_positives == fit.baseline_figures[0] else ""
     sizes = _sizes(fit)
     parts = [
-        f"{fit.model}, {fit.name} (label {fit.label}): {len(fit.cases)} cases in {folds} folds, {lesions} lesions; at "
+        f"{fit.model}, {fit.label_text}: {len(fit.cases)} cases in {folds} folds, {lesions} lesions; at "
         f"most {price}{dice}{source}",
         text_table(
             ("in cases left out", "false positives per case", "recall", *sizes, "lesion F1", "Dice"),

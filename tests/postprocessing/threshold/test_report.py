@@ -39,8 +39,7 @@ def test_files_and_text(source, baseline, tmp_path):
     assert (content["margin"], content["aim"], content["families"]) == (None, "recall", {"1": "single"})
     lines = rules_text([fit]).splitlines()
     assert lines[0] == (
-        "RWTrainer, lesion (label 1): 3 cases in 3 folds, 9 lesions; at most 0.33 false positives per case "
-        "(nnUNetTrainer)"
+        "RWTrainer, lesion (1): 3 cases in 3 folds, 9 lesions; at most 0.33 false positives per case (nnUNetTrainer)"
     )
     assert next(line.split() for line in lines if line.startswith("nnUNetTrainer"))[1:3] == ["0.33", "0.333"]
     assert lines[-1].endswith("in new cases; with --margin 0.9 nine of ten do.")
@@ -58,9 +57,9 @@ def test_a_class_that_is_not_predicted_is_told(model, source):
 def test_text_of_several_labels_of_images(source, baseline):
     fit = fit_rules(source, baseline)
     image = replace(fit, cases=tuple(replace(case, spacing_mm=(1.0, 1.0)) for case in fit.cases))
-    text = rules_text([image, replace(image, label="2", name="scar")])
+    text = rules_text([image, replace(image, label="2", label_text="scar (2)")])
     headings = [line.partition(":")[0] for line in text.splitlines() if "cases in 3 folds" in line]
-    assert headings == ["RWTrainer, lesion (label 1)", "RWTrainer, scar (label 2)"]
+    assert headings == ["RWTrainer, lesion (1)", "RWTrainer, scar (2)"]
     # What holds for all labels is said once.
     assert text.count("recall also by size in pixels") == text.count("Cases left out: each") == 1
     assert "mm3" not in text
