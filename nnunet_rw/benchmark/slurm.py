@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import submitit
@@ -318,15 +318,16 @@ class RunInSlurm:
         self._claim(cluster_id)
         log = self.workspace.job_file(self.name, ".log")
         print(f"{self.name}: output in {log}", flush=True)
-        self._process = start_process(
-            self.workspace,
-            self.name,
-            job_environment(processors()),
-            self.command,
-            heading=f"Slurm job {cluster_id} on {socket.gethostname()}\n",
-            # Slurm sends submitit's signal to every process of the job, and it ends those that do not expect it.
-            preexec_fn=_ignore_checkpoint_signal,
-        )
+        with _checkpoint_held_back():
+            self._process = start_process(
+                self.workspace,
+                self.name,
+                job_environment(processors()),
+                self.command,
+                heading=f"Slurm job {cluster_id} on {socket.gethostname()}\n",
+                # Slurm sends submitit's signal to every process of the job, and it ends those that do not expect it.
+                preexec_fn=_ignore_checkpoint_signal,
+            )
         try:
             # Not `wait`: submitit's signal must be able to come in between.
             while self._process.poll() is None:
@@ -361,5 +362,22 @@ class RunInSlurm:
                 os.killpg(self._process.pid, signal.SIGKILL)
 
 
+def _checkpoint_signal() -> signal.Signals:
+    return signal.Signals[f"SIG{JobEnvironment.USR_SIG}"]
+
+
 def _ignore_checkpoint_signal() -> None:
-    signal.signal(getattr(signal, f"SIG{JobEnvironment.USR_SIG}"), signal.SIG_IGN)
+    signal.signal(_checkpoint_signal(), signal.SIG_IGN)
+
+
+@contextlib.contextmanager
+def _checkpoint_held_back() -> Iterator[None]:
+    """What comes while the work is being started comes again when it is known: a checkpoint ends what it knows."""
+    came: list[int] = []
+    handler = signal.signal(_checkpoint_signal(), lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(_checkpoint_signal(), handler)
+        if came:
+            signal.raise_signal(_checkpoint_signal())

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from nnunet_rw.benchmark.executors import processors
+from nnunet_rw.benchmark.executors import processors, start_process
 from nnunet_rw.benchmark.jobs import Job, JobState, Task, read_state, write_state
 from nnunet_rw.benchmark.run import run_schedule
 from nnunet_rw.benchmark.slurm import RunInSlurm, SlurmExecutor, queue_states
@@ -363,6 +363,29 @@ def test_a_checkpoint_ends_the_work_and_all_that_it_started(workspace, in_slurm)
     assert read_state(workspace, PREPARE.name) == JobState("queued", 0, cluster_id="17")
     again = later[0].function
     assert (again.workspace, again.name, again.command) == (workspace, PREPARE.name, work.command)
+
+
+def test_a_checkpoint_while_the_work_is_started_ends_it_as_well(workspace, in_slurm, monkeypatch):
+    work, started = work_of(workspace, "sleep 600"), []
+
+    def start_and_be_told(*arguments, **options):
+        started.append(start_process(*arguments, **options))
+        os.kill(os.getpid(), signal.SIGUSR2)
+        return started[0]
+
+    def checkpoint(signum, frame):
+        work.checkpoint()
+        raise SystemExit
+
+    monkeypatch.setattr("nnunet_rw.benchmark.slurm.start_process", start_and_be_told)
+    before = signal.signal(signal.SIGUSR2, checkpoint)
+    try:
+        with pytest.raises(SystemExit):
+            work()
+        assert signal.getsignal(signal.SIGUSR2) is checkpoint
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert started[0].wait(10) == -signal.SIGKILL
 
 
 def is_alive(process):
