@@ -293,10 +293,11 @@ def test_compare_at_equal_false_positives(succeeds, fails, models):
     assert "no more false positives" not in succeeds(*command)
     text = succeeds(*command, "--probabilities")
     # The baseline's one in each case; from 0.1 to 0.75 all lesions are found without any: the middle.
-    row = text[text.index("With no more false positives and no less Dice") :].splitlines()[4].split()
-    assert row[:3] == ["RWTrainer", "above", "0.5"]
-    assert row[row.index("of") + 2 :][:2] == ["1.00", "0.00"]
-    assert row[row.index("of") + 5] == "1.000"
+    table = text[text.index("With no more false positives and no less Dice") :].splitlines()[4:8]
+    rows = [line.split() for line in table]
+    assert [row[0] for row in rows] == ["nnUNetTrainer"] * 2 + ["RWTrainer"] * 2
+    assert rows[0][:4] == ["nnUNetTrainer", "at", "0.5", "1.00"]
+    assert rows[3][:5] == ["RWTrainer", "above", "0.5", "0.00", "1.000"]
     assert (models[1] / "evaluation" / "operating_points.csv").is_file()
     assert not (models[1] / "evaluation" / "connectivity_6" / "operating_points.csv").exists()
 

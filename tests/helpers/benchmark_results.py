@@ -84,12 +84,12 @@ def benchmark_results(folder, trainers=TRAINERS, seeds=2, froc=True, compared=Tr
     return BenchmarkResults(folder, specification, tuple(tasks), (job,))
 
 
-def chosen_rule(challenger, **changes):
+def chosen_rule(trainer, **changes):
     """Of the second task: twice the baseline's false positives at 0.5, fewer than it has out of fold."""
     row = RuleRow(
         label="1",
         baseline="nnUNetTrainer",
-        challenger=challenger,
+        trainer=trainer,
         family="hysteresis_volume",
         low=0.6,
         high=0.95,
@@ -123,6 +123,15 @@ def chosen_rule(challenger, **changes):
 def with_rules(task, *rows):
     """The task whose comparison has these rules."""
     return replace(task, comparison=replace(task.comparison, rules=rows))
+
+
+def in_unit(task, unit):
+    """The task whose sizes are in another unit, such as pixels."""
+    evaluations = {
+        trainer: {seed: replace(evaluation, size_unit=unit) for seed, evaluation in seeds.items()}
+        for trainer, seeds in task.evaluations.items()
+    }
+    return replace(task, evaluations=evaluations)
 
 
 def scaled(task, column, factor):

@@ -60,12 +60,16 @@ def _answer(task: TaskResults, label: str) -> Answer:
         key=lambda row: (shown[row.challenger] == BETTER, row.difference, _difference(dice[row.challenger])),
     )
     price = _price(row, metrics.get((row.challenger, "false_positives")))
-    ruled = [found for found in chosen_rules(task, label) if found.challenger == row.challenger]
+    rules = {found.trainer: found for found in chosen_rules(task, label)}
     rated = [found for found in task.comparison.matched if (found.label, found.challenger) == (label, row.challenger)]
     adjusted = len(task.comparison.challengers) * len(task.comparison.family.labels) > 1
     details = [
         _intervals(row, adjusted, "patients" if task.comparison.patients else "cases"),
-        *(map(_out_of_fold, ruled) if ruled else map(_at_equal_price, rated)),
+        *(
+            [_out_of_fold(rules[row.challenger], rules.get(row.baseline), task.size_unit)]
+            if row.challenger in rules
+            else map(_at_equal_price, rated)
+        ),
         _dice(dice[row.challenger]),
     ]
     return Answer(label, _sentence(row, shown, price), " ".join(details).strip())
@@ -138,17 +142,27 @@ def _intervals(row: SizeRow, adjusted: bool, units: str) -> str:
     )
 
 
-def _out_of_fold(row: RuleRow) -> str:
-    """What the chosen rule finds in cases that its choice had not seen."""
+def _out_of_fold(row: RuleRow, of_baseline: RuleRow | None, unit: str) -> str:
+    """What the chosen rule finds in cases that its choice had not seen, beside the baseline at its best."""
     price = f"the {_number(row.allowed)} false positives per case that {row.baseline} has"
     if row.rule is None:
-        return f"With one-to-one matching no rule of {row.challenger} keeps within {price} and the Dice."
-    low, high = 100 * row.recall_low, 100 * row.recall_high
+        return f"With one-to-one matching no rule of {row.trainer} keeps within {price} and the Dice."
+    measured = "and measured out of fold with one-to-one matching"
+    half = f"at 0.5 it finds {_percent(row.half_recall)} with {_number(row.half_false_positives)}"
+    if of_baseline is None or of_baseline.rule is None or of_baseline.recall < row.baseline_recall:
+        gain = _signed(100 * row.recall_difference, 100 * row.recall_low, 100 * row.recall_high, 1)
+        return (
+            f"With a rule chosen for no more than {price} ({row.rule.text(unit)}) {measured}, {row.trainer} finds "
+            f"{_percent(row.recall)} instead of {_percent(row.baseline_recall)}, {gain} points, with "
+            f"{_number(row.false_positives)} false positives per case; {half}."
+        )
+    gain = _signed(100 * row.recall_gain, 100 * row.recall_gain_low, 100 * row.recall_gain_high, 1)
     return (
-        f"With a rule chosen for no more than {price} ({row.rule}) and measured out of fold with one-to-one matching, "
-        f"{row.challenger} finds {_percent(row.recall)} instead of {_percent(row.baseline_recall)}, "
-        f"{_signed(100 * row.recall_difference, low, high, 1)} points, with {_number(row.false_positives)} false "
-        f"positives per case; at 0.5 it finds {_percent(row.half_recall)} with {_number(row.half_false_positives)}."
+        f"With rules chosen for no more than {price} ({row.rule.text(unit)}; of {row.baseline} "
+        f"{of_baseline.rule.text(unit)}) {measured}, {row.trainer} finds {_percent(row.recall)} instead of "
+        f"{_percent(of_baseline.recall)}, {gain} points, with {_number(row.false_positives)} instead of "
+        f"{_number(of_baseline.false_positives)} false positives per case; {half}, {row.baseline} "
+        f"{_percent(row.baseline_recall)}."
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -16,10 +16,11 @@ from nnunet_rw.benchmark.results import TaskResults
 from nnunet_rw.evaluation.comparison.intervals import MIN_UNITS
 from nnunet_rw.evaluation.comparison.lesions import compare_by_size
 from nnunet_rw.evaluation.comparison.rows import RuleRow, SizeRow
+from nnunet_rw.evaluation.comparison.tables import rule_cells
 from nnunet_rw.evaluation.metrics.detection import DEFAULT_EDGES_MM3, Detection, size_name
 from nnunet_rw.evaluation.metrics.froc import CANDIDATE_THRESHOLD, FALSE_POSITIVES, FrocCurve, average_recall, recall_at
 from nnunet_rw.evaluation.units import raised
-from nnunet_rw.util.tables import Cell, CellLike, Table, number, rounded, with_ends, with_interval
+from nnunet_rw.util.tables import Cell, CellLike, Table, number, rounded, with_interval
 
 _SIZES_CAPTION = (
     "Share of the reference's lesions that the prediction touches, and predicted lesions that touch none, by lesion "
@@ -175,7 +176,8 @@ def _against(row: SizeRow) -> dict[str, CellLike]:
     }
 
 
-_FEWEST, _MOST, _POINTS = 1 / 16, 64.0, 161
+# Beyond 512 false positives per case nobody reads a curve.
+_FEWEST, _MOST, _POINTS = 1 / 16, 512.0, 161
 _FROC_CAPTION = (
     "Recall at the score that leaves so many false positives per case. What is scored are candidates: components of a "
     "probability above {candidates:g}, by their highest. Large, open markers show what is segmented, counted as the "
@@ -212,8 +214,10 @@ def froc(task: TaskResults, label: str, styles: Mapping[str, Style]) -> Block | 
         for trainer in curves
     }
     figure = new_figure("False positives per case", "Recall", 420)
-    last = max(8.0, *(min(curve.false_positives[-1], _MOST) for group in curves.values() for curve in group))
-    ticks = [value for value in (_FEWEST, *FALSE_POSITIVES, 16.0, 32.0, _MOST) if value <= last]
+    ends = [curve.false_positives[-1] for group in curves.values() for curve in group]
+    ends += [found.false_positives_per_case for group in segmented.values() for found in group]
+    last = min(max(8.0, *ends), _MOST)
+    ticks = [_FEWEST * 2**power for power in range(14) if _FEWEST * 2**power <= last]
     figure.update_xaxes(
         type="log",
         tickvals=ticks,
@@ -306,15 +310,14 @@ def _recall_cells(curves: Mapping[str, Sequence[FrocCurve]]) -> list[dict[str, C
 _RULE_CAPTION = (
     "Lesions matched one-to-one. Open markers show what is segmented at a probability of 0.5, filled ones what the "
     "chosen rule does out of fold: every case under the rule that was chosen without its fold, for most lesions with "
-    "no more false positives per case than {baseline} has (dotted lines) and a Dice not below its own. Bars are 95 % "
-    "intervals of the difference to {baseline}. A filled marker right of the upright line has more false positives in "
-    "cases that the choice had not seen."
+    "no more false positives per case than {baseline} has at 0.5 (dotted lines) and a Dice not below its own. Bars are "
+    "95 % intervals of the difference to {baseline} at 0.5. A filled marker right of the upright line has more false "
+    "positives in cases that the choice had not seen."
 )
-_NO_RULE = "none keeps within"
 
 
 def chosen_rules(task: TaskResults, label: str) -> tuple[RuleRow, ...]:
-    """Of the challengers with probabilities."""
+    """Of the trainers with probabilities, the baseline first; none where no challenger has them."""
     rows = task.comparison.rules if task.comparison else ()
     return tuple(row for row in rows if row.label == label)
 
@@ -324,15 +327,16 @@ def rule_plane(task: TaskResults, label: str, styles: Mapping[str, Style]) -> Bl
     rows = chosen_rules(task, label)
     if not rows:
         return None
-    baseline = rows[0].baseline
+    baseline, unit = rows[0].baseline, task.size_unit
     figure = new_figure("False positives per case", "Recall", 420)
     dotted = {"color": MUTED, "width": 1.5, "dash": "dot"}
     figure.add_vline(x=rows[0].allowed, line=dotted)
     figure.add_hline(y=rows[0].baseline_recall, line=dotted)
-    as_it_is = f"{styles[baseline].text}, as segmented"
-    figure.add_trace(_rule_point(styles[baseline], as_it_is, rows[0].allowed, rows[0].baseline_recall, opened=True))
+    if rows[0].trainer != baseline:
+        as_it_is = f"{styles[baseline].text}, as segmented"
+        figure.add_trace(_rule_point(styles[baseline], as_it_is, rows[0].allowed, rows[0].baseline_recall, opened=True))
     for row in rows:
-        for trace in _rule_traces(styles[row.challenger], row):
+        for trace in _rule_traces(styles[row.trainer], row, unit):
             figure.add_trace(trace)
     x = [value for row in rows for value in (row.allowed, row.half_false_positives, *_false_positives(row))]
     y = [value for row in rows for value in (row.baseline_recall, row.half_recall, *_recall(row))]
@@ -340,8 +344,8 @@ def rule_plane(task: TaskResults, label: str, styles: Mapping[str, Style]) -> Bl
     low, high = (find(value for value in y if math.isfinite(value)) for find in (min, max))
     margin = 0.08 * (high - low) or 0.05
     figure.update_yaxes(range=[max(low - margin, -0.03), min(high + margin, 1.03)])
-    table = Table.of("At 0.5, and with the chosen rule out of fold", _rule_cells(rows))
-    trainers = (baseline, *(row.challenger for row in rows))
+    table = Table.of("At 0.5, and with the chosen rule out of fold", rule_cells(rows, unit)).without(["label"])
+    trainers = tuple(dict.fromkeys((baseline, *(row.trainer for row in rows))))
     caption = _RULE_CAPTION.format(baseline=baseline)
     return Block(
         "rule",
@@ -353,7 +357,7 @@ def rule_plane(task: TaskResults, label: str, styles: Mapping[str, Style]) -> Bl
     )
 
 
-def _rule_traces(style: Style, row: RuleRow) -> list[go.Scatter]:
+def _rule_traces(style: Style, row: RuleRow, unit: str) -> list[go.Scatter]:
     """The marker at 0.5, and a line from it to the one of the rule, with its intervals."""
     half = _rule_point(style, f"{style.text} at 0.5", row.half_false_positives, row.half_recall, opened=True)
     if not math.isfinite(row.recall):
@@ -368,7 +372,7 @@ def _rule_traces(style: Style, row: RuleRow) -> list[go.Scatter]:
         name=style.text,
         hoverinfo="skip",
     )
-    name = f"{style.text} out of fold<br>{row.rule or _NO_RULE}"
+    name = f"{style.text} out of fold<br>{row.rule.text(unit) if row.rule else ''}"
     point = _rule_point(style, name, row.false_positives, row.recall)
     point.update(
         error_x=error_bar(row.false_positives, _false_positives(row)[1:]),
@@ -399,35 +403,3 @@ def _false_positives(row: RuleRow) -> tuple[float, float, float]:
 def _recall(row: RuleRow) -> tuple[float, float, float]:
     """Out of fold, with the ends of the interval about the baseline's."""
     return row.recall, row.baseline_recall + row.recall_low, row.baseline_recall + row.recall_high
-
-
-def _rule_cells(rows: Sequence[RuleRow]) -> Iterator[dict[str, CellLike]]:
-    """The baseline, and two rows a challenger."""
-    first = rows[0]
-    nothing = {"recall against the baseline": "", "Dice against the baseline": "", "rules in folds": ""}
-    yield {
-        "trainer": first.baseline,
-        "segmented": "at 0.5",
-        **_figures(first.allowed, first.baseline_recall, first.baseline_f1, first.baseline_dice),
-        **nothing,
-    }
-    for row in rows:
-        half = _figures(row.half_false_positives, row.half_recall, row.half_f1, row.half_dice)
-        yield {"trainer": row.challenger, "segmented": "at 0.5", **half, **nothing}
-        yield {
-            "trainer": row.challenger,
-            "segmented": _NO_RULE if row.rule is None else str(row.rule),
-            **_figures(row.false_positives, row.recall, row.f1, row.dice),
-            "recall against the baseline": with_ends(row.recall_difference, row.recall_low, row.recall_high, 3),
-            "Dice against the baseline": with_ends(row.dice_difference, row.dice_low, row.dice_high, 3),
-            "rules in folds": f"{row.rules_in_folds} in {row.folds}",
-        }
-
-
-def _figures(false_positives: float, recall: float, f1: float, dice: float) -> dict[str, CellLike]:
-    return {
-        "FP per case": number(false_positives, 2),
-        "recall": number(recall, 3),
-        "F1": number(f1, 3),
-        "Dice": number(dice, 3),
-    }

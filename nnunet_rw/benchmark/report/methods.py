@@ -320,12 +320,14 @@ def evaluation_text(results: BenchmarkResults) -> str:
         )
     if any(task.comparison and task.comparison.rules for task in results.tasks):
         sentences.append(
-            "For recall at the same price a rule was chosen for each trainer and label: foreground is what has a "
-            "probability above one threshold, in components whose peak is above another and that have a minimum "
-            "volume. Of those rules that have no more false positives per case than the baseline's segmentations and "
-            "no lower Dice, the one that finds most lesions was taken, lesions being matched one-to-one; a second "
-            "threshold or a volume was taken only where it was better by more than chance. Every case was "
-            "segmented by the rule that was chosen without its fold."
+            "For recall at the same price a rule was chosen for each trainer with probabilities and each label: "
+            "foreground is what has a probability above one threshold, in components whose peak is above another and "
+            "that have a minimum volume. Of those rules that have no more false positives per case than the "
+            "baseline's segmentations and no lower Dice, the one that finds most lesions was taken, lesions being "
+            "matched one-to-one; a second threshold or a volume was taken only where it was better by more than "
+            "chance. Every case was segmented by the rule that was chosen without its fold. What a trainer gains is "
+            "told beside the baseline by its own rule, or as it was segmented where that finds more: a rule alone "
+            "brings something as well."
         )
     return " ".join(sentences)
 

@@ -1,9 +1,9 @@
-"""Trainers compared at the baseline's price, each by a rule that other cases chose."""
+"""Trainers compared at the baseline's price, the baseline among them, each by a rule that other cases chose."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -13,9 +13,26 @@ from nnunet_rw.evaluation.comparison.groups import folds_or_parts, units_of
 from nnunet_rw.evaluation.comparison.intervals import Interval
 from nnunet_rw.evaluation.comparison.lesions import counted_rows, number_per_case
 from nnunet_rw.evaluation.comparison.rows import RuleRow
-from nnunet_rw.evaluation.comparison.rule_choice import Figures, RuleCases, choose_rules, figures
+from nnunet_rw.evaluation.comparison.rule_choice import FamilyFit, Figures, RuleCases, choose_rules, difference, figures
 from nnunet_rw.evaluation.folder import Evaluation
 from nnunet_rw.evaluation.metrics.rules import Outcomes
+
+
+@dataclass(frozen=True)
+class _Decided:
+    """A trainer's cases of one class under every rule, as they were segmented, and the rule that was chosen."""
+
+    trainer: str
+    cases: RuleCases
+    as_segmented: Outcomes
+    best: FamilyFit | None
+
+    @property
+    def finds_more(self) -> Outcomes:
+        """By the rule in cases left out, or as they were segmented where that finds more."""
+        if self.best is None or self.best.left_out.found.sum() < self.as_segmented.found.sum():
+            return self.as_segmented
+        return self.best.left_out
 
 
 def compare_by_rules(
@@ -24,10 +41,11 @@ def compare_by_rules(
     seed: int = 0,
     groups: Mapping[str, str] | None = None,
 ) -> tuple[RuleRow, ...]:
-    """Does a challenger find more at the same price? A row per label and challenger that has probabilities.
+    """Who finds more at the same price? A row per label and trainer that has probabilities, the baseline first.
 
-    The price is the baseline's false positives, and no less Dice. Where the cases are of a single fold they are split
-    into five. Fewer than two cases, or patients, choose nothing: there is no row.
+    The price is the false positives of the baseline as it was segmented, and no less Dice. Where the cases are of a
+    single fold they are split into five. Fewer than two cases, or patients, choose nothing: there is no row. Nor is
+    there any of a label for which no challenger has probabilities.
 
     Parameters
     ----------
@@ -41,17 +59,23 @@ def compare_by_rules(
     units = units_of(baseline.cases, groups)
     if len(set(units)) < 2:
         return ()
-    return tuple(
-        _row(baseline, challenger, label, units, seed)
-        for label in baseline.labels
-        for challenger in challengers
-        if label in challenger.rules
-    )
+    rows: list[RuleRow] = []
+    for label in baseline.labels:
+        of_baseline = _decided(baseline, baseline, label, units, seed) if label in baseline.rules else None
+        found = [
+            _row(_decided(baseline, challenger, label, units, seed), of_baseline, baseline.name, label, seed)
+            for challenger in challengers
+            if label in challenger.rules
+        ]
+        if found and of_baseline is not None:
+            rows.append(_row(of_baseline, None, baseline.name, label, seed))
+        rows += found
+    return tuple(rows)
 
 
-def _row(baseline: Evaluation, challenger: Evaluation, label: str, units: Sequence[str], seed: int) -> RuleRow:
-    table = challenger.rules[label]
-    (of_baseline, lesions), (half, _) = (_as_segmented(evaluation, label) for evaluation in (baseline, challenger))
+def _decided(baseline: Evaluation, trainer: Evaluation, label: str, units: Sequence[str], seed: int) -> _Decided:
+    table = trainer.rules[label]
+    (of_baseline, lesions), (half, _) = (_as_segmented(evaluation, label) for evaluation in (baseline, trainer))
     cases = RuleCases(
         grid=table.grid,
         outcomes=[Outcomes(*values) for values in zip(*table.outcomes, strict=True)],
@@ -60,18 +84,27 @@ def _row(baseline: Evaluation, challenger: Evaluation, label: str, units: Sequen
         folds=folds_or_parts(table.folds, units, seed=seed),
         units=units,
     )
-    best = choose_rules(cases, seed=seed).best
+    return _Decided(trainer.name, cases, half, choose_rules(cases, seed=seed).best)
+
+
+def _row(decided: _Decided, of_baseline: _Decided | None, baseline: str, label: str, seed: int) -> RuleRow:
+    cases, best = decided.cases, decided.best
     row = RuleRow(
         label=label,
-        baseline=baseline.name,
-        challenger=challenger.name,
+        baseline=baseline,
+        trainer=decided.trainer,
         folds=len(set(cases.folds)),
-        **_named("allowed", "baseline_{}", figures(of_baseline, lesions)),
-        **_named("half_false_positives", "half_{}", figures(half, lesions)),
+        **_named("allowed", "baseline_{}", figures(cases.baseline, cases.num_lesions)),
+        **_named("half_false_positives", "half_{}", figures(decided.as_segmented, cases.num_lesions)),
     )
     if best is None or best.rule is None:
         return row
     intervals: dict[str, Interval] = {name: getattr(best, name) for name in ("excess", "recall", "dice")}
+    gains: dict[str, Any] = {}
+    if of_baseline is not None:
+        both = best.left_out, of_baseline.finds_more
+        gains["recall_gain"], intervals["recall_gain"] = difference(cases, *both, "recall", seed)
+        gains["dice_gain"], intervals["dice_gain"] = difference(cases, *both, "dice", seed)
     return replace(
         row,
         family=best.family,
@@ -80,6 +113,7 @@ def _row(baseline: Evaluation, challenger: Evaluation, label: str, units: Sequen
         **_named("false_positives", "{}", best.figures),
         recall_difference=best.recall_difference,
         dice_difference=best.dice_difference,
+        **gains,
         **{f"{name}_{end}": value for name, ends in intervals.items() for end, value in ends._asdict().items()},
     )
 

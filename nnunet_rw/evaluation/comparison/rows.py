@@ -166,10 +166,11 @@ class MatchedRow:
 
 @dataclass(frozen=True, kw_only=True)
 class RuleRow:
-    """What a challenger with probabilities finds out of fold, with no more false positives and no less Dice.
+    """What a trainer with probabilities finds out of fold, with no more false positives than the baseline and its Dice.
 
-    Every case is segmented by the rule that was chosen without its fold, so that nothing was chosen on the cases that
-    are judged. Lesions are matched one to one; all is of the first seed of both, NaN where undefined.
+    The baseline has a row as well where it has probabilities: what a rule alone brings. Every case is segmented by the
+    rule that was chosen without its fold, so that nothing was chosen on the cases that are judged. Lesions are matched
+    one to one; all is of the first seed, NaN where undefined.
 
     Attributes
     ----------
@@ -185,18 +186,21 @@ class RuleRow:
     baseline_recall, baseline_f1, baseline_dice : float
         As it was segmented.
     half_false_positives, half_recall, half_f1, half_dice : float
-        The challenger as it was segmented.
+        The trainer as it was segmented.
     false_positives, recall, f1, dice : float
-        The challenger out of fold.
+        The trainer out of fold.
     excess_low, excess_high : float
         95 % of the false positives beyond `allowed`.
     recall_difference, recall_low, recall_high, dice_difference, dice_low, dice_high : float
-        To the baseline, with 95 % intervals.
+        To the baseline as it was segmented, with 95 % intervals: of the trainer and its rule together.
+    recall_gain, recall_gain_low, recall_gain_high, dice_gain, dice_gain_low, dice_gain_high : float
+        To the baseline by its own rule, or as it was segmented where that finds more, with 95 % intervals: of the
+        trainer without what a rule brings. NaN in the baseline's row, and where it has no probabilities.
     """
 
     label: str
     baseline: str
-    challenger: str
+    trainer: str
     family: str = ""
     low: float = math.nan
     high: float = math.nan
@@ -223,10 +227,16 @@ class RuleRow:
     dice_difference: float = math.nan
     dice_low: float = math.nan
     dice_high: float = math.nan
+    recall_gain: float = math.nan
+    recall_gain_low: float = math.nan
+    recall_gain_high: float = math.nan
+    dice_gain: float = math.nan
+    dice_gain_low: float = math.nan
+    dice_gain_high: float = math.nan
 
     @property
     def rule(self) -> DecisionRule | None:
-        """The rule, in words as a string; None where none keeps the conditions."""
+        """None where none keeps the conditions."""
         return DecisionRule(self.low, self.high, self.min_volume_mm3) if self.family else None
 
 

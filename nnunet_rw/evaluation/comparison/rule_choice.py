@@ -342,52 +342,51 @@ def _fit_family(
         kept = chosen_rule(cases, seen, family, aim, margin, seed)
         without[fold] = _Pool(cases, seen, family).nearest() if kept is None else kept
     left_out = cases.under([without[fold] for fold in cases.folds])
-    of_left_out, of_baseline = (figures(found, cases.num_lesions) for found in (left_out, cases.baseline))
-    false = left_out.false_positives.astype(float)
-    dice = left_out.dice - cases.baseline.dice
-    defined = ~np.isnan(dice)
-    units = np.array(cases.units)
+    false, units = left_out.false_positives.astype(float), np.array(cases.units)
+    recall_difference, recall = difference(cases, left_out, cases.baseline, "recall", seed)
+    dice_difference, dice = difference(cases, left_out, cases.baseline, "dice", seed)
     return FamilyFit(
         family=name,
         rule=None if chosen is None else cases.grid.rule(chosen),
         rules_without={fold: cases.grid.rule(rule) for fold, rule in without.items()},
         left_out=left_out,
-        figures=of_left_out,
+        figures=figures(left_out, cases.num_lesions),
         mean_excess=float((false - cases.allowed).mean()),
-        recall_difference=float(of_left_out.recall - of_baseline.recall),
-        dice_difference=float(dice[defined].mean()) if defined.any() else math.nan,
+        recall_difference=recall_difference,
+        dice_difference=dice_difference,
         false_positives=mean_interval(false, units, seed=seed).within(0, math.inf),
         # None can have fewer than none.
         excess=mean_interval(false - cases.allowed, units, seed=seed).within(-float(cases.allowed.mean()), math.inf),
-        recall=_recall_interval(units, left_out.found - cases.baseline.found, cases.num_lesions, seed),
-        dice=mean_interval(dice[defined], units[defined], seed=seed).within(-1, 1),
-        gain=NO_INTERVAL if simplest is None else _gain(cases, left_out, simplest.left_out, aim, seed),
+        recall=recall,
+        dice=dice,
+        gain=NO_INTERVAL if simplest is None else difference(cases, left_out, simplest.left_out, aim, seed)[1],
     )
 
 
-def _recall_interval(units: np.ndarray, gained: np.ndarray, lesions: np.ndarray, seed: int) -> Interval:
-    """As of `nnunet_rw.evaluation.comparison.intervals.cluster_bootstrap`, of the sums of each case."""
-    gains, counts = (sums_by_unit(units, values)[0] for values in (gained, lesions))
-    return ratio_interval(gains[counts > 0], counts[counts > 0], seed=seed).within(-1, 1)
+def difference(cases: RuleCases, first: Outcomes, second: Outcomes, aim: Aim, seed: int = 0) -> tuple[float, Interval]:
+    """A figure of the first minus that of the second, both (N,) of the same cases, and its 95 % interval over units.
 
-
-def _gain(cases: RuleCases, first: Outcomes, second: Outcomes, aim: Aim, seed: int) -> Interval:
-    """95 % of the first's figure minus the second's."""
+    Recall and F1 are of pooled lesions; Dice is the mean over the cases where both have one, NaN without any.
+    """
     units = np.array(cases.units)
-    if aim == "recall":
-        return _recall_interval(units, first.found - second.found, cases.num_lesions, seed)
     if aim == "dice":
-        difference = first.dice - second.dice
-        defined = ~np.isnan(difference)
-        return mean_interval(difference[defined], units[defined], seed=seed).within(-1, 1)
+        more = first.dice - second.dice
+        defined = ~np.isnan(more)
+        mean = float(more[defined].mean()) if defined.any() else math.nan
+        return mean, mean_interval(more[defined], units[defined], seed=seed).within(-1, 1)
 
-    def f1_difference(seen: np.ndarray) -> float:
+    def of_pooled(seen: np.ndarray) -> float:
         one, other = (
             figures(Outcomes(*(values[seen] for values in found)), cases.num_lesions[seen]) for found in (first, second)
         )
-        return float(one.f1) - float(other.f1)
+        return float(getattr(one, aim)) - float(getattr(other, aim))
 
-    return jackknife_interval(units, f1_difference, seed).within(-1, 1)
+    found = of_pooled(np.ones(len(units), bool))
+    if aim == "f1":
+        return found, jackknife_interval(units, of_pooled, seed).within(-1, 1)
+    # As of `nnunet_rw.evaluation.comparison.intervals.cluster_bootstrap`, of the sums of each unit.
+    gains, counts = (sums_by_unit(units, values)[0] for values in (first.found - second.found, cases.num_lesions))
+    return found, ratio_interval(gains[counts > 0], counts[counts > 0], seed=seed).within(-1, 1)
 
 
 def _check(cases: RuleCases, aim: str, families: Sequence[str], margin: float | None) -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from benchmark_results import LESIONS, benchmark_results, chosen_rule, scaled, with_rules
+from benchmark_results import LESIONS, benchmark_results, chosen_rule, in_unit, scaled, with_rules
 
 from nnunet_rw.benchmark.report.case_figures import (
     case_differences,
@@ -104,6 +104,18 @@ def test_froc(task, styles):
     block = froc(one_seed, "1", styles)
     assert all(trace.fill is None for trace in block.panels[0].figure.data)
     assert "One seed, so no bands" in block.caption
+
+
+@pytest.mark.parametrize("end", [100.0, 700.0])
+def test_froc_reaches_as_far_as_its_curves(task, styles, end):
+    """A retina has a hundred false positives; 512 is where the axis ends at last."""
+    evaluation = task.evaluations["RWTrainer"][0]
+    curve = evaluation.froc["1"]
+    far = replace(curve, false_positives=curve.false_positives * end / curve.false_positives[-1])
+    task = replace(task, evaluations={"RWTrainer": {0: replace(evaluation, froc={"1": far})}})
+    axis = froc(task, "1", styles).panels[0].figure.layout.xaxis
+    assert 10 ** axis.range[1] == pytest.approx(1.07 * min(end, 512))
+    assert (axis.tickvals[0], axis.tickvals[-1]) == (1 / 16, 64 if end == 100 else 512)
 
 
 def test_no_froc_without_probabilities(results, styles):
@@ -276,5 +288,18 @@ def test_the_chosen_rule_stands_beside_the_point_at_a_half(results):
         "at 0.5",
         "none keeps within",
     ]
-    assert table[2]["recall against the baseline"] == "0.125 [0.062, 0.250]"
+    assert table[2]["recall against the baseline at 0.5"] == "0.125 [0.062, 0.250]"
     assert (table[2]["rules in folds"], table[4]["recall"]) == ("2 in 5", "-")
+
+
+def test_the_baseline_by_its_own_rule_is_a_point_as_well(results):
+    task, styles = results.tasks[1], trainer_styles(results.specification.trainers)
+    own = chosen_rule("nnUNetTrainer", half_false_positives=1.0, half_recall=0.5, false_positives=0.9, recall=0.55)
+    ruled = with_rules(in_unit(task, "mm2"), own, chosen_rule("RWTrainer", recall_gain=0.075))
+    block = rule_plane(ruled, "1", styles)
+    _, half, chosen = traces(block.panels[0].figure, "nnUNetTrainer")
+    assert (half.x[0], half.y[0], chosen.x[0], chosen.y[0]) == (1.0, 0.5, 0.9, 0.55)
+    table = block.tables[0].records
+    assert [row["trainer"] for row in table] == ["nnUNetTrainer"] * 2 + ["RWTrainer"] * 2
+    assert table[1]["segmented"] == "above 0.6, peak above 0.95, from 12 mm2"
+    assert table[3]["against its best"].startswith("0.075")

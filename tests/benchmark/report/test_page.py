@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from benchmark_results import CASES, HIPPOCAMPUS, LESIONS, TRAINERS, benchmark_results, chosen_rule, with_rules
+from benchmark_results import CASES, HIPPOCAMPUS, LESIONS, TRAINERS, benchmark_results, chosen_rule, in_unit, with_rules
 from PIL import Image
 from plotly.offline import get_plotlyjs
 
@@ -140,6 +140,26 @@ def test_answer_with_a_rule_that_was_chosen_out_of_fold(results):
     ) in answer.details
     # Not what was chosen on the same cases beside it.
     assert "same cases" not in answer.details
+
+
+def test_answer_beside_the_baseline_by_its_own_rule(results):
+    """The baseline at its best is what a trainer is told beside, in the unit of its sizes."""
+    row = chosen_rule("RWTrainer_IWDiceCE", recall_gain=0.025, recall_gain_low=-0.05, recall_gain_high=0.125)
+    own = chosen_rule("nnUNetTrainer", min_volume_mm3=5.0, false_positives=0.9, recall=0.6)
+    task = in_unit(results.tasks[1], "pixels")
+    (answer,) = answers(with_rules(task, own, row))
+    assert (
+        "With rules chosen for no more than the 1.00 false positives per case that nnUNetTrainer has (above 0.6, peak "
+        "above 0.95, from 12 pixels; of nnUNetTrainer above 0.6, peak above 0.95, from 5 pixels) and measured out of "
+        "fold with one-to-one matching, RWTrainer_IWDiceCE finds 62.5 % instead of 60.0 %, +2.5 [-5.0, +12.5] points, "
+        "with 0.88 instead of 0.90 false positives per case; at 0.5 it finds 75.0 % with 2.00, nnUNetTrainer 50.0 %."
+    ) in answer.details
+    # As it was segmented it finds more than by its rule.
+    (answer,) = answers(with_rules(task, replace(own, recall=0.45), row))
+    assert "finds 62.5 % instead of 50.0 %, +12.5 [+6.2, +25.0] points" in answer.details
+
+
+def test_answer_without_a_rule(results):
     (answer,) = answers(with_rules(results.tasks[1], chosen_rule("RWTrainer_IWDiceCE", family="")))
     assert "no rule of RWTrainer_IWDiceCE keeps within the 1.00 false positives per case" in answer.details
 

@@ -2,21 +2,24 @@
 
 import csv
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from segmentation_files import write_dataset, write_model, write_probabilities
 
 from nnunet_rw.evaluation.case import EvaluationSettings
+from nnunet_rw.evaluation.comparison.by_rules import compare_by_rules
 from nnunet_rw.evaluation.comparison.compare import compare_evaluations
-from nnunet_rw.evaluation.comparison.tables import terminal_text, write_comparison
+from nnunet_rw.evaluation.comparison.tables import comparison_tables, terminal_text, write_comparison
 from nnunet_rw.evaluation.evaluate import write_evaluation
 from nnunet_rw.evaluation.folder import read_evaluation
+from nnunet_rw.evaluation.metrics.rules import Outcomes
 from nnunet_rw.evaluation.sources import cross_validation_source
 from nnunet_rw.postprocessing.threshold.fit import fit_rules
 
 CASES = ("a", "b", "c", "d")
-TITLE = "With no more false positives and no less Dice than the baseline, by rules that other folds chose"
+TITLE = "With no more false positives and no less Dice than the baseline has, by rules that other folds chose"
 
 
 @pytest.fixture
@@ -53,7 +56,7 @@ def folders(sources, tmp_path):
 
 def test_a_row_by_hand(folders):
     (row,) = compare_evaluations(folders, metrics=["dice"], resamples=10).rules
-    assert (row.label, row.baseline, row.challenger) == ("1", "nnUNetTrainer", "RWTrainer")
+    assert (row.label, row.baseline, row.trainer) == ("1", "nnUNetTrainer", "RWTrainer")
     # The false positive of 0.6 must go, the lesion of 0.7 be kept: from 0.6 to 0.675, the middle.
     assert (row.family, str(row.rule)) == ("single", "above 0.65")
     assert (row.folds, row.rules_in_folds) == (2, 1)
@@ -65,6 +68,47 @@ def test_a_row_by_hand(folders):
     assert (row.false_positives, row.recall, row.f1, row.dice) == pytest.approx((0, 2 / 3, 0.8, 0.8))
     assert (row.recall_difference, row.dice_difference) == pytest.approx((1 / 3, 0.3))
     assert math.isnan(row.recall_low)  # of four cases
+    assert math.isnan(row.recall_gain)  # the baseline has no probabilities
+
+
+@pytest.mark.parametrize(
+    ("of_second_lesion", "rule", "found"), [(0.3, "above 0.25", 2), (0.0, "above 0.5", 1)], ids=["finds", "does not"]
+)
+def test_the_baseline_by_its_own_rule(sources, tmp_path, of_second_lesion, rule, found):
+    """What a rule alone brings is not the trainer's: with it the baseline finds two lesions as well."""
+    baseline = cross_validation_source("900", "3d_fullres", "nnUNetTrainer")
+    for files in baseline.cases:
+        probability = np.zeros((4, 6, 20), np.float32)
+        probability[1, 1, 1:3], probability[1, 1, 6:8], probability[0, 4, 10] = 0.7, of_second_lesion, 0.2
+        write_probabilities(files.prediction.with_name(f"{files.case}.npz"), np.stack([1 - probability, probability]))
+    sources = [cross_validation_source("900", "3d_fullres", "nnUNetTrainer", probabilities=True), sources[1]]
+    folders = [tmp_path / source.name for source in sources]
+    for source, folder in zip(sources, folders, strict=True):
+        write_evaluation(source, EvaluationSettings(fast=True), folder, processes=1)
+    comparison = compare_evaluations(folders, metrics=["dice"], resamples=10)
+    of_baseline, row = comparison.rules
+    assert [one.trainer for one in comparison.rules] == ["nnUNetTrainer", "RWTrainer"]
+    assert str(of_baseline.rule) == rule
+    assert (of_baseline.half_recall, of_baseline.recall) == pytest.approx((1 / 3, found / 3))
+    assert math.isnan(of_baseline.recall_gain)
+    assert (row.recall_difference, row.recall_gain) == pytest.approx((1 / 3, (2 - found) / 3))
+    # Dice 0.8 of two lesions of three, 0.5 of one.
+    assert (row.dice_difference, row.dice_gain) == pytest.approx((0.3, 0.3 * (2 - found)))
+    (table,) = (table for table in comparison_tables(comparison) if table.title == TITLE)
+    lines = [(line["trainer"], line["segmented"]) for line in table.records]
+    assert lines[:3] == [("nnUNetTrainer", "at 0.5"), ("nnUNetTrainer", rule), ("RWTrainer", "at 0.5")]
+
+
+def test_a_baseline_that_finds_more_without_its_rule(folders):
+    """A rule that keeps the Dice may find less out of fold; then the baseline is taken as it was segmented."""
+    evaluations = [read_evaluation(folder) for folder in folders]
+    baseline = replace(evaluations[0], rules=evaluations[1].rules)
+    outcomes = baseline.rules["1"].outcomes
+    nothing = Outcomes(np.zeros_like(outcomes.found), *outcomes[1:])
+    baseline = replace(baseline, rules={"1": replace(baseline.rules["1"], outcomes=nothing)})
+    of_baseline, row = compare_by_rules(baseline, evaluations[1:])
+    assert (of_baseline.recall, of_baseline.half_recall) == pytest.approx((0, 1 / 3))
+    assert row.recall_gain == pytest.approx(1 / 3)
 
 
 def test_the_same_as_the_command_that_fits_rules(sources, folders):
