@@ -19,7 +19,7 @@ from nnunet_rw.evaluation.comparison.metrics import DEFAULT_METRICS
 from nnunet_rw.evaluation.comparison.rows import Comparison
 from nnunet_rw.evaluation.folder import Evaluation, read_evaluation
 from nnunet_rw.evaluation.protocols import columns_of
-from nnunet_rw.evaluation.units import connected
+from nnunet_rw.evaluation.units import connected, length_unit
 from nnunet_rw.training.records import RunRecord, other_than_recorded, read_run_record
 from nnunet_rw.util.files import nnunet_folder
 
@@ -123,6 +123,11 @@ class BenchmarkResults:
     def size_units(self) -> list[str]:
         """What lesions of the tasks are measured in."""
         return list(dict.fromkeys(task.size_unit for task in self.tasks))
+
+    @property
+    def length_units(self) -> str:
+        """What distances are in, such as "mm"."""
+        return " or ".join(dict.fromkeys(map(length_unit, self.size_units)))
 
     @property
     def connected(self) -> str:

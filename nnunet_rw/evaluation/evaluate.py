@@ -23,6 +23,7 @@ from nnunet_rw.evaluation.protocols import check_protocols, columns_of, options_
 from nnunet_rw.evaluation.sources import CaseFiles, Source
 from nnunet_rw.evaluation.summary import summarise
 from nnunet_rw.evaluation.tables import OF_PROBABILITIES, TABLES, RuleTable, write_tables
+from nnunet_rw.evaluation.units import length_unit
 from nnunet_rw.util.files import fingerprint, has_fingerprint, write_atomically
 from nnunet_rw.util.parallel import list_in_processes
 from nnunet_rw.util.tables import text_table
@@ -44,7 +45,8 @@ def evaluation_text(summary: dict[str, Any]) -> str:
             [label, _range(size, summary["size_unit"]), f"{size['num_found']} of {size['num_lesions']}", _recall(size)]
             for size in found["recall_by_size"]
         ]
-    parts.append(text_table(("label", "Dice", "HD95 mm", "ASSD mm", "NSD", "Dice of lesions"), rows))
+    length = length_unit(summary["size_unit"])
+    parts.append(text_table(("label", "Dice", f"HD95 {length}", f"ASSD {length}", "NSD", "Dice of lesions"), rows))
     detections = [
         [
             label,

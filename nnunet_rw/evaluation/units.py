@@ -1,4 +1,4 @@
-"""What sizes are in, and how lesions hang together, in words: in two dimensions as in three."""
+"""What sizes and distances are in, and how lesions hang together, in words: in two dimensions as in three."""
 
 from __future__ import annotations
 
@@ -19,6 +19,17 @@ def size_unit(spacings_mm: Iterable[Sequence[float]]) -> str:
     if any(len(spacing) == 3 for spacing in found):
         return "mm3"
     return "pixels" if found == {(1.0, 1.0)} else "mm2"
+
+
+def length_unit(size: str) -> str:
+    """What distances are in where sizes are in this.
+
+    Examples
+    --------
+    >>> [length_unit(size) for size in ("mm3", "mm2", "pixels")]
+    ['mm', 'mm', 'pixels']
+    """
+    return "pixels" if size == "pixels" else "mm"
 
 
 def connected(connectivity: int, unit: str) -> str:

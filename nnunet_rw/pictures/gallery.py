@@ -16,7 +16,7 @@ from nnunet_rw.evaluation.case import CaseEvaluation, EvaluationSettings, evalua
 from nnunet_rw.evaluation.metrics.detection import DEFAULT_EDGES_MM3, size_name
 from nnunet_rw.evaluation.metrics.lesions import ROUNDING
 from nnunet_rw.evaluation.sources import CaseFiles, Source
-from nnunet_rw.evaluation.units import raised, size_unit
+from nnunet_rw.evaluation.units import length_unit, raised, size_unit
 from nnunet_rw.pictures.overlays import LABELS_FILE, class_names, label_descriptions, write_case_overlays
 from nnunet_rw.pictures.panels import (
     Picture,
@@ -188,7 +188,7 @@ def draw_missed_lesions(
         axes[0, 0].text(0, 0.5, "No case has a lesion.", va="center", fontsize=12)
     for (label, *panels), (size, shown) in zip(axes, rows, strict=False):
         width_mm = _lesion_width_mm([picture for picture, _ in shown])
-        scale = f"\n\npictures {width_mm:.3g} mm wide" if shown else ""
+        scale = f"\n\npictures {width_mm:.3g} {length_unit(unit)} wide" if shown else ""
         label.text(
             0,
             0.5,

@@ -130,4 +130,6 @@ def test_images_of_two_dimensions(tmp_path, ending, reader, unit):
     assert found["metrics"]["brats_dice"]["mean"] == 0  # the false lesion alone counts
     # Nearest to the only lesion is all of the image: 2 shared of 2 and 5 pixels.
     assert found["metrics"]["cc_dice"]["mean"] == pytest.approx(4 / 7)
-    assert f"lesion (1)  0 to 10 {unit}" in evaluation_text(summary)
+    text = evaluation_text(summary)
+    assert f"lesion (1)  0 to 10 {unit}" in text
+    assert ("HD95 pixels" in text, "HD95 mm" in text) == (unit == "pixels", unit == "mm2")

@@ -24,13 +24,14 @@ from nnunet_rw.evaluation.comparison.rows import Comparison, MetricRow
 from nnunet_rw.evaluation.comparison.tables import intervals_text
 from nnunet_rw.evaluation.folder import Evaluation
 from nnunet_rw.evaluation.metrics.volume import BlandAltman, bland_altman
+from nnunet_rw.evaluation.units import length_unit
 from nnunet_rw.util.tables import Cell, CellLike, Table, number, p_value, with_interval
 
-NAMES = {
+_NAMES = {
     "dice": "Dice",
     "nsd": "NSD",
-    "hd95_mm": "HD95 in mm",
-    "assd_mm": "ASSD in mm",
+    "hd95_mm": "HD95",
+    "assd_mm": "ASSD",
     "lesion_recall": "Lesion recall",
     "false_positives": "False positives",
     "volume_error": "Relative volume error",
@@ -79,7 +80,8 @@ def paired_differences(
     if not rows:
         return None
     panels = [
-        Panel(_title(metric), _panel(task, label, metric, found, styles, names)) for metric, found in rows.items()
+        Panel(_title(metric, task.size_unit), _panel(task, label, metric, found, styles, names))
+        for metric, found in rows.items()
     ]
     several = any(len(compared_seeds(task, name)) > 1 for name in (comparison.baseline, *comparison.challengers))
     caption = _CAPTION.format(
@@ -113,8 +115,15 @@ def seed_zero(task: TaskResults, trainer: str) -> Evaluation:
     return compared_seeds(task, trainer)[0]
 
 
-def _title(metric: str) -> str:
-    return f"{NAMES.get(metric, metric)}, {'higher' if METRICS[metric].higher_is_better else 'lower'} is better"
+def metric_name(metric: str, size_unit: str) -> str:
+    """In words, distances with their unit; the other unit is that of sizes."""
+    name = _NAMES.get(metric, metric)
+    return f"{name} in {length_unit(size_unit)}" if metric.endswith("_mm") else name
+
+
+def _title(metric: str, size_unit: str) -> str:
+    better = "higher" if METRICS[metric].higher_is_better else "lower"
+    return f"{metric_name(metric, size_unit)}, {better} is better"
 
 
 def _panel(
@@ -168,7 +177,7 @@ def _panel(
 def _tested(row: MetricRow, comparison: Comparison) -> dict[str, CellLike]:
     decimals = METRICS[row.metric].decimals_of(row.baseline_mean, row.challenger_mean)
     return {
-        "metric": NAMES.get(row.metric, row.metric),
+        "metric": metric_name(row.metric, comparison.size_unit),
         "trainer": row.challenger,
         "n": row.n,
         "left out": row.undefined_in_both + row.undefined_in_one,
@@ -191,7 +200,7 @@ def _cases_table(task: TaskResults, label: str, metric: str, names: Mapping[str,
         decimals = METRICS[metric].decimals_of(*of_trainers)
         cells = [number(float(value), decimals) for value in of_trainers]
         rows.append({"case": names[case], **dict(zip(trainers, cells, strict=True))})
-    return Table.of(f"{NAMES.get(metric, metric)} of every case", rows)
+    return Table.of(f"{metric_name(metric, task.size_unit)} of every case", rows)
 
 
 _WIDE = 30.0

@@ -182,7 +182,7 @@ AGAINST = "against the baseline"
 _VALUES = (
     ("Dice", "dice", 3, True),
     ("NSD", "nsd", 3, True),
-    ("HD95 mm", "hd95_mm", 2, False),
+    ("HD95", "hd95_mm", 2, False),
     ("lesion recall", "recall", 3, True),
     (SMALL_RECALL, "small_recall", 3, True),
     ("precision", "precision", 3, True),
@@ -190,11 +190,11 @@ _VALUES = (
     ("FP per case", "false_positives", 2, False),
     ("FROC average", "froc_average", 3, True),
 )
-VOXEL_COLUMNS = ("Dice", "NSD", "HD95 mm")
+VOXEL_COLUMNS = ("Dice", "NSD", "HD95")
 LESION_COLUMNS = tuple(header for header, *_ in _VALUES if header not in VOXEL_COLUMNS)
 SEED_DICE, SEED_RECALL = "Dice over seeds", "recall over seeds"
 # Left out where no row has a value.
-_OPTIONAL = ("seed", "NSD", "HD95 mm", SMALL_RECALL, "FROC average", AGAINST, SEED_DICE, SEED_RECALL)
+_OPTIONAL = ("seed", "NSD", "HD95", SMALL_RECALL, "FROC average", AGAINST, SEED_DICE, SEED_RECALL)
 # Of each row, and the six columns that a reader sees first: the page lets others be switched on.
 ROW_COLUMNS = ("trainer", "label", "seed")
 FIRST_COLUMNS = ("Dice", "lesion recall", SMALL_RECALL, "F1", "FP per case", AGAINST)
@@ -275,8 +275,9 @@ def leaderboard_notes(results: BenchmarkResults) -> list[str]:
     return [
         "Dice, NSD and HD95 are means over the n cases that define them, FP per case over all cases, with "
         f"{intervals_text(any(task.groups for task in results.tasks))}",
-        f"NSD: share of both surfaces within {settings.tolerance_mm:g} mm. HD95: 95th percentile of the surface "
-        "distances; distances to or from an empty mask count as the image's diagonal, and n tells how many did.",
+        f"NSD: share of both surfaces within {settings.tolerance_mm:g} {results.length_units}. HD95: 95th percentile "
+        f"of the surface distances in {results.length_units}; distances to or from an empty mask count as the image's "
+        "diagonal, and n tells how many did.",
         f"Lesions are {results.connected} and found by any overlap"
         f"{_minimum(settings.min_volume_mm3, units)}. Recall pools the lesions of all cases; its n counts lesions, its "
         "interval is Wilson's of as many independent lesions as their spread between cases leaves. An interval is left "

@@ -296,9 +296,9 @@ def evaluation_text(results: BenchmarkResults) -> str:
     classes = ", ".join(size_name(*edges, units) for edges in pairwise(DEFAULT_EDGES_MM3))
     sentences = [
         "The validation cases of all folds were pooled. Per case and label: the Dice coefficient; the normalised "
-        f"surface distance (NSD) [@nikolov2021surface] with a tolerance of {settings.tolerance_mm:g} mm; HD95, the "
-        "larger of the two directed 95th percentiles of the surface distances, and the average symmetric surface "
-        "distance (ASSD), both in mm.",
+        f"surface distance (NSD) [@nikolov2021surface] with a tolerance of {settings.tolerance_mm:g} "
+        f"{results.length_units}; HD95, the larger of the two directed 95th percentiles of the surface distances, and "
+        f"the average symmetric surface distance (ASSD), both in {results.length_units}.",
         f"Lesions were {results.connected} components.{ignored} A reference lesion was found if a "
         "predicted one shares a voxel with it; a predicted lesion that touches no reference lesion was a false "
         "positive. Recall counts reference lesions and precision predicted ones, pooled over cases; F1 is their "

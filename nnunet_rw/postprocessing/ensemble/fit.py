@@ -14,6 +14,7 @@ from nnunet_rw.evaluation.metrics.lesions import match_lesions
 from nnunet_rw.evaluation.metrics.matches import LesionMatches
 from nnunet_rw.evaluation.reading import Case, read_case
 from nnunet_rw.evaluation.sources import Source
+from nnunet_rw.evaluation.units import size_unit
 from nnunet_rw.postprocessing.ensemble.average import combine
 from nnunet_rw.postprocessing.ensemble.report import CLEANED, EQUAL, FITTED, CaseScores, FitReport, dice_gain, gains
 from nnunet_rw.postprocessing.ensemble.small_components import (
@@ -238,6 +239,8 @@ def fit_ensemble(
         fitted_without=fitted,
         volumes_mm3=volumes.pop(_NONE_LEFT_OUT),
         volumes_mm3_without=volumes,
+        # Files of a dataset are alike in whether they tell a spacing.
+        size_unit=size_unit([_read(cases[0], reader, labels_of(dataset_json))[0].spacing_mm]),
     )
 
 

@@ -133,6 +133,8 @@ class FitReport:
         Minimum volumes of components by class, for the chosen weights, found on all cases; `weights` holds those kept.
     volumes_mm3_without : dict of str to such dicts
         By the fold left out.
+    size_unit : str
+        As of `nnunet_rw.evaluation.units.size_unit`.
     """
 
     models: tuple[str, ...]
@@ -146,6 +148,7 @@ class FitReport:
     fitted_without: Mapping[str, EnsembleWeights]
     volumes_mm3: Mapping[str, float]
     volumes_mm3_without: Mapping[str, Mapping[str, float]]
+    size_unit: str
 
     def summary(self, method: str, position: int) -> dict[str, float]:
         """Means over cases of one class: Dice with its n, F1, recall of all lesions, false positives a case."""
@@ -283,7 +286,7 @@ def _choice(report: FitReport) -> str:
         others = [volumes[label] for volumes in report.volumes_mm3_without.values()]
         outcome = "kept" if label in kept else "not kept: the lesion F1 of cases left out is not higher"
         found.append(
-            f"Minimum volume of {label}: {volume_mm3:g} mm3 ({min(others):g} to {max(others):g}), "
+            f"Minimum volume of {label}: {volume_mm3:g} {report.size_unit} ({min(others):g} to {max(others):g}), "
             + (outcome if volume_mm3 else "nothing to remove")
         )
     return "\n".join([lines[report.chosen], *found])

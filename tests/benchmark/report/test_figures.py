@@ -11,6 +11,7 @@ from nnunet_rw.benchmark.report.case_figures import (
     case_differences,
     case_volumes,
     compared_seeds,
+    metric_name,
     paired_differences,
     volume_agreement,
 )
@@ -104,6 +105,12 @@ def test_froc(task, styles):
     block = froc(one_seed, "1", styles)
     assert all(trace.fill is None for trace in block.panels[0].figure.data)
     assert "One seed, so no bands" in block.caption
+
+
+@pytest.mark.parametrize(("sizes", "distances"), [("mm3", "mm"), ("mm2", "mm"), ("pixels", "pixels")])
+def test_distances_are_in_the_unit_of_the_images(sizes, distances):
+    assert metric_name("hd95_mm", sizes) == f"HD95 in {distances}"
+    assert metric_name("dice", sizes) == "Dice"
 
 
 @pytest.mark.parametrize("end", [100.0, 700.0])

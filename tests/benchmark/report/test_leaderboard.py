@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 import pytest
-from benchmark_results import TRAINERS, benchmark_results, scaled
+from benchmark_results import TRAINERS, benchmark_results, in_unit, scaled
 
 from nnunet_rw.benchmark.report.leaderboard import leaderboard_notes, leaderboard_table, verdict_text
 
@@ -22,8 +22,8 @@ def best_cells(task):
 def test_cells(rows):
     baseline, challenger, weighted = rows
     assert (baseline["label"], baseline["trainer"]) == ("1", "nnUNetTrainer")
-    assert baseline["HD95 mm"].startswith("16.12 [")
-    assert baseline["HD95 mm"].endswith("] (n = 12, 1 at diagonal)")
+    assert baseline["HD95"].startswith("16.12 [")
+    assert baseline["HD95"].endswith("] (n = 12, 1 at diagonal)")
     # All small lesions of all cases are missed: 0 of eleven by t(10) for z, up to t2 / (11 + t2) = 4.9646 / 15.9646.
     assert baseline["small lesion recall"] == "0.000 [0.000, 0.311] (n = 11)"
     assert challenger["Dice"].startswith("0.650 [")
@@ -38,7 +38,7 @@ def test_cells(rows):
 def test_distances_in_images_of_microscopes(results):
     # Of the baseline 2.55 mm, and 2e-4 times as much.
     small = scaled(results.tasks[0], "hd95_mm", 2e-4)
-    cells = [leaderboard_table(task).records[0]["HD95 mm"].split(" ")[0] for task in (results.tasks[0], small)]
+    cells = [leaderboard_table(task).records[0]["HD95"].split(" ")[0] for task in (results.tasks[0], small)]
     assert cells == ["2.55", "0.00051"]
     assert best_cells(small) == best_cells(results.tasks[0])
 
@@ -64,10 +64,10 @@ def test_nothing_evaluated(unevaluated):
 
 def test_best_cells(results):
     # Of either label; all trainers find all.
-    assert best_cells(results.tasks[0]) == {(row, name) for row in (1, 4) for name in ("Dice", "NSD", "HD95 mm")}
+    assert best_cells(results.tasks[0]) == {(row, name) for row in (1, 4) for name in ("Dice", "NSD", "HD95")}
     best = best_cells(results.tasks[1])
     # The challenger's Dice is the highest, but over fewer cases.
-    assert not {name for _, name in best} & {"Dice", "NSD", "HD95 mm"}
+    assert not {name for _, name in best} & {"Dice", "NSD", "HD95"}
     assert {(2, "lesion recall"), (1, "F1"), (1, "FP per case"), (1, "FROC average")} <= best
 
 
@@ -81,6 +81,15 @@ def test_notes(results, tmp_path):
     assert "FROC" not in alone
     assert "Holm" not in alone
     assert "One seed" in alone
+
+
+def test_notes_of_images(results):
+    images = replace(results, tasks=tuple(in_unit(task, "pixels") for task in results.tasks))
+    text = " ".join(leaderboard_notes(images))
+    assert "within 1 pixels" in text
+    assert "8-connected" in text
+    assert "below 10 pixels" in text
+    assert "mm" not in text
 
 
 def test_verdict_text():

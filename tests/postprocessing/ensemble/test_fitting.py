@@ -247,7 +247,9 @@ def test_text(specialists):
 
 
 def test_text_where_nothing_is_gained(speckled):
-    text = report_text(fit_ensemble(speckled))
+    report = fit_ensemble(speckled)
+    text = report_text(report)
+    assert "Minimum volume of 1: 72 pixels (" in report_text(replace(report, size_unit="pixels"))
     assert "Kept: equal weights" in text
     assert "Minimum volume of 1: 72 mm3 (72 to 72), kept" in text
     assert "Minimum volume of 2: 0 mm3 (0 to 0), nothing to remove" in text
