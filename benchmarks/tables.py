@@ -57,6 +57,17 @@ def number(value: float | None, scale: float = 1, decimals: int = 2) -> str:
 points = partial(number, scale=100, decimals=1)
 
 
+def of_seeds(values: Sequence[float | None], scale: float = 100, decimals: int = 1, unit: str = "") -> str:
+    """The mean, and in brackets the lowest and the highest of several seeds; nothing where they have no value."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return ""
+    mean = number(sum(known) / len(known), scale, decimals) + unit
+    if len(known) < 2:
+        return mean
+    return f"{mean} ({number(min(known), scale, decimals)} to {number(max(known), scale, decimals)})"
+
+
 def difference(value: float, low: float | None, high: float | None, scale: float = 100, decimals: int = 1) -> str:
     """A difference with its interval, all with their signs; "[too few]" where there are too few cases for one."""
     if low is None or high is None:

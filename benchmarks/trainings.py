@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -43,8 +42,3 @@ def seconds_per_epoch(runs: Iterable[Run]) -> float:
     """Median; NaN where none was recorded."""
     seconds = [epoch.seconds for run in runs if run.record for epoch in run.record.epochs]
     return float(np.median(seconds)) if seconds else math.nan
-
-
-def without_nan(row: dict[str, Any]) -> dict[str, Any]:
-    """A row for JSON, which has no NaN: None there."""
-    return {key: None if value != value else value for key, value in row.items()}

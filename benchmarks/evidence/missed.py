@@ -16,11 +16,11 @@ from scipy.ndimage import binary_dilation, find_objects
 
 from benchmarks.evidence.rules import SMALL_VOXELS, Training, add_dataset, class_names
 from benchmarks.harness import write_result
-from benchmarks.trainings import without_nan
 from nnunet_rw.evaluation.reading import read_case
 from nnunet_rw.evaluation.sources import Source, cross_validation_source, raw_images
 from nnunet_rw.maps.components import as_connectivity, connected_components
 from nnunet_rw.postprocessing.threshold.fit import fitted_cases, named_label
+from nnunet_rw.util.tables import json_value
 
 # Voxels around a lesion that its brightness is compared with.
 SHELL_VOXELS = 3
@@ -79,7 +79,7 @@ def missed_rows(training: Training, lesions: Lesions) -> Iterator[dict[str, Any]
         if not of_size.any():
             continue
         hit, missed = of_size & found, of_size & ~found
-        yield without_nan(
+        yield json_value(
             {
                 "size": size,
                 "lesions": int(of_size.sum()),

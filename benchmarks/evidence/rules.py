@@ -19,13 +19,13 @@ import numpy as np
 from batchgenerators.utilities.file_and_folder_operations import load_json
 
 from benchmarks.harness import write_result
-from benchmarks.trainings import without_nan
 from nnunet_rw.datasets.labels import label_names
 from nnunet_rw.evaluation.comparison.intervals import cluster_bootstrap, jackknife_interval, mean_interval
 from nnunet_rw.evaluation.comparison.rule_choice import Figures, RuleCases, choose_rules, figures
 from nnunet_rw.evaluation.metrics.rules import FAMILIES, DecisionRule, Outcomes
 from nnunet_rw.evaluation.sources import Source, cross_validation_source
 from nnunet_rw.postprocessing.threshold.fit import FittedCase, fitted_cases, rule_cases
+from nnunet_rw.util.tables import json_value
 
 # A lesion of up to 20 voxels is less than three across.
 SMALL_VOXELS = 20
@@ -127,7 +127,7 @@ def rule_rows(trainers: Mapping[str, Sequence[Training]], prices: Sequence[float
                     row |= _gains(lesions, of_first["single"], of_seeds, "gain")
                 if name != first:
                     row |= _gains(lesions, of_first[family], of_seeds, "gain_of_trainer")
-                rows.append(without_nan(row))
+                rows.append(json_value(row))
     return rows
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from benchmarks.harness import read_rows
-from benchmarks.tables import Column, Row, difference, markdown_table, number, points, table_of
+from benchmarks.tables import Column, Row, difference, markdown_table, number, of_seeds, points, table_of
 from nnunet_rw.postprocessing.threshold.report import FAMILY_NAMES
 
 # Porwal et al. 2020, doi 10.1016/j.media.2019.101561: the best of each class on its test images, at full resolution.
@@ -80,7 +80,7 @@ def areas_table(result: str) -> str:
     columns = (
         _CLASS,
         _TRAINER,
-        ("area under the precision-recall curve", lambda row: number(row["area"])),
+        ("area under the precision-recall curve", lambda row: of_seeds(row["area_seeds"], scale=1, decimals=2)),
         ("best of the challenge", lambda row: number(IDRID_BEST.get(row["class"]))),
     )
     return table_of(read_rows(f"evidence_areas_{result}"), columns)
@@ -107,7 +107,7 @@ def rows_of(results: Sequence[str]) -> list[Row]:
 
 
 def _with_gain(header: str, figure: str, over: str = "gain") -> tuple[Column, Column]:
-    """The figure, and its difference to the baseline with an interval, under the name that the rows have for it."""
+    """The figure over seeds, and its difference to the baseline with an interval, by the rows' name for it."""
 
     def gain(row: Row) -> str:
         if f"{figure}_{over}" not in row:
@@ -115,7 +115,7 @@ def _with_gain(header: str, figure: str, over: str = "gain") -> tuple[Column, Co
         value, low, high = (row[f"{figure}_{over}{end}"] for end in ("", "_low", "_high"))
         return "" if value is None else difference(value, low, high)
 
-    return (header, lambda row: points(row[figure])), ("gain", gain)
+    return (header, lambda row: of_seeds(row[f"{figure}_seeds"])), ("gain", gain)
 
 
 _CLASS: Column = ("lesions", lambda row: row["class"])

@@ -16,12 +16,13 @@ import numpy as np
 from batchgenerators.utilities.file_and_folder_operations import load_json
 
 from benchmarks.harness import read_rows, write_result
-from benchmarks.trainings import case_values, paired_difference, seconds_per_epoch, spread, without_nan
+from benchmarks.trainings import case_values, paired_difference, seconds_per_epoch, spread
 from nnunet_rw.audit.curves import gradient_spikes, largest_rise, moving_mean, window_of
 from nnunet_rw.benchmark.results import Run, TaskResults, read_results
 from nnunet_rw.evaluation.folder import Evaluation
 from nnunet_rw.training.records import read_iterations
 from nnunet_rw.util.files import nnunet_folder
+from nnunet_rw.util.tables import json_value
 
 METRICS = ("dice", "hd95_mm", "lesion_recall", "false_positives")
 RRW, RRW_BETA = "RWPaper_RRW", "RWPaper_RRW_Beta95"
@@ -64,7 +65,7 @@ def trainings_of(task: TaskResults, names: Mapping[str, str]) -> list[dict[str, 
             "seed": run.seed,
             "seconds_per_epoch": seconds_per_epoch([run]),
         }
-        rows.append(without_nan(of_run | _conditions(run) | unpredicted | _course(run)) | {"cases": cases})
+        rows.append(json_value(of_run | _conditions(run) | unpredicted | _course(run)) | {"cases": cases})
     return rows
 
 
@@ -107,7 +108,7 @@ def trainer_rows(trainings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]
             for other in compared_with(trainer)
             if set(values.get(other, ())) & set(values[trainer])
         }
-        rows.append(without_nan(row))
+        rows.append(json_value(row))
     return rows
 
 

@@ -9,7 +9,7 @@ from functools import partial
 from benchmarks import harness
 from benchmarks.harness import read_rows
 from benchmarks.region_wise.collect import BESIDE_STOCK, MEAN, PRODUCT, RRW, RRW_BETA, STOCK, STOCK_ADAM, trainer_rows
-from benchmarks.tables import Column, Row, difference, markdown_table, number, table_of
+from benchmarks.tables import Column, Row, difference, markdown_table, of_seeds, table_of
 
 # As a reader knows them, RRW first, then its rivals, then nnU-Net's own loss.
 ALONE = {
@@ -65,9 +65,9 @@ def stability_table(result: str) -> str:
         ("loss", lambda row: ALONE[row["trainer"]]),
         ("seeds", lambda row: str(row["seeds"])),
         ("seeds that never predict a class", lambda row: str(without_a_class(row))),
-        ("pseudo-Dice at the end", lambda row: _seeds([curve[-1] for curve in row["pseudo_dice_seeds"]])),
-        ("largest fall below the best before", lambda row: _seeds(row["largest_fall_seeds"])),
-        ("largest rise of the loss", lambda row: _seeds(row["loss_rise_seeds"], decimals=0, unit=" %")),
+        ("pseudo-Dice at the end", lambda row: of_seeds([curve[-1] for curve in row["pseudo_dice_seeds"]])),
+        ("largest fall below the best before", lambda row: of_seeds(row["largest_fall_seeds"])),
+        ("largest rise of the loss", lambda row: of_seeds(row["loss_rise_seeds"], decimals=0, unit=" %")),
         ("gradient spikes", lambda row: ", ".join(map(str, row["gradient_spikes_seeds"]))),
     )
     return table_of((rows[trainer] for trainer in ALONE if trainer in rows), columns)
@@ -174,15 +174,7 @@ def _of_classes(rows: Iterable[Row]) -> list[Column]:
 def _figure(row: Row, metric: str, name: str) -> str:
     """Nothing where it was not evaluated."""
     key = f"{metric}_{name}_seeds"
-    return _seeds(row[key], *_FORMS[metric]) if key in row else ""
-
-
-def _seeds(values: Sequence[float], scale: float = 100, decimals: int = 1, unit: str = "") -> str:
-    """Mean, and in brackets the lowest and the highest of several seeds."""
-    mean = number(sum(values) / len(values), scale, decimals) + unit
-    if len(values) < 2:
-        return mean
-    return f"{mean} ({number(min(values), scale, decimals)} to {number(max(values), scale, decimals)})"
+    return of_seeds(row[key], *_FORMS[metric]) if key in row else ""
 
 
 def _difference(row: Row, other: str, metric: str) -> str:

@@ -158,7 +158,8 @@ def test_table_of_rules(result):
 
 def test_table_of_trainers(result):
     first, second = tables.trainers_table(["some"], "single").splitlines()[2:]
-    assert first.startswith("| spot | `nnUNetTrainer` | 2 | 0.5 | 0.0 |  | 50.0 |  | ")
+    # Of two equal seeds; with several the lowest and the highest are told.
+    assert first.startswith("| spot | `nnUNetTrainer` | 2 | 0.5 | 0.0 (0.0 to 0.0) |  | 50.0 (50.0 to 50.0) |  | ")
     assert second.startswith(
         "| spot | `RWTrainer_X` | 1 | 0.0 | 100.0 | +100.0 [too few] | 100.0 | +50.0 [too few] | 100.0"
     )
