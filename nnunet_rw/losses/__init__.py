@@ -158,6 +158,8 @@ def build_compound(
     def of_term(term: Term) -> SegmentationLoss:
         if term.loss == STOCK_TERM and stock_loss is not None:
             return StockLoss(stock_loss)
+        if term.loss == "compound":
+            return build_compound(**{"terms": (), **term.options}, stock_loss=stock_loss, of_dice=of_dice, **heads)
         takes_batches = term.loss in LOSSES and "batch_dice" in option_names(LOSSES[term.loss])
         return build(term.loss, **heads, **{**(of_dice or {} if takes_batches else {}), **term.options})
 

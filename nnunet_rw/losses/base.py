@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,25 @@ from nnunet_rw.losses.inputs import LossInputs
 from nnunet_rw.maps.kinds import LESION_IDS
 
 SCOPES = ("patch", "case")
+
+
+def check_options(above: bool = False, **options: float) -> None:
+    """Refuse numbers that would turn a loss around, or switch it off.
+
+    Parameters
+    ----------
+    above : bool
+        0 is refused as well.
+    **options
+
+    Raises
+    ------
+    ValueError
+        One is negative or non-finite.
+    """
+    for name, value in options.items():
+        if not (math.isfinite(value) and value >= 0) or (above and value == 0):
+            raise ValueError(f"Expected {name} {'above' if above else 'of at least'} 0, but got {value}.")
 
 
 class SegmentationLoss(nn.Module, ABC):
@@ -74,7 +94,7 @@ class InverseVolume:
     scope : "patch" or "case"
         Where N, K and V are counted. "patch" is the paper's: a lesion cut by the patch counts with what is left of
         it, so a sliver of a large lesion weighs as much as a small lesion. "case" takes the whole volume, so a lesion
-        has one weight wherever the patch lies.
+        has one weight wherever the patch lies, and so has the background.
     power : float
         1 is the paper's; less is milder: 0 weights all voxels alike.
     w_min, w_max : float
@@ -82,8 +102,8 @@ class InverseVolume:
         background counts for less and false positives cost less.
     normalise : bool
         Scale lesion weights to a mean of 1 over the foreground and set the background's to 1: small lesions gain
-        what large ones lose, and false positives cost as much as without weights. A patch without lesions has
-        weight 1 everywhere, with or without it.
+        what large ones lose, and false positives cost as much as without weights. Where there are no lesions, in the
+        patch or in the case as the scope is, weights are 1, with or without it.
     """
 
     scope: str = "patch"
@@ -97,6 +117,7 @@ class InverseVolume:
             raise ValueError(f"Expected scope to be one of {SCOPES}, but got {self.scope!r}.")
         if not 0 <= self.w_min <= self.w_max:
             raise ValueError(f"Expected 0 <= w_min <= w_max, but got {self.w_min} and {self.w_max}.")
+        check_options(power=self.power)
 
     def weights(self, inputs: LossInputs) -> torch.Tensor:
         """(B, 1, ...) weights, (B, R, ...) for regions; float32, no gradient."""

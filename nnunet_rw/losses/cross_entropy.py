@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from nnunet_rw.losses.base import ReweightedLoss
+from nnunet_rw.losses.base import ReweightedLoss, check_options
 from nnunet_rw.losses.inputs import LossInputs
 
 
@@ -61,6 +61,8 @@ class WeightedCrossEntropyLoss(ReweightedLoss):
     def __init__(self, class_weights: Sequence[float] | None = None, **options: Any):
         super().__init__(**{"include_background": False, **options})
         self.class_weights = None if class_weights is None else tuple(float(weight) for weight in class_weights)
+        for weight in self.class_weights or ():
+            check_options(class_weights=weight)
 
     def compute(self, inputs: LossInputs) -> torch.Tensor:
         if self.class_weights is not None:
@@ -159,6 +161,7 @@ class FocalLoss(ReweightedLoss):
         super().__init__(include_background=include_background, **options)
         if not 0 <= alpha <= 1:
             raise ValueError(f"Expected alpha from 0 to 1, but got {alpha}.")
+        check_options(gamma=gamma)
         self.alpha, self.gamma = alpha, gamma
 
     def compute(self, inputs: LossInputs) -> torch.Tensor:
@@ -192,6 +195,7 @@ class SoftmaxFocalLoss(ReweightedLoss):
 
     def __init__(self, gamma: float = 2.0, **options: Any):
         super().__init__(**options)
+        check_options(gamma=gamma)
         self.gamma = gamma
 
     def compute(self, inputs: LossInputs) -> torch.Tensor:

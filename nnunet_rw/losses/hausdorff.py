@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from nnunet_rw.losses.base import ReweightedLoss
+from nnunet_rw.losses.base import ReweightedLoss, check_options
 from nnunet_rw.losses.distance_transform import mean_spacing
 from nnunet_rw.losses.inputs import LossInputs, without_single_slices
 from nnunet_rw.maps.kinds import BOUNDARY_DISTANCE
@@ -111,6 +111,7 @@ class HausdorffDTLoss(ReweightedLoss):
         **options: Any,
     ):
         super().__init__(include_background=include_background, **options)
+        check_options(alpha=alpha)
         self.alpha, self.inside_only, self.most_probable = alpha, inside_only, most_probable
 
     def compute(self, inputs: LossInputs) -> torch.Tensor:
@@ -151,6 +152,7 @@ class HausdorffErosionLoss(ReweightedLoss):
         super().__init__(include_background=include_background, **options)
         if erosions < 1:
             raise ValueError(f"Expected at least one erosion, but got {erosions}.")
+        check_options(alpha=alpha)
         self.alpha, self.erosions = alpha, erosions
 
     def compute(self, inputs: LossInputs) -> torch.Tensor:
@@ -215,6 +217,7 @@ class HausdorffConvolutionLoss(ReweightedLoss):
         super().__init__(include_background=include_background, **options)
         if not radii or min(radii) <= 0:
             raise ValueError(f"Expected radii above 0, but got {tuple(radii)}.")
+        check_options(alpha=alpha)
         self.alpha, self.radii = alpha, tuple(float(radius) for radius in radii)
 
     def compute(self, inputs: LossInputs) -> torch.Tensor:
@@ -267,8 +270,7 @@ class FuzzyRoughLoss(ReweightedLoss):
 
     def __init__(self, alpha: float = 1.0, include_background: bool = False, **options: Any):
         super().__init__(include_background=include_background, **options)
-        if alpha <= 0:
-            raise ValueError(f"Expected alpha above 0, but got {alpha}.")
+        check_options(above=True, alpha=alpha)
         self.alpha = alpha
 
     def compute(self, inputs: LossInputs) -> torch.Tensor:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from nnunet_rw.losses.base import SegmentationLoss
+from nnunet_rw.losses.base import SegmentationLoss, check_options
 from nnunet_rw.losses.distance_transform import nearest_id
 from nnunet_rw.losses.inputs import LossInputs
 from nnunet_rw.maps.kinds import LESION_IDS
@@ -32,8 +32,10 @@ class LesionWiseLoss(SegmentationLoss):
     @staticmethod
     def sums(values: torch.Tensor, ids: torch.Tensor, number: int) -> torch.Tensor:
         """(B, C, K + 1) sums of (B, C, ...) values by id."""
-        sums = values.new_zeros((*values.shape[:2], number))
-        return sums.scatter_add(2, ids.flatten(2), values.flatten(2))
+        # Added one by one, millions of voxels: float32 loses what is small beside the sum, or rounds it up each time.
+        exact = values.dtype if values.device.type == "mps" else torch.float64  # which has no float64
+        sums = torch.zeros((*values.shape[:2], number), dtype=exact, device=values.device)
+        return sums.scatter_add(2, ids.flatten(2), values.flatten(2).to(exact)).to(values.dtype)
 
 
 class BlobLoss(LesionWiseLoss):
@@ -102,6 +104,7 @@ class CCDiceCELoss(LesionWiseLoss):
 
     def __init__(self, smooth: float = 1e-5, ce_weight: float = 1.0, **heads: Any):
         super().__init__(**heads)
+        check_options(smooth=smooth, ce_weight=ce_weight)
         self.smooth, self.ce_weight = smooth, ce_weight
 
     def compute(self, inputs: LossInputs) -> torch.Tensor:

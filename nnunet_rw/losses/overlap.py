@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from nnunet_rw.losses.base import ReweightedLoss
+from nnunet_rw.losses.base import ReweightedLoss, check_options
 from nnunet_rw.losses.inputs import LossInputs
 
 
@@ -38,6 +38,7 @@ class OverlapLoss(ReweightedLoss):
         **options: Any,
     ):
         super().__init__(include_background=include_background, **options)
+        check_options(smooth=smooth)
         self.smooth, self.batch_dice, self.ddp = smooth, batch_dice, ddp
 
     def compute(self, inputs: LossInputs) -> torch.Tensor:
@@ -119,7 +120,8 @@ class AsymmetricSimilarityLoss(OverlapLoss):
     Parameters
     ----------
     beta : float
-        Above 1 a missed voxel costs more than a false one. 1.5 is the IW paper's choice.
+        Above 1 a missed voxel costs more than a false one. 1.5 is the IW paper's choice. Below 1 the form with p^2 is
+        least at p = beta, not at 1, so that it takes the linear one.
     linear : bool
         The paper's Tversky form, p in place of p^2; default is the form of the IW authors' code.
 
@@ -132,6 +134,9 @@ class AsymmetricSimilarityLoss(OverlapLoss):
 
     def __init__(self, beta: float = 1.5, linear: bool = False, **options: Any):
         super().__init__(**options)
+        check_options(above=True, beta=beta)
+        if beta < 1 and not linear:
+            raise ValueError(f"Expected beta of at least 1, or linear=True with it, but got {beta}.")
         self.beta, self.squared = beta, not linear
 
     def ratio(
@@ -169,8 +174,8 @@ class FocalTverskyLoss(OverlapLoss):
 
     def __init__(self, alpha: float = 0.7, beta: float = 0.3, gamma: float = 4 / 3, **options: Any):
         super().__init__(**options)
-        if min(alpha, beta) < 0 or gamma <= 0:
-            raise ValueError(f"Expected alpha, beta >= 0 and gamma > 0, but got {alpha}, {beta} and {gamma}.")
+        check_options(alpha=alpha, beta=beta)
+        check_options(above=True, gamma=gamma)
         self.alpha, self.beta, self.gamma = alpha, beta, gamma
 
     def ratio(
@@ -241,10 +246,12 @@ class GeneralizedDiceLoss(ReweightedLoss):
         weighted = p if weights is None else p * weights
         both = (weighted * y).flatten(3).sum(3)
         sizes = (weighted if self.linear else weighted * p) + (y if weights is None else y * weights)
+        sizes = sizes.flatten(3).sum(3)
         tiny = 1e-10 if self.linear else 0.0
         importance = 1 / ((volumes + tiny) ** 2 if self.linear else 1 + volumes**2)
-        numerator = (importance * both).sum(2) + tiny
-        denominator = (importance * sizes.flatten(3).sum(3)).sum(2) + tiny
+        # Without a labelled voxel the score is 0, not the 1 that tiny by tiny would be.
+        numerator = (importance * both).sum(2) + tiny * (sizes.sum(2) > 0)
+        denominator = (importance * sizes).sum(2) + tiny
         return 1 - 2 * numerator / denominator.clamp_min(1e-12)
 
     def unweighted_formula(self) -> str:
@@ -275,8 +282,8 @@ class FocalGeneralizedDiceBCELoss(GeneralizedDiceLoss):
 
     def __init__(self, gamma: float = 4 / 3, bce_weight: float = 1.0, **options: Any):
         super().__init__(**options)
-        if gamma <= 0:
-            raise ValueError(f"Expected gamma > 0, but got {gamma}.")
+        check_options(above=True, gamma=gamma)
+        check_options(bce_weight=bce_weight)
         self.gamma, self.bce_weight = gamma, bce_weight
 
     def compute(self, inputs: LossInputs) -> torch.Tensor:

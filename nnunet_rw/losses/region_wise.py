@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from nnunet_rw.losses.base import ReweightedLoss
+from nnunet_rw.losses.base import ReweightedLoss, check_options
 from nnunet_rw.losses.inputs import LossInputs, without_single_slices
 from nnunet_rw.maps.kinds import BOUNDARY_DISTANCE, INTERIOR_DISTANCE
 
@@ -144,6 +144,7 @@ class ActiveContourLoss(ReweightedLoss):
 
     def __init__(self, length_weight: float = 1.0, include_background: bool = True, **options: Any):
         super().__init__(include_background=include_background, **options)
+        check_options(length_weight=length_weight)
         self.length_weight = length_weight
 
     def compute(self, inputs: LossInputs) -> torch.Tensor:

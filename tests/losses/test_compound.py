@@ -6,7 +6,7 @@ import pytest
 import torch
 from loss_problems import IGNORE, ROW, P, logits_of, row, value
 
-from nnunet_rw.losses import LOSSES, CompoundLoss, LossInputs, Term, build, unique_names
+from nnunet_rw.losses import LOSSES, CompoundLoss, LossInputs, Term, build, build_compound, unique_names
 from nnunet_rw.losses.compound import SCHEDULES, weight_at
 
 
@@ -53,6 +53,17 @@ class TestCompound:
         loss.set_epoch(40, 300)
         expected = 2 * (0.6 * value("dice") + 0.4 * value("ce"))
         assert loss(logits_of(P), row(ROW)).item() == pytest.approx(expected, rel=1e-6)
+
+    def test_a_compound_within_a_compound_has_nnunets_dice_as_well(self):
+        of_dice = {"smooth": 1e-5, "batch_dice": True}
+        inner = Term("compound", options={"terms": (("dice", 1.0), ("dice", 1.0, {"smooth": 0.5}))})
+        loss = build_compound([Term("dice"), inner], of_dice=of_dice)
+        nested = loss.terms["compound"].terms
+        assert [(dice.smooth, dice.batch_dice) for dice in (loss.terms["dice"], nested["dice"], nested["dice_2"])] == [
+            (1e-5, True),
+            (1e-5, True),
+            (0.5, True),
+        ]
 
     def test_terms_that_weigh_alike_share_their_weights(self):
         loss = build(

@@ -141,3 +141,20 @@ class TestCCDiceCE:
 def test_background_has_no_lesions(name):
     with pytest.raises(ValueError, match="include_background=False: background has no lesions"):
         build(name, include_background=True)
+
+
+@pytest.mark.parametrize("name", ["blob", "cc_dice_ce"])
+@pytest.mark.parametrize("noise", [0.0, 0.5])
+def test_sums_of_large_lesions_are_exact(name, noise):
+    """A lesion of half a million voxels: added one by one in float32, Dice of a good prediction was below 0."""
+    target = torch.zeros(1, 1, 100, 100, 100, dtype=torch.long)
+    target[:, :, :50] = 1
+    logits = torch.zeros(1, 2, 100, 100, 100)
+    logits[:, 1] = torch.where(target[:, 0] == 1, 4.0, -4.0)
+    logits += noise * torch.randn(logits.shape, generator=torch.Generator().manual_seed(0))
+    single, double = logits.requires_grad_(), logits.detach().double().requires_grad_()
+    losses = [build(name)(values, target) for values in (single, double)]
+    assert losses[0].item() == pytest.approx(losses[1].item(), rel=1e-4)
+    gradients = [*torch.autograd.grad(losses[0], single), *torch.autograd.grad(losses[1], double)]
+    difference = torch.linalg.vector_norm(gradients[0] - gradients[1])
+    assert difference < 1e-4 * torch.linalg.vector_norm(gradients[1])

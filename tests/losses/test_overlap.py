@@ -46,6 +46,16 @@ class TestAsymmetricSimilarity:
         assert value("asl") == pytest.approx(1 - 3.25 * 1.3 / (2.25 * 2 + 1.06), rel=1e-6)
         assert value("asl", beta=1) == pytest.approx(value("dice"), rel=1e-12)
 
+    def test_below_1_the_squared_form_would_not_want_the_truth(self):
+        # With b = 0.3 the loss of p = 0.3 in the class, and of 0 elsewhere, is below that of the truth.
+        p = torch.tensor([0.3, 1.0])
+        assert torch.equal((1 + 0.09) * p / (0.09 + p * p) > 1, torch.tensor([True, False]))
+        with pytest.raises(ValueError, match=r"beta of at least 1, or linear=True with it, but got 0\.3"):
+            build("asl", beta=0.3)
+        target = row(ROW)
+        perfect = torch.cat([1 - target, target], 1) * 40.0
+        assert build("asl", beta=0.3, linear=True)(perfect, target).item() == pytest.approx(0, abs=1e-6)
+
     def test_weighted(self):
         # The sums as above: 5 * 2.3 / (4 * 4 + 1.59).
         assert weighted_value("asl", beta=2) == pytest.approx(1 - 11.5 / 17.59, rel=1e-6)
@@ -103,13 +113,13 @@ class TestFocalTversky:
     @pytest.mark.parametrize(
         ("options", "got"),
         [
-            ({"alpha": -0.1}, r"-0\.1, 0\.3 and 1\.3"),
-            ({"beta": -1}, r"0\.7, -1 and 1\.3"),
-            ({"gamma": 0}, r"0\.7, 0\.3 and 0"),
+            ({"alpha": -0.1}, r"alpha of at least 0, but got -0\.1"),
+            ({"beta": -1}, r"beta of at least 0, but got -1"),
+            ({"gamma": 0}, r"gamma above 0, but got 0"),
         ],
     )
     def test_errors(self, options, got):
-        with pytest.raises(ValueError, match=f"alpha, beta >= 0 and gamma > 0, but got {got}"):
+        with pytest.raises(ValueError, match=f"Expected {got}"):
             build("focal_tversky", **options)
 
 
@@ -145,6 +155,11 @@ class TestGeneralizedDice:
         # v = 1e20 of the absent class and 1 / 25 of the other: 1, however good the prediction.
         assert value("gdl", [0.01] * 5, [0] * 5, linear=True) == pytest.approx(1, abs=1e-6)
         assert value("gdl", [0.01] * 5, [0] * 5) < 0.1
+
+    @pytest.mark.parametrize("linear", [False, True])
+    def test_a_sample_without_a_labelled_voxel(self, linear):
+        computed = value("gdl", labels=[IGNORE] * 5, ignore_label=IGNORE, linear=linear)
+        assert computed == pytest.approx(1)
 
     def test_ignored_voxels_are_not_counted(self):
         # Without the third voxel, background: 2 voxels, sum p y = 1.7, sum p^2 = 1.7; foreground: sum p^2 = 0.9.
@@ -199,5 +214,5 @@ class TestFocalGeneralizedDiceBCE:
 
     @pytest.mark.parametrize("gamma", [0, -1])
     def test_errors(self, gamma):
-        with pytest.raises(ValueError, match=f"gamma > 0, but got {gamma}"):
+        with pytest.raises(ValueError, match=f"gamma above 0, but got {gamma}"):
             build("focal_gdl_bce", gamma=gamma)

@@ -1,5 +1,6 @@
 """What every loss of `LOSSES` must do, weighted by lesion size or not, with classes and with regions."""
 
+import math
 from itertools import pairwise, product
 
 import numpy as np
@@ -470,3 +471,28 @@ def test_a_whole_patch_of_extreme_logits_under_autocast(name, options):
         assert value.dtype == torch.float32
         assert value.isfinite()
         assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("ce", {"reweight": "inverse_volume", "power": -1.0}),
+        ("active_contour", {"length_weight": -1.0}),
+        ("focal", {"gamma": -1.0}),
+        ("softmax_focal", {"gamma": math.nan}),
+        ("wce", {"class_weights": (1, -1)}),
+        ("dice", {"smooth": -1.0}),
+        ("asl", {"beta": 0.0, "linear": True}),
+        ("hausdorff_dt", {"alpha": -1.0}),
+        ("hausdorff_er", {"alpha": -1.0}),
+        ("hausdorff_cv", {"alpha": math.inf}),
+        ("fuzzy_rough", {"alpha": 0.0}),
+        ("focal_gdl_bce", {"bce_weight": -1.0}),
+        ("cc_dice_ce", {"ce_weight": -1.0}),
+    ],
+)
+def test_options_that_turn_a_loss_around_are_refused(name, options):
+    # Where there are two, one that lets the other be given.
+    refused = set(options) - {"reweight", "linear"}
+    with pytest.raises(ValueError, match=f"Expected {refused.pop()} "):
+        build(name, **options)
