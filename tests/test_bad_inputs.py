@@ -282,7 +282,7 @@ def test_interruption_during_imports(monkeypatch, capsys, module):
     monkeypatch.delattr(module, raising=False)
     monkeypatch.setattr(sys, "meta_path", [Interrupt, *sys.meta_path])
     assert main(["env"]) == 130
-    assert capsys.readouterr().err == "nnunet-rw: interrupted; the same command resumes where it stopped\n"
+    assert capsys.readouterr().err == "nnunet-rw: interrupted\n"
 
 
 def test_fault_of_the_program_is_told_in_a_line_too(monkeypatch, capsys):

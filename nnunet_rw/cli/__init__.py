@@ -19,6 +19,8 @@ _ADVICE = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "Free space, and run the same command again."),
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "Make it writable, or choose another place."),
 }
+# What these have finished stays, and is not done again.
+_RESUMING = ("maps", "preprocess", "msd", "benchmark", "demo", "stability")
 _EPILOG = """\
 a first training:
   eval "$(nnunet-rw env)"
@@ -40,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Imports within: they take seconds, in which a user may think better of it.
         return _run(arguments)
     except KeyboardInterrupt:
-        print("nnunet-rw: interrupted; the same command resumes where it stopped", file=sys.stderr)
+        print("nnunet-rw: interrupted", file=sys.stderr)
         return 130
     except Exception as error:
         if os.environ.get(TRACEBACK_VARIABLE):
@@ -55,7 +57,13 @@ def _run(arguments: Sequence[str] | None) -> int:
     if rest and options.command != "preprocess":
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     options.rest = rest
-    return options.run(options) or 0
+    try:
+        return options.run(options) or 0
+    except KeyboardInterrupt:
+        if options.command not in _RESUMING:
+            raise
+        print("nnunet-rw: interrupted; the same command resumes where it stopped", file=sys.stderr)
+        return 130
 
 
 def _told(error: Exception) -> str:

@@ -23,7 +23,10 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
     command.add_argument("-c", metavar="CONFIGURATION", help="of preprocessed data")
     command.add_argument("-p", metavar="PLANS", help="of preprocessed data; default: nnUNetPlans")
     command.add_argument(
-        "-o", "--output", metavar="PATH", type=Path, help="a folder, or a .png alone; default: audit_<dataset> here"
+        *("-o", "--output"),
+        metavar="PATH",
+        type=Path,
+        help="a folder, or a .png, .pdf or .svg alone; default: audit_<dataset> here",
     )
     command.add_argument("--max-cases", type=positive, metavar="N", help="look at N cases, evenly chosen")
     add_processes(command)
@@ -56,7 +59,7 @@ def _audit(options: argparse.Namespace) -> None:
         open_labels(options.d, options.c, options.p, options.max_cases), options.np, present_splits(options.d)
     )
     output = options.output or Path(f"audit_{audit.dataset}")
-    picture_alone = output.suffix.lower() == ".png"
+    picture_alone = output.suffix.lower() in (".png", ".pdf", ".svg")
     picture = output if picture_alone else output / "audit.png"
     picture.parent.mkdir(parents=True, exist_ok=True)
     draw_audit(audit, picture)

@@ -86,6 +86,7 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
         "--max-patch", type=positive, default=48, metavar="VOXELS", help="along each axis; default: %(default)s"
     )
     command.add_argument("--batch-size", type=positive, default=2, metavar="N", help="default: %(default)s")
+    command.add_argument("--overwrite", action="store_true", help="replace other plans of that name")
 
 
 def _doctor(options: argparse.Namespace) -> int:
@@ -153,6 +154,7 @@ def _show(options: argparse.Namespace) -> None:
 
     volumes = load_case_volumes(open_preprocessed(options.d, options.c, options.p), options.case)
     path = options.o or Path(f"{volumes.case}.png")
+    path.parent.mkdir(parents=True, exist_ok=True)
     index = draw_case(volumes, path, options.slice)
     print(f"{path}: {volumes.case}, slice {index}")
     if options.nifti:
@@ -194,7 +196,12 @@ def _small_plans(options: argparse.Namespace) -> None:
     from nnunet_rw.datasets.small_plans import write_small_plans
 
     path = write_small_plans(
-        dataset_folder(options.d), options.p, options.o, max_patch=options.max_patch, batch_size=options.batch_size
+        dataset_folder(options.d),
+        options.p,
+        options.o,
+        options.overwrite,
+        max_patch=options.max_patch,
+        batch_size=options.batch_size,
     )
     configuration = first_configuration(options.d, options.o)
     train = advice.command("nnUNetv2_train", dataset=options.d, configuration=configuration, fold=0, plans=options.o)

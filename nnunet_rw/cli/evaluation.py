@@ -117,7 +117,9 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
 
 
 def _add_source(command: argparse.ArgumentParser) -> None:
-    command.add_argument("-p", dest="predictions", metavar="PREDICTIONS", type=Path, help="folder")
+    command.add_argument(
+        "-p", dest="predictions", metavar="PREDICTIONS", type=Path, help="folder; with -d and -tr the plans"
+    )
     command.add_argument("-g", dest="references", metavar="REFERENCES", type=Path, help="folder")
     command.add_argument(
         "-djfile", metavar="FILE", type=Path, help="dataset.json; default: that beside the predictions"
@@ -160,6 +162,9 @@ def _source(options: argparse.Namespace) -> Source:
             options.probabilities,
             options.allow_missing,
         )
+    if options.d and options.tr and options.predictions and not options.references:
+        # Beside a trainer -p is what it is to nnU-Net.
+        options.plans, options.predictions = str(options.predictions), None
     if options.d and options.tr and not (options.predictions or options.references):
         return cross_validation_source(
             options.d,
@@ -171,8 +176,7 @@ def _source(options: argparse.Namespace) -> Source:
             options.allow_missing,
             options.images,
         )
-    plans = " -p is predictions here: plans are --plans." if options.tr and options.predictions else ""
-    raise ValueError(f"Give either -p PREDICTIONS and -g REFERENCES, or -d DATASET and -tr TRAINER.{plans}")
+    raise ValueError("Give either -p PREDICTIONS and -g REFERENCES, or -d DATASET and -tr TRAINER.")
 
 
 def _evaluate(options: argparse.Namespace) -> None:

@@ -184,10 +184,13 @@ def trained_model(dataset: str | int, configuration: str, trainer: str, plans_na
     FileNotFoundError
         There is none; the message says what to run.
     """
-    model = dataset_folder(dataset, "nnUNet_results") / f"{trainer}__{plans_name}__{configuration}"
+    folder = dataset_folder(dataset, "nnUNet_results")
+    model = folder / f"{trainer}__{plans_name}__{configuration}"
     if not model.is_dir():
+        others = sorted(other.name for other in folder.glob(f"*__*__{configuration}") if other.is_dir())
+        there = f" There are: {', '.join(others[:8])}{' and others' if len(others) > 8 else ''}." if others else ""
         run = training_command(dataset, configuration, trainer, plans_name, "0")
-        raise FileNotFoundError(f"No trained model {model}. Run: {run}")
+        raise FileNotFoundError(f"No trained model {model}.{there} Run: {run}")
     return model
 
 

@@ -134,16 +134,18 @@ def write_small_plans(
     preprocessed_dataset_folder: str | os.PathLike,
     plans_name: str = "nnUNetPlans",
     name: str = "nnUNetPlansSmall",
+    overwrite: bool = False,
     **options: Any,
 ) -> Path:
     """
-    Write `<name>.json` beside `<plans_name>.json`; an older one is replaced. Train with `-p <name>`.
+    Write `<name>.json` beside `<plans_name>.json`. Train with `-p <name>`.
 
     Parameters
     ----------
     preprocessed_dataset_folder : <nnUNet_preprocessed>/<dataset>
     plans_name : the stock plans
     name, options : see `small_plans`
+    overwrite : replace other plans of this name, with which models may have been trained
 
     Returns
     -------
@@ -154,7 +156,8 @@ def write_small_plans(
     FileNotFoundError
         If the stock plans are missing.
     ValueError
-        A name is none of a file in the folder, see `small_plans`; or the stock plans are damaged.
+        A name is none of a file in the folder, see `small_plans`; the stock plans are damaged; or there are other plans
+        of this name.
     """
     check_plans_name(plans_name)
     check_plans_name(name)
@@ -165,5 +168,11 @@ def write_small_plans(
         raise ValueError(f"'{name}' are the stock plans. Choose another name for the small ones.")
     with told(source, plan_again(folder.name, plans_name), errors=(KeyError, AttributeError)):
         plans = small_plans(stock, name=name, **options)
-    write_atomically(target, (json.dumps(plans, indent=4) + "\n").encode())
+    content = (json.dumps(plans, indent=4) + "\n").encode()
+    if target.is_file() and not overwrite and target.read_bytes() != content:
+        raise ValueError(
+            f"{target} has other plans, with which models may have been trained. Choose another name for these, or "
+            "replace them with --overwrite."
+        )
+    write_atomically(target, content)
     return target

@@ -21,6 +21,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from nnunet_rw.datasets.folders import Preprocessed
+from nnunet_rw.evaluation.units import length_unit, raised, size_unit
 from nnunet_rw.maps import lesion_volume_map, rectified_region_wise_maps
 from nnunet_rw.maps.kinds import (
     BOUNDARY_DISTANCE,
@@ -37,7 +38,7 @@ from nnunet_rw.store.write import list_cases
 from nnunet_rw.util.files import replaced_whole
 from nnunet_rw.util.readers import read_case, told
 
-SIGNED_DISTANCE, LESION_VOLUME, REGION_WISE = "signed_distance", "lesion_volume_mm3", "rectified_region_wise"
+SIGNED_DISTANCE, LESION_VOLUME, REGION_WISE = "signed_distance", "lesion_volume", "rectified_region_wise"
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ class CaseVolumes:
         A map of several channels is several, with the number of the channel at the end of its name.
     class_names : tuple of str
         Of the scheme's foreground classes or regions.
+    size_unit : str
+        As of `nnunet_rw.evaluation.units.size_unit`.
     """
 
     case: str
@@ -59,6 +62,7 @@ class CaseVolumes:
     spacing_mm: tuple[float, ...]
     scheme: LabelScheme
     class_names: tuple[str, ...]
+    size_unit: str
 
 
 def load_case_volumes(preprocessed: Preprocessed, case: str | None = None) -> CaseVolumes:
@@ -112,12 +116,13 @@ def load_case_volumes(preprocessed: Preprocessed, case: str | None = None) -> Ca
         names = [kind] if len(array) == 1 else [f"{kind}_{channel}" for channel in range(len(array))]
         maps.update(zip(names, array, strict=True))
     foreground = np.where(labels == scheme.ignore_label, 0, labels)
-    maps[LESION_VOLUME] = lesion_volume_map(foreground, spacing_mm)
+    unit = size_unit([spacing_mm[1:] if settings.per_slice else spacing_mm])
+    maps[f"{LESION_VOLUME}_{unit}"] = lesion_volume_map(foreground, spacing_mm)
     if not scheme.regions and not settings.per_slice:
         rectified = rectified_region_wise_maps(labels, scheme.num_heads, spacing_mm, scheme.ignore_label)
         maps |= {f"{REGION_WISE}_{channel}": values for channel, values in enumerate(rectified)}
     class_names = _class_names(preprocessed.dataset_json["labels"], scheme)
-    return CaseVolumes(case, image, labels, maps, spacing_mm, scheme, class_names)
+    return CaseVolumes(case, image, labels, maps, spacing_mm, scheme, class_names, unit)
 
 
 def _class_names(labels: dict[str, Any], scheme: LabelScheme) -> tuple[str, ...]:
@@ -241,7 +246,7 @@ class _Look(NamedTuple):
     line : str
         Colour of the labels' outlines.
     unit : str
-        Of the colour bar; "" draws none.
+        Of the colour bar, with {length} and {size} for those of distances and sizes; "" draws none.
     extend : "neither" or "max"
         Whether that shows the colour of what lies above.
     """
@@ -287,10 +292,10 @@ def _rectified(values: np.ndarray) -> dict[str, Any]:
 
 
 _LOOKS = {
-    INTERIOR_DISTANCE: _Look("Distance to another label", _distance, "white", "mm"),
-    SIGNED_DISTANCE: _Look("Signed distance to the boundary", _signed, "black", "mm, negative inside"),
+    INTERIOR_DISTANCE: _Look("Distance to another label", _distance, "white", "{length}"),
+    SIGNED_DISTANCE: _Look("Signed distance to the boundary", _signed, "black", "{length}, negative inside"),
     LESION_IDS: _Look("Lesions, each with a rim of a voxel", _categories, "black"),
-    LESION_VOLUME: _Look("Volume of the lesion", _volumes, "black", "mm³"),
+    LESION_VOLUME: _Look("Volume of the lesion", _volumes, "black", "{size}"),
     REGION_WISE: _Look("Region-wise map, rectified", _rectified, "black", "share of the deepest; +1 outside", "max"),
 }
 
@@ -306,7 +311,8 @@ def _draw_map(axis: Axes, name: str, volumes: CaseVolumes, index: int, aspect: f
     axis.set_title(look.title + suffix, fontsize=_FONT, loc="left")
     if look.unit:
         bar = axis.figure.colorbar(drawn, ax=axis, fraction=0.04, pad=0.02, aspect=30, extend=look.extend)
-        bar.set_label(look.unit, fontsize=_FONT - 1)
+        units = {"length": length_unit(volumes.size_unit), "size": raised(volumes.size_unit)}
+        bar.set_label(look.unit.format(**units), fontsize=_FONT - 1)
         bar.ax.tick_params(labelsize=_FONT - 2)
         if isinstance(drawn.norm, TwoSlopeNorm):
             ticks = _two_sided_ticks(*drawn.get_clim())

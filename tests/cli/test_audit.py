@@ -41,10 +41,12 @@ def test_audit_of_preprocessed_labels_into_a_folder(dataset, succeeds, tmp_path)
     assert {path.name for path in folder.iterdir()} == {"audit.png", "audit.json", "lesions.csv"}
 
 
-def test_audit_into_a_picture_alone(raw, succeeds, tmp_path):
-    path = tmp_path / "new" / "own.png"
+@pytest.mark.parametrize(("ending", "begin"), [(".png", b"\x89PNG"), (".PNG", b"\x89PNG"), (".pdf", b"%PDF")])
+def test_audit_into_a_picture_alone(raw, succeeds, tmp_path, ending, begin):
+    path = tmp_path / "new" / f"own{ending}"
     assert succeeds("audit", "-d", "901", "-o", path).splitlines()[-1] == str(path)
-    assert [file.name for file in path.parent.iterdir()] == ["own.png"]
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+    assert path.read_bytes().startswith(begin)
 
 
 @pytest.mark.parametrize("option", ["-np", "--max-cases"])

@@ -104,10 +104,13 @@ def test_every_command_has_help(capsys, command):
     assert capsys.readouterr().out.startswith(f"usage: nnunet-rw {command}")
 
 
-def test_interruption_says_that_nothing_is_lost(monkeypatch, capsys):
-    def interrupt():
+def test_interruption_says_what_the_same_command_does(monkeypatch, capsys):
+    def interrupt(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(catalogue, "export_line", interrupt)
     assert main(["env"]) == 130
+    assert capsys.readouterr().err == "nnunet-rw: interrupted\n"
+    monkeypatch.setattr("nnunet_rw.datasets.msd.decathlon_task", interrupt)
+    assert main(["msd", "Task04_Hippocampus"]) == 130
     assert capsys.readouterr().err == "nnunet-rw: interrupted; the same command resumes where it stopped\n"

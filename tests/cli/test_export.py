@@ -195,10 +195,13 @@ def test_export_of_a_checkpoint_that_is_none(model, fails, tmp_path, monkeypatch
     [
         (
             ["-tr", "RWTrainer"],
-            r"No trained model .*/RWTrainer__\S+\. Run: nnUNetv2_train 900 3d_fullres 0 -tr RWTrainer -p",
+            r"No trained model .*/RWTrainer__\S+\. There are: \S+\. Run: nnUNetv2_train .* -tr RWTrainer -p",
         ),
         (["-c", "2d"], r"No trained model .*__2d\. Run: nnUNetv2_train 900 2d 0 -tr RWTrainer_5epochs -p nnUNetPlans"),
-        (["-p", "tiny"], r"No trained model .*\. Run: nnUNetv2_train 900 3d_fullres 0 -tr RWTrainer_5epochs -p tiny"),
+        (
+            ["-p", "tiny"],
+            r"No trained model .*\. There are: \S+\. Run: nnUNetv2_train .* -p tiny",
+        ),
         (["-f", "0", "3"], r"No checkpoint_final\.pth in fold_3 of .*\. Finish the training\."),
         (["-chk", "checkpoint_x.pth"], r"No checkpoint_x\.pth in any fold of .*\. Finish the training\."),
         (["-d", "901"], r"No dataset '901'.* Look into .*nnUNet_results\."),

@@ -1,6 +1,7 @@
 import copy
 import json
 import re
+from functools import partial
 
 import numpy as np
 import pytest
@@ -206,6 +207,18 @@ def test_written_plans_lie_beside_the_stock_plans(preprocessed):
     assert np.all(np.asarray(PlansManager(str(path)).get_configuration("2d").patch_size) == 32)
     assert stock_plans(preprocessed, folder.name) == stock
     assert not list(folder.glob(".*"))  # no temporary file is left
+
+
+def test_other_plans_of_that_name_are_not_replaced(preprocessed):
+    write = partial(write_small_plans, preprocessed / "Dataset901_Cube", name="nnUNetPlansKept")
+    path = write()
+    before = path.read_bytes()
+    assert write().read_bytes() == before  # the same again
+    with pytest.raises(ValueError, match=r"nnUNetPlansKept\.json has other plans, .* --overwrite"):
+        write(batch_size=3)
+    assert path.read_bytes() == before
+    write(overwrite=True, batch_size=3)
+    assert path.read_bytes() != before
 
 
 def test_writing_says_what_to_do(preprocessed, tmp_path):

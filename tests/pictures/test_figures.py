@@ -27,13 +27,13 @@ def result(voxels, hit):
     return match_lesions(reference, prediction, SPACING_MM[1:])
 
 
-def case_volumes(labels, scheme=None, **maps):
+def case_volumes(labels, scheme=None, unit="mm3", **maps):
     scheme = scheme or LabelScheme.classes(3)
     ids, _ = compute_lesion_ids(labels, scheme)
     ids = {f"lesion_ids_{channel}": values for channel, values in enumerate(ids)}
     image = np.random.default_rng(0).random(labels.shape).astype(np.float32)
     names = tuple(f"class {number}" for number, _ in enumerate(scheme.foreground, start=1))
-    return CaseVolumes("case_1", image, labels, {**maps, **ids}, SPACING_MM, scheme, names)
+    return CaseVolumes("case_1", image, labels, {**maps, **ids}, SPACING_MM, scheme, names, unit)
 
 
 def panels_of(figure):
@@ -121,6 +121,15 @@ def test_the_inside_has_half_of_the_scale_of_signed_distances(tmp_path, drawn):
     bars = {axis.get_ylabel(): axis for axis in figure.axes}
     ticks = [text.get_text() for text in bars["mm, negative inside"].get_yticklabels()]
     assert ticks == ["-2", "-1", "0", "20", "40", "60"]
+
+
+@pytest.mark.parametrize(("unit", "bars"), [("mm3", {"mm", "mm³"}), ("mm2", {"mm", "mm²"}), ("pixels", {"pixels"})])
+def test_colour_bars_are_in_the_unit_of_the_image(tmp_path, drawn, unit, bars):
+    labels, values = np.ones((1, 2, 4), np.int16), np.ones((1, 2, 4), np.float32)
+    maps = {"interior_distance": values, f"lesion_volume_{unit}": values}
+    draw_case(case_volumes(labels, LabelScheme.classes(2), unit, **maps), tmp_path / "case.png")
+    (figure,) = drawn
+    assert {axis.get_ylabel() for axis in figure.axes} - {""} == bars
 
 
 def test_lesions_have_a_colour_each_and_no_scale(tmp_path, drawn):

@@ -66,6 +66,10 @@ def units_of(cases: Iterable[str], groups: Mapping[str, str] | None) -> list[str
     return [groups[case] for case in cases]
 
 
+# How `folds_or_parts` names a part of the only fold.
+PART = "split_"
+
+
 def parts_of(units: Sequence[str], number: int, seed: int) -> dict[str, int]:
     """The part of each distinct unit, of so many or as there are units: drawn by the seed and their names alone."""
     names = sorted(set(units))
@@ -86,4 +90,4 @@ def folds_or_parts(folds: Sequence[str], units: Sequence[str], number: int = 5, 
     if number < 2:
         raise ValueError(f"Expected two or more splits, but got {number}.")
     parts = parts_of(units, number, seed)
-    return [f"split_{parts[unit]}" for unit in units]
+    return [f"{PART}{parts[unit]}" for unit in units]

@@ -193,6 +193,8 @@ def _places(
         recall = float(found.mean()) if len(found) else math.nan
         precision = float(right.mean()) if len(right) else math.nan
         f1 = 2 * precision * recall / (precision + recall) if found.any() and right.any() else 0.0
+        if found.any() and not len(right):
+            f1 = math.nan  # found by pieces alone that are too small to count as predicted
         rows.append(
             RankingRow(
                 label=label,
@@ -210,5 +212,5 @@ def _places(
                 rank_as_evaluated=0,
             )
         )
-    ranks = rankdata([-row.f1 for row in rows], method="min")
+    ranks = rankdata([-np.nan_to_num(row.f1) for row in rows], method="min")
     return [replace(row, rank=int(rank)) for row, rank in zip(rows, ranks, strict=True)]

@@ -110,9 +110,9 @@ class RankingRow:
         minimum. Found or not is as evaluated with all of them.
     recall, precision, f1 : float
         Of the pooled lesions: found among the reference's, right among the predicted, 2 PR / (P + R). Precision is NaN
-        where nothing is predicted, and F1 then 0.
+        where nothing is predicted, and F1 then 0, but NaN where smaller pieces have found something.
     rank : int
-        1 for the highest F1; equal ones share the better place.
+        1 for the highest F1, NaN counting as 0; equal ones share the better place.
     rank_as_evaluated : int
         By any overlap, with the minimum size of the evaluation.
     """

@@ -85,7 +85,8 @@ def legend(comparison: Comparison) -> list[str]:
             if comparison.rules
             else []
         ),
-        "Places: * where it differs from the first row's, which is as evaluated.",
+        "Places: * where it differs from the first row's, which is as evaluated. Lesions below the minimum are left "
+        "out; what predicted ones of these have found stays found.",
         *comparison.notes,
     ]
 

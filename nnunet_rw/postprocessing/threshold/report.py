@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from nnunet_rw.evaluation.comparison.groups import PART
 from nnunet_rw.evaluation.comparison.intervals import MIN_UNITS, Interval
 from nnunet_rw.evaluation.comparison.rule_choice import FamilyFit, Figures
 from nnunet_rw.evaluation.metrics.detection import DEFAULT_EDGES_MM3
@@ -174,12 +175,13 @@ def rules_text(fits: Sequence[RuleFit]) -> str:
 
 def _label_text(fit: RuleFit) -> str:
     lesions, folds = int(fit.num_lesions.sum()), len({case.fold for case in fit.cases})
+    name = "parts of its only fold" if fit.cases[0].fold.startswith(PART) else "folds"
     price = f"{fit.false_positives:.2f} false positives per case"
     dice = "" if math.isnan(fit.least_dice) else f" and a Dice of at least {fit.least_dice:.3f}"
     source = f" ({fit.baseline})" if dice or fit.false_positives == fit.baseline_figures[0] else ""
     sizes = _sizes(fit)
     parts = [
-        f"{fit.model}, {fit.label_text}: {len(fit.cases)} cases in {folds} folds, {lesions} lesions; at "
+        f"{fit.model}, {fit.label_text}: {len(fit.cases)} cases in {folds} {name}, {lesions} lesions; at "
         f"most {price}{dice}{source}",
         text_table(
             ("in cases left out", "false positives per case", "recall", *sizes, "lesion F1", "Dice"),

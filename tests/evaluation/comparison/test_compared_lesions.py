@@ -183,7 +183,15 @@ def test_a_trainer_that_predicts_nothing(evaluation):
     one = evaluation("one", (0,) * 6, (0,) * 6, [])
     row = rank_by_rule([one], (0,))[0]
     assert (row.recall, row.predicted, row.f1, row.rank) == (0, 0, 0, 1)
-    assert math.isnan(row.precision)
+
+
+def test_found_by_pieces_that_are_too_small_to_count(evaluation):
+    """Of 10 mm3 and more nothing is predicted, and yet lesions are found: there is no F1."""
+    hits, predicted = (0, 0, 1, 1, 0, 1), [("a", 2.0, 1, 1), ("a", 2.0, 1, 1), ("b", 2.0, 1, 1)]
+    pieces, whole = evaluation("pieces", hits, hits, predicted), evaluation("whole", (0,) * 6, (0,) * 6, [])
+    rows = [row for row in rank_by_rule([pieces, whole], (10,)) if (row.rule, row.min_volume_mm3) == ("hit", 10)]
+    assert [(row.recall, row.predicted, row.rank) for row in rows] == [(1, 0, 1), (0, 0, 1)]
+    assert math.isnan(rows[0].f1)
 
 
 def test_no_lesion_no_places(tmp_path):

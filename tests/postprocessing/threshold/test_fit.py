@@ -89,7 +89,9 @@ def test_as_many_as_the_baseline_has(source, baseline):
 
 def test_a_single_fold_is_split(model):
     cases = {f"case_{number}": (0, reference(1, 0), row(0.9, 0.18 * number)) for number in range(5)}
-    family = only(fit_rules(model("RWTrainer", cases, LESIONS), false_positives=0, num_splits=5, **SINGLE))
+    fit = fit_rules(model("RWTrainer", cases, LESIONS), false_positives=0, num_splits=5, **SINGLE)
+    assert "5 cases in 5 parts of its only fold, " in rules_text([fit])
+    family = only(fit)
     assert sorted(family.rules_without) == [f"split_{number}" for number in range(5)]
     # From the last case's false positive of 0.72 to below 0.9; without that case from 0.54 on.
     assert family.rule.low == 0.8
