@@ -207,6 +207,13 @@ def figure_of(name, trainer, key, family="hysteresis", at_16=True, result="idrid
     return 100 * row[key]
 
 
+def seeds_of(name, trainer, key):
+    """In points, at the first trainer's own false positives."""
+    where = {"class": name, "trainer": trainer, "family": "hysteresis", "own": True}
+    (row,) = read_rows("evidence_rules_idrid", where)
+    return [100 * value for value in row[f"{key}_seeds"]]
+
+
 def test_prose_has_the_numbers_of_the_results():
     # Wherever a line ends.
     readme, evidence = (
@@ -236,9 +243,16 @@ def test_prose_has_the_numbers_of_the_results():
     dice = [gain(name, "dice", **own) for name in ("hard_exudate", "haemorrhage")]
     assert f"both with {min(dice):.0f} to {max(dice):.0f} points more Dice" in evidence
     assert f"and {gain('haemorrhage'):.0f} more of the haemorrhages" in readme
-    soft = sorted(-gain("soft_exudate", **at) for at in (own, {}))
-    assert f"soft exudates it found {soft[0]:.0f} fewer" in readme
-    assert "lost {:.0f} to {:.0f} points".format(*soft) in evidence
+    assert f"soft exudates it found {-gain('soft_exudate'):.0f} fewer" in readme
+    ends = [figure_of("soft_exudate", SMALL_LESIONS, f"recall_gain_of_trainer_{end}", **own) for end in ("low", "high")]
+    assert "lost {:.0f} points [{:.0f}, {:+.0f}]".format(-gain("soft_exudate", **own), *ends) in evidence
+    found_of = [seeds_of(name, STOCK, "recall") for name in ("haemorrhage", "soft_exudate")]
+    assert "find {:.0f} and {:.0f} %, {:.0f} and {:.0f} %".format(*found_of[0], *found_of[1]) in evidence
+    for name, sign in (("haemorrhage", 1), ("hard_exudate", 1), ("soft_exudate", -1)):
+        before, after = (seeds_of(name, trainer, "recall") for trainer in (STOCK, SMALL_LESIONS))
+        assert {np.sign(other - one) for one, other in zip(before, after, strict=True)} == {sign}
+    before, after = (seeds_of("hard_exudate", trainer, "small_recall") for trainer in (STOCK, SMALL_LESIONS))
+    assert min(after) - max(before) > 4 * abs(before[0] - before[1])
     classes = {"haemorrhage": STOCK, "hard_exudate": STOCK, "soft_exudate": STOCK}
     times = [figure_of(*of, "recall") / figure_of(*of, "recall", "single") for of in classes.items()]
     times.append(found["hysteresis"][1] / found["single"][1])
