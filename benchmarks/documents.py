@@ -253,6 +253,7 @@ COMPUTED: dict[str, Callable[[], str]] = {
     "evidence_answer": partial(trainers_table, _PATIENTS, "hysteresis", 16.0, _SMALL_LESIONS),
     "evidence_rules": partial(rules_table, _PATIENTS, _SMALL_LESIONS),
     "evidence_trainers": partial(trainers_table, _PATIENTS, "hysteresis"),
+    "evidence_dice": partial(trainers_table, ("idrid_dice",), "hysteresis", classes=("haemorrhage", "hard_exudate")),
     "evidence_prices": partial(prices_table, _PATIENTS, "hysteresis"),
     "evidence_areas": partial(areas_table, "idrid"),
     "evidence_missed": partial(missed_table, _PATIENTS),

@@ -213,6 +213,7 @@ def main() -> None:
     parser.add_argument(
         "-tr", nargs="+", required=True, help="trainers with validation of --npz, the baseline first; NAME:2 of 2 seeds"
     )
+    parser.add_argument("-f", nargs="+", default=(), help="folds; default: every one that was validated")
     parser.add_argument("--prices", nargs="+", type=float, default=[16, 8, 4], help="false positives per case")
     parser.add_argument("--benchmark", type=Path, help="its folder, for areas under the precision-recall curve")
     options = parser.parse_args()
@@ -220,7 +221,7 @@ def main() -> None:
     for name, _, seeds in (given.partition(":") for given in options.tr):
         trained = [f"{name}{options.length}_seed{seed}" for seed in range(int(seeds or 1))]
         sources[name] = [
-            cross_validation_source(options.d, options.c, trainer, options.plans, probabilities=True)
+            cross_validation_source(options.d, options.c, trainer, options.plans, options.f, probabilities=True)
             for trainer in trained
         ]
     first, *_ = next(iter(sources.values()))

@@ -29,7 +29,11 @@ def rules_table(results: Sequence[str], trainers: Sequence[str]) -> str:
 
 
 def trainers_table(
-    results: Sequence[str], family: str, price: float | None = None, trainers: Collection[str] | None = None
+    results: Sequence[str],
+    family: str,
+    price: float | None = None,
+    trainers: Collection[str] | None = None,
+    classes: Collection[str] | None = None,
 ) -> str:
     """Trainers under rules of one family, out of fold; gains are over the first under rules of the same family.
 
@@ -39,7 +43,7 @@ def trainers_table(
     family : str
     price : float, optional
         False positives per case. Default: as many as the first trainer has at 0.5.
-    trainers : collection of str, optional
+    trainers, classes : collections of str, optional
         Default: all.
     """
     columns = (
@@ -58,6 +62,7 @@ def trainers_table(
         if row["family"] == family
         and (row["own"] if price is None else row["price"] == price)
         and (trainers is None or row["trainer"] in trainers)
+        and (classes is None or row["class"] in classes)
     ]
     return table_of(rows, columns)
 

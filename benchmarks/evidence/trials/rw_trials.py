@@ -1,7 +1,7 @@
 """Trainers of the evidence that are no trainers of the package: the same losses with Adam."""
 
 from nnunet_rw.losses import Term
-from nnunet_rw.trainers.rw_inverse_volume import RWTrainer_SmallLesions
+from nnunet_rw.trainers.rw_inverse_volume import BALANCED_WEIGHTS, RWTrainer_SmallLesions
 from nnunet_rw.training.trainer import MapTrainer
 from nnunet_rw.training.variants import lengths
 
@@ -19,6 +19,15 @@ class RWTrial_SmallLesionsAdam(RWTrainer_SmallLesions):
 
     optimizer_name = "adam"
     initial_lr = 1e-3
+
+
+class RWTrial_LinearSmallLesionsAdam(RWTrial_SmallLesionsAdam):
+    """The same with Dice as nnU-Net has it, p in place of p^2."""
+
+    loss_terms = (
+        Term("dice", options={**BALANCED_WEIGHTS, "squared": False}),
+        Term("ce", options=BALANCED_WEIGHTS),
+    )
 
 
 __getattr__ = lengths(globals())
