@@ -259,6 +259,7 @@ COMPUTED: dict[str, Callable[[], str]] = {
     "evidence_missed": partial(missed_table, _PATIENTS),
     "evidence_boundaries": partial(weight_table, ("region_wise_weight_hippocampus",)),
     "region_wise_alone_2d": partial(alone_table, "region_wise_2d"),
+    "region_wise_alone_2d_long": partial(alone_table, "region_wise_2d_long"),
     "region_wise_alone_3d": partial(alone_table, "region_wise_3d"),
     "region_wise_stability_2d": partial(stability_table, "region_wise_2d"),
     "region_wise_stability_3d": partial(stability_table, "region_wise_3d"),

@@ -68,8 +68,8 @@ def _find(text: str, downloads: Path) -> Task:
         folder = Path(text).resolve()
         if not folder.is_dir():
             raise FileNotFoundError(
-                f"No folder {folder} of a task. Was it moved? Give its place where the task is named: on the command "
-                "line, or in the benchmark's YAML file."
+                f"No folder {folder} of a task. Was it moved? Give its place with --tasks, to the demo with --msd, or "
+                "write it into the benchmark's YAML file."
             )
         check_msd_folder(folder)
         return Task(folder.name, dataset_name_of(folder.name), folder)
