@@ -172,7 +172,7 @@ def write_small_plans(
     if target.is_file() and not overwrite and target.read_bytes() != content:
         raise ValueError(
             f"{target} has other plans, with which models may have been trained. Choose another name for these, or "
-            "replace them with --overwrite."
+            "replace them with nnunet-rw small-plans --overwrite."
         )
     write_atomically(target, content)
     return target

@@ -305,6 +305,20 @@ class TestTrials:
             assert all(build(term.loss, **term.options).formula() for term in terms)
 
 
+def test_prose_has_the_numbers_of_the_longer_trainings():
+    rows = {row["trainer"]: row for row in collect.trainer_rows(harness.read_rows("region_wise_2d_long"))}
+    less = {
+        name: rows[name]["differences"][collect.RRW][f"dice_{collect.MEAN}"] for name in rows if name != collect.RRW
+    }
+    text = " ".join((Path(__file__).parents[2] / "docs" / "region_wise.md").read_text(encoding="utf-8").split())
+    dice, boundary = (-100 * less[name][0] for name in ("RWPaper_Dice", "RWPaper_Boundary"))
+    assert (
+        f"as cross-entropy, {dice:.1f} points of Dice above Dice alone and {boundary:.0f} above boundary maps" in text
+    )
+    _, low, high = less["RWPaper_CE"]
+    assert low < 0 < high
+
+
 DATASET = "Dataset004_Hippocampus"
 
 
