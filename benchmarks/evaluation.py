@@ -21,6 +21,8 @@ from nnunet_rw.evaluation.metrics.overlap import overlap
 from nnunet_rw.evaluation.metrics.panoptic import panoptic_quality
 from nnunet_rw.evaluation.metrics.surface import surface_metrics
 
+SURFACES = "HD, HD95, ASSD, NSD"
+LESIONS_WITH_DISTANCES = "the same, HD95 and ASSD of lesions"
 SIZE = 160
 LESIONS = 60
 SPACING_MM = (1.0, 1.0, 1.0)
@@ -32,10 +34,10 @@ def run() -> list[dict]:
     reference, prediction = _masks()
     rows = []
     for name, module, ours, theirs, tolerance in (
-        ("HD, HD95, ASSD, NSD", "distorch", _our_surface, _distorch, 1e-3),
-        ("HD, HD95, ASSD, NSD", "surface_distance", _our_surface, _surface_distance, None),
+        (SURFACES, "distorch", _our_surface, _distorch, 1e-3),
+        (SURFACES, "surface_distance", _our_surface, _surface_distance, None),
         ("PQ, SQ, RQ, Dice, IoU of lesions", "panoptica", _our_lesions, _panoptica, 1e-9),
-        ("the same, HD95 and ASSD of lesions", "panoptica", _our_lesion_distances, _panoptica_distances, 1e-9),
+        (LESIONS_WITH_DISTANCES, "panoptica", _our_lesion_distances, _panoptica_distances, 1e-9),
     ):
         if find_spec(module) is None:
             rows.append({"figures": name, "rival": f"{module} is not installed"})

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import costs, documents, harness, losses, maps, rules, tables
+from benchmarks import costs, documents, evaluation, harness, losses, maps, rules, tables
 from benchmarks.dataset_maps import CT, MS
 from benchmarks.harness import read_rows
 from benchmarks.inputs import MS_SPACING_MM, ms_labels
@@ -80,7 +80,8 @@ def test_costs(tmp_path, monkeypatch):
     harness.write_result("loader", [{"maps": "none", "of_stock": 1.0}, {"maps": "distance, stored", "of_stock": 1.5}])
     names = (losses.WITH_RRW, losses.IW_DICE_CE)
     harness.write_result("losses", [{"loss": name, "seconds_of_stock": 1.75, "peak_of_stock": 1.25} for name in names])
-    harness.write_result("evaluation", [{"our_seconds": 0.25}, {"our_seconds": 0.75}])
+    found = ((evaluation.SURFACES, 0.25), (evaluation.SURFACES, 0.25), (evaluation.LESIONS_WITH_DISTANCES, 0.75))
+    harness.write_result("evaluation", [{"figures": name, "our_seconds": seconds} for name, seconds in found])
     lines = [line.strip("| ").split(" | ") for line in costs.costs_table().splitlines()[2:]]
     assert [cost for _, cost in lines] == [
         "0.5 s per case",
