@@ -171,8 +171,8 @@ def write_small_plans(
     content = (json.dumps(plans, indent=4) + "\n").encode()
     if target.is_file() and not overwrite and target.read_bytes() != content:
         raise ValueError(
-            f"{target} has other plans, with which models may have been trained. Choose another name for these, or "
-            "replace them with nnunet-rw small-plans --overwrite."
+            f"{target} has other plans, with which models may have been trained. Choose another name for these; the "
+            "option --overwrite of small-plans replaces them."
         )
     write_atomically(target, content)
     return target
