@@ -41,8 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         # Imports within: they take seconds, in which a user may think better of it.
         return _run(arguments)
-    except KeyboardInterrupt:
-        print("nnunet-rw: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(f"nnunet-rw: interrupted{interrupt}", file=sys.stderr)
         return 130
     except Exception as error:
         if os.environ.get(TRACEBACK_VARIABLE):
@@ -59,11 +59,10 @@ def _run(arguments: Sequence[str] | None) -> int:
     options.rest = rest
     try:
         return options.run(options) or 0
-    except KeyboardInterrupt:
-        if options.command not in _RESUMING:
-            raise
-        print("nnunet-rw: interrupted; the same command resumes where it stopped", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as interrupt:
+        if options.command in _RESUMING:
+            raise KeyboardInterrupt("; the same command resumes where it stopped") from interrupt
+        raise
 
 
 def _told(error: Exception) -> str:

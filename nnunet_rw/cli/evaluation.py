@@ -150,27 +150,28 @@ def _source(options: argparse.Namespace) -> Source:
     from nnunet_rw.datasets.folders import dataset_folder
     from nnunet_rw.evaluation.sources import cross_validation_source, folders_source
 
-    if options.predictions and options.references and not options.tr:
+    predictions, plans = options.predictions, options.plans
+    if options.d and options.tr and predictions and not options.references:
+        # Beside a trainer -p is what it is to nnU-Net.
+        predictions, plans = None, str(predictions)
+    if predictions and options.references and not options.tr:
         dataset_json = options.djfile or (
             dataset_folder(options.d, "nnUNet_raw") / "dataset.json" if options.d else None
         )
         return folders_source(
-            options.predictions,
+            predictions,
             options.references,
             dataset_json,
             options.images,
             options.probabilities,
             options.allow_missing,
         )
-    if options.d and options.tr and options.predictions and not options.references:
-        # Beside a trainer -p is what it is to nnU-Net.
-        options.plans, options.predictions = str(options.predictions), None
-    if options.d and options.tr and not (options.predictions or options.references):
+    if options.d and options.tr and not (predictions or options.references):
         return cross_validation_source(
             options.d,
             options.c,
             options.tr,
-            options.plans,
+            plans,
             options.f,
             options.probabilities,
             options.allow_missing,

@@ -1,4 +1,4 @@
-"""`nnunet-rw msd`: names, the list, and messages; downloads themselves are in tests/datasets/test_msd.py."""
+"""`nnunet-rw msd`: names, the list, and messages; downloads themselves are in tests/datasets/test_download.py."""
 
 import hashlib
 import io

@@ -22,17 +22,10 @@ from nnunet_rw.evaluation.metrics.rules import Outcomes
 class _Decided:
     """A trainer's cases of one class under every rule, as they were segmented, and the rule that was chosen."""
 
-    trainer: str
+    trainer: Evaluation
     cases: RuleCases
     as_segmented: Outcomes
     best: FamilyFit | None
-
-    @property
-    def finds_more(self) -> Outcomes:
-        """By the rule in cases left out, or as they were segmented where that finds more."""
-        if self.best is None or self.best.left_out.found.sum() < self.as_segmented.found.sum():
-            return self.as_segmented
-        return self.best.left_out
 
 
 def compare_by_rules(
@@ -61,15 +54,20 @@ def compare_by_rules(
         return ()
     rows: list[RuleRow] = []
     for label in baseline.labels:
-        of_baseline = _decided(baseline, baseline, label, units, seed) if label in baseline.rules else None
-        found = [
-            _row(_decided(baseline, challenger, label, units, seed), of_baseline, baseline.name, label, seed)
-            for challenger in challengers
-            if label in challenger.rules
+        decided = [
+            _decided(baseline, trainer, label, units, seed)
+            for trainer in (baseline, *challengers)
+            if label in trainer.rules
         ]
-        if found and of_baseline is not None:
-            rows.append(_row(of_baseline, None, baseline.name, label, seed))
-        rows += found
+        if not any(found.trainer is not baseline for found in decided):
+            continue
+        at_its_best: Outcomes | None = None
+        for found in decided:
+            row = _row(found, at_its_best, baseline.name, label, seed)
+            rows.append(row)
+            if found.trainer is baseline:
+                by_rule = found.best if row.rule_loses_nothing else None
+                at_its_best = by_rule.left_out if by_rule else found.as_segmented
     return tuple(rows)
 
 
@@ -84,15 +82,16 @@ def _decided(baseline: Evaluation, trainer: Evaluation, label: str, units: Seque
         folds=folds_or_parts(table.folds, units, seed=seed),
         units=units,
     )
-    return _Decided(trainer.name, cases, half, choose_rules(cases, seed=seed).best)
+    return _Decided(trainer, cases, half, choose_rules(cases, seed=seed).best)
 
 
-def _row(decided: _Decided, of_baseline: _Decided | None, baseline: str, label: str, seed: int) -> RuleRow:
+def _row(decided: _Decided, at_its_best: Outcomes | None, baseline: str, label: str, seed: int) -> RuleRow:
+    """At its best is the baseline, where it has probabilities."""
     cases, best = decided.cases, decided.best
     row = RuleRow(
         label=label,
         baseline=baseline,
-        trainer=decided.trainer,
+        trainer=decided.trainer.name,
         folds=len(set(cases.folds)),
         **_named("allowed", "baseline_{}", figures(cases.baseline, cases.num_lesions)),
         **_named("half_false_positives", "half_{}", figures(decided.as_segmented, cases.num_lesions)),
@@ -101,8 +100,8 @@ def _row(decided: _Decided, of_baseline: _Decided | None, baseline: str, label: 
         return row
     intervals: dict[str, Interval] = {name: getattr(best, name) for name in ("excess", "recall", "dice")}
     gains: dict[str, Any] = {}
-    if of_baseline is not None:
-        both = best.left_out, of_baseline.finds_more
+    if at_its_best is not None:
+        both = best.left_out, at_its_best
         gains["recall_gain"], intervals["recall_gain"] = difference(cases, *both, "recall", seed)
         gains["dice_gain"], intervals["dice_gain"] = difference(cases, *both, "dice", seed)
     return replace(

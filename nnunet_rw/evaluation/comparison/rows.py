@@ -239,6 +239,11 @@ class RuleRow:
         """None where none keeps the conditions."""
         return DecisionRule(self.low, self.high, self.min_volume_mm3) if self.family else None
 
+    @property
+    def rule_loses_nothing(self) -> bool:
+        """Whether there is a rule, and it finds at least what was segmented without it."""
+        return self.rule is not None and not self.recall < self.half_recall
+
 
 @dataclass(frozen=True)
 class Family:

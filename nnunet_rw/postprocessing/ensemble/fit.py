@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -221,6 +221,9 @@ def fit_ensemble(
         scores[CLEANED] = scores[chosen]
 
     equal = np.full((len(models), len(channels)), 1 / len(models))
+    # Files of a dataset are alike in whether they tell a spacing.
+    without = replace(cases[0].files[0], probabilities=None)
+    first = read_case(without, reader, labels.known, labels.num_channels)
     fitted = {name: EnsembleWeights(models, channels, values) for name, values in weights.items()}
     return FitReport(
         models=models,
@@ -239,8 +242,7 @@ def fit_ensemble(
         fitted_without=fitted,
         volumes_mm3=volumes.pop(_NONE_LEFT_OUT),
         volumes_mm3_without=volumes,
-        # Files of a dataset are alike in whether they tell a spacing.
-        size_unit=size_unit([_read(cases[0], reader, labels_of(dataset_json))[0].spacing_mm]),
+        size_unit=size_unit([first.spacing_mm]),
     )
 
 

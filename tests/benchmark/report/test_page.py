@@ -145,7 +145,8 @@ def test_answer_with_a_rule_that_was_chosen_out_of_fold(results):
 def test_answer_beside_the_baseline_by_its_own_rule(results):
     """The baseline at its best is what a trainer is told beside, in the unit of its sizes."""
     row = chosen_rule("RWTrainer_IWDiceCE", recall_gain=0.025, recall_gain_low=-0.05, recall_gain_high=0.125)
-    own = chosen_rule("nnUNetTrainer", min_volume_mm3=5.0, false_positives=0.9, recall=0.6)
+    half = {"half_false_positives": 1.0, "half_recall": 0.5}
+    own = chosen_rule("nnUNetTrainer", min_volume_mm3=5.0, false_positives=0.9, recall=0.6, **half)
     task = in_unit(results.tasks[1], "pixels")
     (answer,) = answers(with_rules(task, own, row))
     assert (
