@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from nnunet_rw.losses.distance_transform import Spacing
-from nnunet_rw.losses.inputs import LossInputs
+from nnunet_rw.losses.inputs import LossInputs, SumsById
 from nnunet_rw.maps.kinds import LESION_IDS
 
 SCOPES = ("patch", "case")
@@ -146,10 +146,9 @@ class InverseVolume:
     @staticmethod
     def _voxels_in_patch(inputs: LossInputs, ids: torch.Tensor) -> torch.Tensor:
         # Counted in integers: float32 stops counting at 2^24 voxels.
-        voxels = torch.zeros((*ids.shape[:2], inputs.lesion_table.shape[2]), dtype=torch.int32, device=ids.device)
-        one = torch.ones((), dtype=torch.int32, device=ids.device)
-        counted = (one if inputs.mask is None else one * inputs.mask).expand_as(ids)
-        return voxels.scatter_add_(2, ids.flatten(2), counted.flatten(2)).float()
+        one = torch.ones((), dtype=torch.int64, device=ids.device)
+        sums = SumsById(ids, inputs.lesion_table.shape[2])
+        return sums(one if inputs.mask is None else one * inputs.mask).float()
 
     @staticmethod
     def _voxels_in_case(inputs: LossInputs, ids: torch.Tensor) -> torch.Tensor:

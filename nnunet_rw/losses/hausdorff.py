@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from scipy.fft import next_fast_len
 
 from nnunet_rw.losses.base import ReweightedLoss, check_options
 from nnunet_rw.losses.distance_transform import mean_spacing
@@ -18,12 +19,24 @@ from nnunet_rw.maps.kinds import BOUNDARY_DISTANCE
 
 def cross_mean(values: torch.Tensor) -> torch.Tensor:
     """Mean over a voxel and its direct neighbours, (B, C, X[, Y[, Z]]); beyond the image is 0."""
-    total = values.clone()
-    for axis in range(2, values.ndim):
-        rest = values.shape[axis] - 1
-        total.narrow(axis, 1, rest).add_(values.narrow(axis, 0, rest))
-        total.narrow(axis, 0, rest).add_(values.narrow(axis, 1, rest))
-    return total / (2 * (values.ndim - 2) + 1)
+    return _CrossMean.apply(values)
+
+
+class _CrossMean(torch.autograd.Function):
+    """A voxel takes from its neighbours what it gives to them, so that the gradient is the same mean."""
+
+    @staticmethod
+    def forward(ctx: Any, values: torch.Tensor) -> torch.Tensor:
+        total = values.clone()
+        for axis in range(2, values.ndim):
+            rest = values.shape[axis] - 1
+            total.narrow(axis, 1, rest).add_(values.narrow(axis, 0, rest))
+            total.narrow(axis, 0, rest).add_(values.narrow(axis, 1, rest))
+        return total.div_(2 * (values.ndim - 2) + 1)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        return _CrossMean.apply(gradient)
 
 
 class BallMean:
@@ -47,8 +60,9 @@ class BallMean:
             min(size - 1, int(largest_radius / step * (1 + 1e-6)))
             for size, step in zip(self.shape, self.spacing, strict=True)
         ]
-        # Circular convolution is plain convolution once the image is followed by as many zeros as the ball reaches.
-        self.padded = [size + extra for size, extra in zip(self.shape, reach, strict=True)]
+        # Circular convolution is plain convolution once the image is followed by as many zeros as the ball reaches; and
+        # a length with a large prime, such as 146, takes several times as long as the next without.
+        self.padded = [next_fast_len(size + extra, real=True) for size, extra in zip(self.shape, reach, strict=True)]
         self._known_spectrum = self.spectrum(known)
 
     def spectrum(self, values: torch.Tensor) -> torch.Tensor:

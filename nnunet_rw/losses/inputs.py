@@ -24,6 +24,8 @@ from nnunet_rw.maps.kinds import (
 from nnunet_rw.store.layout import LESION_TABLE, lesion_table_tensor
 
 _MAPS = {*KINDS, LESION_TABLE}
+# On a GPU: how many places the sum of an id is spread over, and how many all ids may have together.
+_LANES, _PLACES = 1024, 2**18
 
 
 class LossInputs:
@@ -118,7 +120,9 @@ class LossInputs:
         if self.regions:
             onehot = self.raw_target[:, : self.raw_logits.shape[1]].to(self.dtype)
         else:
-            onehot = torch.zeros_like(self.raw_logits, dtype=self.dtype).scatter_(1, self.labels, 1)
+            # Not by scatter, of which torch 2.11 compiles a wrong gradient: of p y beside p^2 (1 - y).
+            classes = torch.arange(self.num_heads, device=self.device)
+            onehot = (self.labels == _per_channel(classes[None], self.labels)).to(self.dtype)
         return onehot if self.mask is None else onehot * self.mask
 
     def truth(self, head: int) -> torch.Tensor:
@@ -260,6 +264,40 @@ class LossInputs:
         if LESION_TABLE not in self.maps:
             self.maps[LESION_TABLE] = _counted_table(self.lesion_ids, self.mask)
         return self.maps[LESION_TABLE]
+
+
+class SumsById:
+    """Sums over the voxels of every id: ``SumsById(ids, number)(values)`` is (B, C, K + 1), of (B, C, ...) values.
+
+    They are taken in float64, or int64, and returned in the values' own type: one by one, float32 loses what is small
+    beside the sum, or rounds it up each time.
+
+    Parameters
+    ----------
+    ids : int64 (B, C, ...)
+    number : int
+        K + 1, above every id.
+    lanes : int, optional
+        Over how many places a sum is spread; by default one on a CPU. On a GPU threads that add to one place wait for
+        each other, and voxels side by side mostly have one id.
+    """
+
+    def __init__(self, ids: torch.Tensor, number: int, lanes: int | None = None):
+        if lanes is None:
+            lanes = 1 if ids.device.type == "cpu" else max(1, min(_LANES, _PLACES // number))
+        self.ids, self.number, self.lanes = ids, number, lanes
+        self.places = ids.flatten(2)
+        if lanes > 1:
+            lane = torch.arange(self.places.shape[2], device=ids.device) % lanes
+            self.places = self.places * lanes + lane
+
+    def __call__(self, values: torch.Tensor) -> torch.Tensor:
+        exact = torch.float64 if values.dtype.is_floating_point else torch.int64
+        if values.device.type == "mps":  # which has no float64
+            exact = values.dtype
+        parts = torch.zeros((*self.ids.shape[:2], self.number * self.lanes), dtype=exact, device=values.device)
+        parts = parts.scatter_add(2, self.places, values.expand_as(self.ids).flatten(2).to(exact))
+        return parts.unflatten(2, (self.number, self.lanes)).sum(3).to(values.dtype)
 
 
 def _per_channel(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

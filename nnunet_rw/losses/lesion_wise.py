@@ -8,7 +8,7 @@ import torch
 
 from nnunet_rw.losses.base import SegmentationLoss, check_options
 from nnunet_rw.losses.distance_transform import nearest_id
-from nnunet_rw.losses.inputs import LossInputs
+from nnunet_rw.losses.inputs import LossInputs, SumsById
 from nnunet_rw.maps.kinds import LESION_IDS
 
 
@@ -28,14 +28,6 @@ class LesionWiseLoss(SegmentationLoss):
         if inputs.regions:
             return inputs.lesion_ids
         return inputs.lesion_ids * (inputs.onehot[:, 1:] > 0)
-
-    @staticmethod
-    def sums(values: torch.Tensor, ids: torch.Tensor, number: int) -> torch.Tensor:
-        """(B, C, K + 1) sums of (B, C, ...) values by id."""
-        # Added one by one, millions of voxels: float32 loses what is small beside the sum, or rounds it up each time.
-        exact = values.dtype if values.device.type == "mps" else torch.float64  # which has no float64
-        sums = torch.zeros((*values.shape[:2], number), dtype=exact, device=values.device)
-        return sums.scatter_add(2, ids.flatten(2), values.flatten(2).to(exact)).to(values.dtype)
 
 
 class BlobLoss(LesionWiseLoss):
@@ -68,9 +60,8 @@ class BlobLoss(LesionWiseLoss):
         known = 1.0 if inputs.mask is None else inputs.mask.to(p.dtype)
         ids, number = self.ids_by_class(inputs), inputs.lesion_table.shape[2]
         size = p * p if self.squared else p
-        hit = self.sums(p * y, ids, number)[..., 1:]
-        predicted = self.sums(size * y, ids, number)[..., 1:]
-        voxels = self.sums(y, ids, number)[..., 1:]
+        sums = SumsById(ids, number)
+        hit, predicted, voxels = sums(p * y)[..., 1:], sums(size * y)[..., 1:], sums(y)[..., 1:]
         background = (size * (1 - y) * known).flatten(2).sum(2)[..., None]
         losses = 1 - 2 * hit / (background + predicted + voxels).clamp_min(1e-8)
         return _mean_where(_mean_where(losses, voxels > 0, 2), (voxels > 0).any(2), 0).mean()
@@ -113,10 +104,9 @@ class CCDiceCELoss(LesionWiseLoss):
         known = torch.ones_like(p) if inputs.mask is None else inputs.mask.to(p.dtype).expand_as(p)
         cells = nearest_id(self.ids_by_class(inputs), inputs.spacing)
         number = inputs.lesion_table.shape[2]
-        hit, sizes, ce, voxels = (
-            self.sums(values * known, cells, number)
-            for values in (p * y, p + y, -torch.where(y > 0, log_p, log_rest), known)
-        )
+        sums = SumsById(cells, number)
+        hit, sizes, voxels = sums(p * y * known), sums((p + y) * known), sums(known)
+        ce = sums(-torch.where(y > 0, log_p, log_rest) * known)
         dice = 1 - (2 * hit + self.smooth) / (sizes + self.smooth).clamp_min(1e-8)
         losses = dice + self.ce_weight * ce / voxels.clamp_min(1)
         return _mean_where(losses, voxels > 0, 2).mean()

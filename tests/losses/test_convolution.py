@@ -29,6 +29,10 @@ class TestCrossMean:
         computed = cross_mean(torch.tensor([[3.0, 6]])[None, None])
         torch.testing.assert_close(computed[0, 0], torch.tensor([[9, 9]]) / 5)
 
+    def test_gradient(self):
+        values = torch.rand(1, 2, 3, 4, 2, dtype=torch.float64, requires_grad=True)
+        assert torch.autograd.gradcheck(cross_mean, values)
+
 
 class TestBallMean:
     @staticmethod

@@ -7,6 +7,7 @@ import torch
 from loss_problems import IGNORE, ROW, SHIFTED, SPACING_MM, P, logits_of, random_problem, row
 
 from nnunet_rw.losses import LossInputs, build
+from nnunet_rw.losses.inputs import SumsById
 
 
 class TestBoundaryDistance:
@@ -194,3 +195,25 @@ class TestMaps:
             maps = {"interior_distance": sign * distance}
             value = build("rrw", regions=regions)(torch.zeros(1, 2, 1, 4), target, maps)
             assert value.item() == pytest.approx(1 / 32)
+
+
+class TestSumsById:
+    ids = torch.tensor([[0, 1, 1, 3, 0, 1], [2, 2, 0, 0, 2, 3]])[:, None, None]
+
+    @pytest.mark.parametrize("lanes", [None, 1, 2, 4, 100])
+    def test_by_hand(self, lanes):
+        # On a GPU a sum is spread over lanes, on a CPU it has one.
+        sums = SumsById(self.ids, 5, lanes)
+        values = torch.tensor([[1.0, 2, 3, 4, 5, 6], [1, 1, 1, 1, 1, 9]])[:, None, None]
+        assert sums(values)[:, 0].tolist() == [[6, 11, 0, 4, 0], [2, 0, 3, 9, 0]]
+        assert sums(torch.ones((), dtype=torch.int64))[:, 0].tolist() == [[2, 3, 0, 1, 0], [2, 0, 3, 1, 0]]
+
+    @pytest.mark.parametrize("lanes", [1, 3])
+    def test_gradient(self, lanes):
+        values = torch.ones(2, 1, 1, 6, requires_grad=True)
+        (SumsById(self.ids, 5, lanes)(values) * torch.tensor([1.0, 10, 100, 1000, 0])).sum().backward()
+        assert values.grad[0].flatten().tolist() == [1, 10, 10, 1000, 1, 10]
+
+    def test_what_is_small_beside_the_sum(self):
+        values = torch.cat([torch.tensor([2.0**24]), torch.ones(64)])[None, None, None]
+        assert SumsById(torch.zeros_like(values, dtype=torch.int64), 1)(values).item() == 2**24 + 64
