@@ -58,24 +58,33 @@ class MapLayout:
         ----------
         distances : (D, ...)
             Distance channels within the image.
-        at_border : (D, N)
-            For N voxels beyond the image, the value of the nearest voxel of it.
-        excess : (N)
+        at_border : (D, *N)
+            For voxels beyond the image, the value of the nearest voxel of it.
+        excess : (*N)
             Their distance to the image, above 0, in the unit of the maps.
-        border_labels : (N)
+        border_labels : (*N)
             The label of the nearest voxel of the image.
 
         Returns
         -------
-        (D, N) tensor
+        (D, *N) tensor
             Where the border is on the background's side of the channel's boundary, its value + excess, else excess. By
             the triangle inequality this is never below the true distance, and equal to it straight outwards from the
             nearest boundary. Never 0, which would say that a boundary is there; only channels without a boundary, which
             are 0 in the image, stay so.
         """
-        across = torch.stack([torch.isin(border_labels, border_labels.new_tensor(group)) for group in self._groups])
-        bounded = (distances != 0).flatten(1).any(1)[:, None]
-        return (torch.where(across, 0, at_border) + excess) * bounded
+        bounded = (distances != 0).flatten(1).any(1)
+        continued = torch.empty_like(at_border)
+        for channel, group in enumerate(self._groups):
+            if not bounded[channel]:
+                continued[channel] = 0
+                continue
+            # Label by label: torch.isin takes ten times as long.
+            across = border_labels == group[0]
+            for label in group[1:]:
+                across |= border_labels == label
+            torch.add(at_border[channel].masked_fill(across, 0), excess, out=continued[channel])
+        return continued
 
     @property
     def _sizes(self) -> list[int]:

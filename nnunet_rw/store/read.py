@@ -78,28 +78,19 @@ class StoredMaps:
         spacing_mm: Sequence[float],
     ) -> torch.Tensor:
         """Maps (M, ...) widened by the padding, with the labels of all: ids of the border, distances grown outward."""
-        steps = [
-            torch.arange(-before, size + after) for (before, after), size in zip(padding, maps.shape[1:], strict=True)
-        ]
-        nearest = [step.clamp(0, size - 1) for step, size in zip(steps, maps.shape[1:], strict=True)]
-        squared = [
-            ((step - near) * spacing) ** 2 for step, near, spacing in zip(steps, nearest, spacing_mm, strict=True)
-        ]
-        within = [step == near for step, near in zip(steps, nearest, strict=True)]
-        beyond = ~(within[0][:, None, None] & within[1][:, None] & within[2])
-        x, y, z = beyond.nonzero(as_tuple=True)
-        border = (nearest[0][x], nearest[1][y], nearest[2][z])
-        result = maps.new_empty((len(maps), *beyond.shape))
+        beyond = []
+        for (before, after), size in zip(padding, maps.shape[1:], strict=True):
+            step = torch.arange(-before, size + after)
+            beyond.append((step - step.clamp(0, size - 1)).float())
+        squared = [(steps * spacing) ** 2 for steps, spacing in zip(beyond, spacing_mm, strict=True)]
+        excess = (squared[0][:, None, None] + squared[1][:, None] + squared[2]).sqrt()
         core = tuple(slice(before, before + size) for (before, _), size in zip(padding, maps.shape[1:], strict=True))
-        result[(slice(None), *core)] = maps
-        values = maps[(slice(None), *border)]
+        result = _with_border(maps, padding)
         number = self.layout.num_distances
         if number:
-            excess = (squared[0][x] + squared[1][y] + squared[2][z]).sqrt()
-            values[:number] = self.layout.continued_outward(
-                maps[:number], values[:number], excess, labels[core][border]
-            )
-        result[:, x, y, z] = values
+            border_labels = _with_border(labels[core][None], padding)[0]
+            result[:number] = self.layout.continued_outward(maps[:number], result[:number], excess, border_labels)
+            result[(slice(None), *core)] = maps
         return result
 
     def lesions(self, case: str) -> LesionTable:
@@ -116,6 +107,11 @@ class StoredMaps:
                 f"got {array.shape}. {self.settings.maps_advice(self.data_folder, overwrite=True)}"
             )
         return array[(slice(None), *inside)]
+
+
+def _with_border(values: torch.Tensor, padding: Sequence[tuple[int, int]]) -> torch.Tensor:
+    """(M, X, Y, Z) values widened: beyond the border its nearest value is repeated."""
+    return torch.from_numpy(np.pad(values.numpy(), [(0, 0), *padding], mode="edge"))
 
 
 @lru_cache(maxsize=4096)

@@ -37,7 +37,8 @@ class CurrentCase:
 
 
 class MapDataLoader(nnUNetDataLoader):
-    """nnU-Net's loader; batches carry ``maps`` (B, M, X, Y[, Z]), ``lesion_table`` with lesion ids, and ``spacing_mm``.
+    """nnU-Net's loader; batches carry ``maps`` (B, M, X, Y[, Z]), ``lesion_table`` with lesion ids, and ``spacing_mm``
+    where it is not the same of all cases.
 
     Parameters
     ----------
@@ -98,7 +99,9 @@ class MapDataLoader(nnUNetDataLoader):
             batch["lesion_table"] = torch.nn.utils.rnn.pad_sequence(
                 [table.T for table in carried[LESION_TABLE]], batch_first=True
             ).transpose(1, 2)
-        batch["spacing_mm"] = torch.tensor([sample[SPACING] for sample in self._samples])
+        if self.maps.settings.case_axes is not None:
+            # Elsewhere the loss knows it, and every tensor more has to be handed over by the process that made it.
+            batch["spacing_mm"] = torch.tensor([sample[SPACING] for sample in self._samples])
         return batch
 
     def _transform_with_maps(self, image: torch.Tensor, segmentation: torch.Tensor) -> dict[str, Any]:

@@ -84,7 +84,7 @@ def test_batches_carry_maps_and_lesions_beside_what_nnunet_loads(make_dataset, b
     dataset = make_dataset(cases, labels, regions_class_order=[1, 2] if "whole" in labels else None)
     dataset.write_maps(KINDS)
     batch = make_loader(dataset, batch_size=3).generate_train_batch()
-    assert set(batch) == {"data", "target", "keys", "maps", "lesion_table", "spacing_mm"}
+    assert set(batch) == {"data", "target", "keys", "maps", "lesion_table"}
     heads = (2 + ("ignore" in labels)) if "whole" in labels else 1
     assert batch["data"].shape == (3, 1, 16, 16, 16)
     assert [target.shape for target in batch["target"]] == [(3, heads, 16, 16, 16), (3, heads, 8, 8, 8)]
@@ -94,7 +94,6 @@ def test_batches_carry_maps_and_lesions_beside_what_nnunet_loads(make_dataset, b
     labelled = [np.count_nonzero(cases[case] != labels.get("ignore", -1)) for case in batch["keys"]]
     assert batch["lesion_table"][:, 0, 0].tolist() == labelled
     assert torch.isfinite(batch["maps"]).all()
-    assert batch["spacing_mm"].tolist() == [[1.0, 1.0, 1.0]] * 3
 
 
 def test_two_dimensional_batches_carry_distances_of_the_slice_and_lesions_of_the_volume(make_dataset, blobs):
@@ -116,7 +115,6 @@ def test_two_dimensional_batches_carry_distances_of_the_slice_and_lesions_of_the
     np.testing.assert_allclose(batch["maps"][0, 1:4].numpy(), expected, **FLOAT16)
     table = lesion_table(open_map(dataset.data_folder("2d"), LESION_IDS, "a", dataset.settings("2d")))
     assert batch["lesion_table"][0, 0, 1:].tolist() == table.voxels.tolist()
-    assert batch["spacing_mm"].tolist() == [[2.0, 3.0]]
 
 
 def test_the_maps_of_a_patch_are_the_stored_maps_of_its_box(make_dataset, blobs):
@@ -351,7 +349,7 @@ def test_cases_are_drawn_by_lesions_also_where_no_maps_are_carried(three_two_and
     loader = make_loader(three_two_and_no_lesions, (), cases_by="lesion", carry=False, batch_size=8)
     np.testing.assert_allclose(loader.sampling_probabilities, [0, 1 / 6, 3 / 6, 2 / 6])
     batch = loader.generate_train_batch()
-    assert set(batch) == {"data", "target", "keys", "spacing_mm"}
+    assert set(batch) == {"data", "target", "keys"}
     assert "none" not in batch["keys"]
 
 
@@ -403,7 +401,7 @@ def test_a_case_without_lesion_is_drawn_at_random(one_large_and_many_small):
     found = centres(loader, "empty", 50)
     assert all(len(np.unique(found[:, axis])) > 10 for axis in range(3))
     loader = make_loader(one_large_and_many_small, (), oversample_by="lesion", carry=False, oversample=1.0)
-    assert set(loader.generate_train_batch()) == {"data", "target", "keys", "spacing_mm"}
+    assert set(loader.generate_train_batch()) == {"data", "target", "keys"}
 
 
 @pytest.mark.parametrize("labels", [REGIONS, {"background": 0, "one": 1, "two": 2, "ignore": 3}])
