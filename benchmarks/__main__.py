@@ -21,10 +21,9 @@ NAMES = (
     "rules",
     "coverage",
     "evaluation",
-    "gpu",
 )
-# These want a GPU, or rivals that pin other versions than nnU-Net.
-ONLY_BY_NAME = ("evaluation", "gpu")
+# It wants rivals that pin other versions than nnU-Net.
+ONLY_BY_NAME = ("evaluation",)
 
 
 def _cell(value: object) -> str:
@@ -35,13 +34,7 @@ parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc_
 parser.add_argument(
     "names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; default: all but {' and '.join(ONLY_BY_NAME)}"
 )
-parser.add_argument(
-    "-d",
-    "--dataset",
-    nargs="+",
-    default=[],
-    help="preprocessed ones, of store and gradient_shares, and one to train on, of gpu",
-)
+parser.add_argument("-d", "--dataset", nargs="+", default=[], help="preprocessed ones, of store and gradient_shares")
 parser.add_argument("--tables", action="store_true", help="measure nothing: draw the documentation's tables anew")
 arguments = parser.parse_args()
 if arguments.tables:
@@ -55,8 +48,6 @@ for name in chosen:
     options: dict[str, object] = {}
     if name in ("store", "gradient_shares"):
         options = {"datasets": arguments.dataset}
-    if name == "gpu" and arguments.dataset:
-        options = {"dataset": arguments.dataset[0]}
     rows = import_module(f"benchmarks.{name}").run(**options)
     columns = list(dict.fromkeys(column for row in rows for column in row))
     cells = [[_cell(row.get(column, "")) for column in columns] for row in rows]

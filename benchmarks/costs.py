@@ -35,6 +35,10 @@ def costs_table() -> str:
         (row,) = read_rows("losses", {"loss": loss})
         cost = f"{row['seconds_of_stock']:.2f} x nnU-Net's loss, memory {row['peak_of_stock']:.2f} x"
         lines.append((f"loss and gradient: `{trainer}`", cost))
+    for row in read_rows("gpu_epochs")[1:]:
+        step, epoch = row["step_seconds_of_stock"], row["epoch_seconds_of_stock"]
+        cost = f"{step:.2f} x nnU-Net's step, {epoch:.2f} x its epoch, memory {row['peak_gpu_mib_of_stock']:.2f} x"
+        lines.append((f"training on a GPU: `{row['trainer']}`", cost))
     # A figure may stand beside several rivals.
     seconds = {row["figures"]: row["our_seconds"] for row in read_rows("evaluation")}
     of_case = sum(seconds[figures] for figures in (evaluation.SURFACES, evaluation.LESIONS_WITH_DISTANCES))

@@ -152,6 +152,40 @@ TABLES = {
             "of nnU-Net's memory": ("peak_of_stock", _RATIO),
         },
     ),
+    "gpu_losses": Table(
+        "gpu_every_loss",
+        {
+            "loss": ("loss", ""),
+            "s": ("seconds", ".4f"),
+            "of nnU-Net's": ("seconds_of_stock", _RATIO),
+            "MiB": ("peak_mib", ".0f"),
+            "of nnU-Net's memory": ("peak_of_stock", _RATIO),
+        },
+    ),
+    "gpu_epochs": Table(
+        "gpu_epochs",
+        {
+            "trainer": ("trainer", ""),
+            "s of an epoch": ("epoch_seconds", ".2f"),
+            "of nnU-Net's": ("epoch_seconds_of_stock", _SECONDS),
+            "waiting for patches, s": ("loader_wait_seconds", _SECONDS),
+            "s of a step alone": ("step_seconds", _SECONDS),
+            "of nnU-Net's step": ("step_seconds_of_stock", _SECONDS),
+            "waits for the GPU added": ("waits_added", ""),
+            "MiB": ("peak_gpu_mib", ".0f"),
+            "of nnU-Net's memory": ("peak_gpu_mib_of_stock", _SECONDS),
+        },
+    ),
+    "gpu_agreement": Table(
+        "gpu_agreement",
+        {
+            "on a GPU and on a CPU": ("check", ""),
+            "compared": ("cases", ""),
+            "largest difference": ("largest_difference", ".1g"),
+            "of": ("of", ""),
+            "allowed": ("tolerance", ".0g"),
+        },
+    ),
     "per_lesion": Table(
         "per_lesion",
         {

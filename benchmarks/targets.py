@@ -160,7 +160,7 @@ def targets_table(targets: Sequence[Target] = TARGETS) -> str:
     for target in targets:
         row = target.row(read_rows(target.result))
         place = "GPU: " if target.result.startswith("gpu") else ""
-        measured = "no GPU at hand" if row["measured"] is None else f"{row['measured']:.3g}"
+        measured = "not measured" if row["measured"] is None else f"{row['measured']:.3g}"
         said = {True: "yes", False: "**no**", None: ""}[row["met"]]
         cells.append([f"{place}{target.what}", f"{'≥' if target.at_least else '≤'} {target.limit:g}", measured, said])
     return markdown_table(["figure", "target", "measured", "met"], cells)

@@ -49,12 +49,12 @@ class Part:
 
 
 PARTS = (
-    Part("gpu_tests", 75, "benchmarks.on_gpu.parts:tests"),
-    Part("gpu_distance", 40, "benchmarks.on_gpu.parts:distance"),
-    Part("gpu_losses", 60, "benchmarks.on_gpu.parts:losses_of_targets"),
-    Part("gpu_every_loss", 60, "benchmarks.on_gpu.parts:every_loss"),
-    Part("gpu_epochs", 270, "benchmarks.on_gpu.parts:epochs"),
+    Part("gpu_tests", 40, "benchmarks.on_gpu.parts:tests"),
     Part("gpu_agreement", 60, "benchmarks.on_gpu.parts:agreement"),
+    Part("gpu_distance", 40, "benchmarks.on_gpu.parts:distance"),
+    Part("gpu_losses", 20, "benchmarks.on_gpu.parts:losses_of_targets"),
+    Part("gpu_every_loss", 25, "benchmarks.on_gpu.parts:every_loss"),
+    Part("gpu_epochs", 260, "benchmarks.on_gpu.parts:epochs"),
     Part("gpu_training", 400, "benchmarks.on_gpu.parts:training"),
 )
 

@@ -1,6 +1,6 @@
 """Gather what `run.sh` needs on a machine without a network: wheels, and small preprocessed datasets with maps.
 
-    python -m benchmarks.on_gpu.prepare FOLDER --tasks Task04_Hippocampus Task51_MSLesions
+    python -m benchmarks.on_gpu.prepare FOLDER --tasks Task04_Hippocampus Task51_TabrizMS
 
 ``FOLDER/first`` holds SimpleITK's wheel, which is as large as all else; ``FOLDER/second`` the others and
 ``nnUNet_preprocessed``. So each can travel by itself where a transfer takes at most 64 MiB. Torch and Triton are not

@@ -1,5 +1,6 @@
 """The check that is prepared for a GPU, tried without one."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -9,9 +10,11 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+import torch
 
-from benchmarks.on_gpu import measure, parts, prepare
+from benchmarks.on_gpu import agreement, distance, epochs, measure, parts, prepare
 from benchmarks.on_gpu.measure import PARTS, main, run_apart, run_here
+from benchmarks.targets import Target
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 DISTANCE = next(part for part in PARTS if part.name == "gpu_distance")
@@ -22,7 +25,7 @@ def test_parts_are_there_and_the_first_fit_into_the_time():
         module, _, function = part.function.partition(":")
         assert callable(getattr(import_module(module), function))
     # What has targets is measured even if every part takes all of its time.
-    assert sum(part.seconds for part in PARTS[:4]) + 200 < measure.SECONDS < 480
+    assert sum(part.seconds for part in PARTS[:6]) < measure.SECONDS < 480
 
 
 def test_rows_are_written_as_they_come(tmp_path, monkeypatch):
@@ -57,21 +60,31 @@ def test_what_fails_or_is_late_does_not_stop_the_next(tmp_path, monkeypatch, cap
     assert asked == []
 
 
-def test_a_trainer_that_fails_does_not_stop_the_next(monkeypatch):
-    figures = {"epoch_seconds": 2.0, "step_seconds": 1.0, "peak_gpu_mib": None, "waits_per_step": 3}
+def test_a_trainer_that_fails_does_not_stop_the_next(monkeypatch, tmp_path):
+    figures = dict.fromkeys(("epoch_seconds", "loop_step_seconds", "step_seconds"), 2.0)
+    asked = []
 
-    def trained(trainer, *arguments):
+    def trained(trainer, dataset, plans, device, *length):
+        asked.append((dataset, plans, dict(os.environ)["nnUNet_preprocessed"]))
         if trainer == "RWTrainer":
             raise RuntimeError("no memory")
-        return {"trainer": trainer, **figures}
+        return {**figures, "peak_gpu_mib": None, "waits_per_step": 3}
 
     rows = []
-    monkeypatch.setattr(parts, "trained", trained)
-    parts.epochs("cpu", None, True, rows.append)
+    for name in ("nnUNet_raw", "nnUNet_results", "nnUNet_preprocessed"):
+        monkeypatch.setenv(name, "")  # to be set back
+    monkeypatch.setattr(epochs, "trained", trained)
+    parts.epochs("cpu", tmp_path, True, rows.append)
+    assert asked == [("51", prepare.PRETEND_PLANS, str(tmp_path))] * len(parts.TRAINERS)
     assert [row["trainer"] for row in rows] == list(parts.TRAINERS)
-    assert rows[1] == {"trainer": "RWTrainer", "failed": "no memory"}
+    assert rows[1] == {"trainer": "RWTrainer", "failed": "RuntimeError: no memory"}
     assert (rows[2]["epoch_seconds_of_stock"], rows[2]["waits_added"]) == (1.0, 0)
     assert "peak_gpu_mib_of_stock" not in rows[2]
+
+
+def test_epochs_want_a_dataset():
+    with pytest.raises(SystemExit, match=r"No --data: give the nnUNet_preprocessed of .*prepare"):
+        parts.epochs("cpu", None, True, print)
 
 
 def test_a_late_part_is_stopped(tmp_path):
@@ -102,6 +115,80 @@ def test_a_trial_on_a_cpu(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     for part in chosen:
         assert json.loads((tmp_path / f"{part}.json").read_text())["rows"]
+
+
+def test_distances():
+    for row in distance.run("cpu", size=16, rounds=1):
+        assert row["shape"] == [2, 3, 16, 16, 16]
+        assert row["largest_error_voxels"] < 1e-4
+        assert row["times_faster"] == row["scipy_milliseconds"] / row["milliseconds"]
+
+
+class TestAgreement:
+    def test_on_a_cpu_all_agree_but_the_kernel(self, monkeypatch):
+        def fails(device):
+            raise RuntimeError("no such device")
+
+        # The kernel is for a GPU, or for Triton's interpreter.
+        monkeypatch.setattr(agreement, "_kernel", fails)
+        *checks, kernel = agreement.run("cpu")
+        assert kernel["failed"] == "RuntimeError: no such device"
+        assert not kernel["passed"]
+        for row in checks:
+            assert row["passed"], row
+            assert row["cases"] > 0
+
+    def test_a_difference_is_seen(self, monkeypatch):
+        monkeypatch.setattr(agreement, "_losses", lambda device, with_maps: iter([("a", 1e-6), ("b", 0.1)]))
+        row = agreement.run("cpu")[0]
+        assert (row["cases"], row["largest_difference"], row["of"], row["passed"]) == (2, 0.1, "b", False)
+
+    def test_nan_is_a_difference(self, monkeypatch):
+        monkeypatch.setattr(agreement, "_losses", lambda device, with_maps: iter([("a", float("nan"))]))
+        row = agreement.run("cpu")[0]
+        assert row["of"] == "a"
+        assert not row["passed"]
+
+    def test_share_of_the_largest_value(self):
+        computed = agreement._largest((torch.tensor([2.0, -4.0]),), (torch.tensor([2.0, -3.0]),))
+        assert computed == pytest.approx(0.25)
+
+    @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed.")
+    @pytest.mark.slow
+    def test_kernel_in_its_interpreter(self):
+        program = "from benchmarks.on_gpu.agreement import _kernel; print(max(value for _, value in _kernel('cpu')))"
+        # Triton reads the variable when it is imported.
+        environment = {**os.environ, "TRITON_INTERPRET": "1"}
+        done = subprocess.run(
+            [sys.executable, "-c", program], env=environment, cwd=CHECKOUT, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        assert float(done.stdout) <= 1e-6
+
+
+def test_targets():
+    rows = [{"trainer": "a", "time": 1.1, "times": 1.1}, {"trainer": "b", "time": 5.0}]
+    assert Target("time", "gpu_epochs", "time", 1.0, where={"trainer": "a"}).row(rows) == {
+        "figure": "time",
+        "measured": 1.1,
+        "target": 1.0,
+        "at_least": False,
+        "met": False,
+    }
+    assert Target("times", "gpu_epochs", "times", 1.0, at_least=True).row(rows)["met"]
+    assert Target("none", "gpu_epochs", "memory", 1.0).row(rows)["met"] is None
+
+
+@pytest.mark.slow
+def test_epochs(hippocampus):
+    stock, ours = (epochs.trained(name, "4", "tiny", "cpu", 2, 2, 2) for name in ("nnUNetTrainer", "RWTrainer"))
+    for row in (stock, ours):
+        assert row["dataset"] == "Dataset004_Hippocampus"
+        assert row["iterations"] == 2
+        assert 0 < row["step_seconds"] < row["epoch_seconds"]
+        assert 0 < row["loop_step_seconds"] < row["epoch_seconds"]
+        assert row["peak_gpu_mib"] is None
+    assert epochs.relative_to_stock(ours, stock)["epoch_seconds_of_stock"] > 0
 
 
 def test_the_first_cases_of_a_task(tmp_path, hippocampus_task):
