@@ -19,7 +19,13 @@ from nnunet_rw.benchmark.report.figures import (
     numbers,
 )
 from nnunet_rw.benchmark.results import TaskResults
-from nnunet_rw.evaluation.comparison.metrics import METRICS, case_values, enough_decimals, paired_values
+from nnunet_rw.evaluation.comparison.metrics import (
+    METRICS,
+    case_values,
+    enough_decimals,
+    metric_words,
+    paired_values,
+)
 from nnunet_rw.evaluation.comparison.rows import Comparison, MetricRow
 from nnunet_rw.evaluation.comparison.tables import intervals_text
 from nnunet_rw.evaluation.folder import Evaluation
@@ -27,15 +33,6 @@ from nnunet_rw.evaluation.metrics.volume import BlandAltman, bland_altman
 from nnunet_rw.evaluation.units import length_unit
 from nnunet_rw.util.tables import Cell, CellLike, Table, number, p_value, with_interval
 
-_NAMES = {
-    "dice": "Dice",
-    "nsd": "NSD",
-    "hd95_mm": "HD95",
-    "assd_mm": "ASSD",
-    "lesion_recall": "Lesion recall",
-    "false_positives": "False positives",
-    "volume_error": "Relative volume error",
-}
 _SHOWN = ("dice", "lesion_recall", "false_positives", "nsd", "hd95_mm", "assd_mm", "volume_error")
 _CAPTION = (
     "Every point is a case: the trainer's value minus that of {baseline}, {seeds}. The rimmed marker is the mean; "
@@ -117,7 +114,8 @@ def seed_zero(task: TaskResults, trainer: str) -> Evaluation:
 
 def metric_name(metric: str, size_unit: str) -> str:
     """In words, distances with their unit; the other unit is that of sizes."""
-    name = _NAMES.get(metric, metric)
+    words = metric_words(metric)
+    name = words if words == metric else words[0].upper() + words[1:]
     return f"{name} in {length_unit(size_unit)}" if metric.endswith("_mm") else name
 
 

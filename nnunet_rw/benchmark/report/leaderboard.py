@@ -11,7 +11,7 @@ import numpy as np
 from nnunet_rw.benchmark.results import BenchmarkResults, TaskResults
 from nnunet_rw.evaluation.comparison.groups import units_of
 from nnunet_rw.evaluation.comparison.intervals import Interval, mean_interval, recall_interval
-from nnunet_rw.evaluation.comparison.metrics import METRICS, enough_decimals
+from nnunet_rw.evaluation.comparison.metrics import METRICS, enough_decimals, metric_words
 from nnunet_rw.evaluation.comparison.rows import BETTER, NOT_SHOWN, NOT_TESTED, WITHIN_NOISE, WORSE
 from nnunet_rw.evaluation.comparison.tables import intervals_text
 from nnunet_rw.evaluation.folder import Evaluation
@@ -198,16 +198,6 @@ _OPTIONAL = ("seed", "NSD", "HD95", SMALL_RECALL, "FROC average", AGAINST, SEED_
 # Of each row, and the six columns that a reader sees first: the page lets others be switched on.
 ROW_COLUMNS = ("trainer", "label", "seed")
 FIRST_COLUMNS = ("Dice", "lesion recall", SMALL_RECALL, "F1", "FP per case", AGAINST)
-METRIC_NAMES = {
-    "dice": "Dice",
-    "nsd": "NSD",
-    "hd95_mm": "HD95",
-    "assd_mm": "ASSD",
-    "hd_mm": "HD",
-    "lesion_recall": "recall per case",
-    "false_positives": "FP",
-    "volume_error": "volume error",
-}
 
 
 def leaderboard_table(task: TaskResults, places: Sequence[Standing] | None = None) -> Table:
@@ -343,7 +333,7 @@ def _verdict(task: TaskResults, row: Standing) -> str:
 
 
 def verdict_text(verdicts: Mapping[str, str]) -> str:
-    """``better: Dice; worse: FP``: metrics by verdict; "no difference shown" where no metric has another.
+    """``better: Dice; worse: false positives``: metrics by verdict; "no difference shown" where no metric has another.
 
     "too few cases" where no metric could be tested.
 
@@ -353,7 +343,7 @@ def verdict_text(verdicts: Mapping[str, str]) -> str:
         As in `MetricRow`.
     """
     names: dict[str, Sequence[str]] = {
-        verdict: [METRIC_NAMES.get(metric, metric) for metric, found in verdicts.items() if found == verdict]
+        verdict: [metric_words(metric) for metric, found in verdicts.items() if found == verdict]
         for verdict in (BETTER, WORSE, WITHIN_NOISE)
     }
     told = [f"{verdict}: {', '.join(metrics)}" for verdict, metrics in names.items() if metrics]

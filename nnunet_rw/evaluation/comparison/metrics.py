@@ -34,6 +34,8 @@ class Metric:
         Of ``nnunet-rw evaluate``, that writes it.
     largest : float
         That is possible; the smallest is 0.
+    words : str
+        How a reader knows it, in the middle of a sentence and without a unit; "" where the name of the metric does.
     """
 
     values: Callable[[Columns], np.ndarray]
@@ -43,6 +45,7 @@ class Metric:
     column: str = ""
     option: str = ""
     largest: float = math.inf
+    words: str = ""
 
     def decimals_of(self, *values: float) -> int:
         """That a table prints of values that stand side by side."""
@@ -92,18 +95,18 @@ def _volume_error(columns: Columns) -> np.ndarray:
 # volume_error: |predicted - reference| / reference volume; with an empty reference undefined.
 # lesion_recall_25, lesion_recall_50: share of a case's lesions of which at least so many % are covered.
 METRICS = {
-    "dice": Metric(_column("dice"), True, largest=1),
-    "hd95_mm": Metric(_column("hd95_mm"), False, 2, is_length=True),
-    "nsd": Metric(_column("nsd"), True, largest=1),
-    "assd_mm": Metric(_column("assd_mm"), False, 2, is_length=True),
-    "lesion_recall": Metric(_lesion_recall, True, largest=1),
-    "false_positives": Metric(_column("n_false_positive"), False, 2),
-    "volume_error": Metric(_volume_error, False),
+    "dice": Metric(_column("dice"), True, largest=1, words="Dice"),
+    "hd95_mm": Metric(_column("hd95_mm"), False, 2, is_length=True, words="HD95"),
+    "nsd": Metric(_column("nsd"), True, largest=1, words="NSD"),
+    "assd_mm": Metric(_column("assd_mm"), False, 2, is_length=True, words="ASSD"),
+    "lesion_recall": Metric(_lesion_recall, True, largest=1, words="lesion recall per case"),
+    "false_positives": Metric(_column("n_false_positive"), False, 2, words="false positives"),
+    "volume_error": Metric(_volume_error, False, words="relative volume error"),
     "jaccard": Metric(_column("jaccard"), True, largest=1),
     "ppv": Metric(_column("ppv"), True, largest=1),
     "sensitivity": Metric(_column("sensitivity"), True, largest=1),
     "specificity": Metric(_column("specificity"), True, 5, largest=1),
-    "hd_mm": Metric(_column("hd_mm"), False, 2, is_length=True),
+    "hd_mm": Metric(_column("hd_mm"), False, 2, is_length=True, words="HD"),
     "lesion_recall_25": _recall_at(25),
     "lesion_recall_50": _recall_at(50),
     "volume_false_positive_mm3": _more("volume_false_positive_mm3", False, decimals=1),
@@ -119,6 +122,11 @@ METRICS = {
     },
 }
 DEFAULT_METRICS = ("dice", "hd95_mm", "nsd", "assd_mm", "lesion_recall", "false_positives", "volume_error")
+
+
+def metric_words(metric: str) -> str:
+    """The name of a metric of `METRICS` as a reader knows it, without a unit."""
+    return METRICS[metric].words or metric
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ def test_cells(rows):
     assert [row["FROC average"] for row in rows] == ["0.571", "0.786", "0.500"]
     assert [row["Dice over seeds"] for row in rows] == ["0.550 to 0.559", "0.650 to 0.660", "-"]
     assert baseline["against the baseline"] == "baseline"
-    assert weighted["against the baseline"].startswith("better: recall per case; worse: Dice, HD95")
+    assert weighted["against the baseline"].startswith("better: lesion recall per case; worse: Dice, HD95")
 
 
 def test_distances_in_images_of_microscopes(results):
@@ -96,4 +96,4 @@ def test_verdict_text():
     assert verdict_text({"dice": "no difference shown"}) == "no difference shown"
     assert verdict_text({"dice": "too few cases", "nsd": "too few cases"}) == "too few cases"
     verdicts = {"dice": "better", "nsd": "no difference shown", "false_positives": "worse", "hd95_mm": "within noise"}
-    assert verdict_text(verdicts) == "better: Dice; worse: FP; within noise: HD95"
+    assert verdict_text(verdicts) == "better: Dice; worse: false positives; within noise: HD95"
