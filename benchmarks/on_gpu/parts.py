@@ -79,8 +79,9 @@ def epochs(device: str, data: Path | None, pretend: bool, write: Write) -> None:
             except Exception as error:  # the others still count
                 write({"trainer": trainer, "failed": f"{type(error).__name__}: {error}"[-4000:]})
                 continue
-            stock = stock or row
-            write(relative_to_stock(row, stock))
+            if trainer == TRAINERS[0]:
+                stock = row
+            write(relative_to_stock(row, stock) if stock else row)
 
 
 def agreement(device: str, data: Path | None, pretend: bool, write: Write) -> None:

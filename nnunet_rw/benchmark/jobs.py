@@ -198,6 +198,23 @@ def working_on(workspace: Workspace, job: str) -> Iterator[None]:
         write_state(workspace, job, replace(state, status="done", ended=now()))
 
 
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Hold the lock of a file, which is made where there is none; others wait, and say so.
+
+    As of `working_on`, processes that this one forks do not inherit it. Where a file system has no locks there is none.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", encoding="utf-8") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                print(f"Waiting for another benchmark that holds {path}", flush=True)
+                fcntl.lockf(file, fcntl.LOCK_EX)
+        yield
+
+
 def is_locked(workspace: Workspace, job: str) -> bool:
     """Whether another process works on the job. (One's own locks are not seen.)
 

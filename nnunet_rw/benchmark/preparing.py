@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 from sklearn.model_selection import GroupKFold
 
 from nnunet_rw.benchmark.jobs import Task, plans_name
-from nnunet_rw.benchmark.specification import SMALL, Specification
+from nnunet_rw.benchmark.specification import DATASET, SMALL, Specification, is_path
 from nnunet_rw.benchmark.training import needed_maps
 from nnunet_rw.benchmark.workspace import Workspace
 from nnunet_rw.datasets.folders import SPLITS_FILE, STOCK_PLANS, Preprocessed, dataset_folder, open_preprocessed
@@ -31,7 +30,6 @@ from nnunet_rw.util.files import nnunet_folder, write_atomically
 from nnunet_rw.util.readers import told
 
 _RAW = "nnUNet_raw"
-_DATASET = re.compile(r"Dataset(\d{3})_\w+")
 _REPAIR = "Restore it, or remove it together with what was trained with it."
 
 
@@ -59,12 +57,12 @@ def find_task(text: str, downloads: Path) -> Task:
 
 
 def _find(text: str, downloads: Path) -> Task:
-    if _DATASET.fullmatch(text):
+    if DATASET.fullmatch(text):
         path = nnunet_folder(_RAW) / text
         if not (path / "dataset.json").is_file():
             raise FileNotFoundError(f"No dataset.json in {path}. Give a dataset of nnUNet_raw, or an MSD folder.")
         return Task(text, text)
-    if os.sep in text or Path(text).is_dir():
+    if is_path(text):
         folder = Path(text).resolve()
         if not folder.is_dir():
             raise FileNotFoundError(

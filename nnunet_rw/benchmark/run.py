@@ -13,6 +13,7 @@ from nnunet_rw.benchmark.preparing import find_task, is_prepared
 from nnunet_rw.benchmark.specification import Specification, with_paths
 from nnunet_rw.benchmark.training import find_trainers, is_evaluated, is_trained
 from nnunet_rw.benchmark.workspace import Workspace
+from nnunet_rw.util.readers import DamagedFile
 
 POLL_SECONDS = 1.0
 
@@ -160,6 +161,10 @@ class Benchmark:
         self.workspace.activate()
         find_trainers(self.specification)
         self.tasks = [find_task(text, self.workspace.downloads) for text in self.specification.tasks]
+        by_dataset = {task.dataset: task.name for task in self.tasks}
+        for task in self.tasks:
+            if by_dataset[task.dataset] != task.name:
+                raise ValueError(f"{task.name} and {by_dataset[task.dataset]} are one dataset. Give one of them.")
         self.jobs = jobs_of(self.specification, self.tasks)
 
     def is_done(self, job: Job) -> bool:
@@ -170,7 +175,8 @@ class Benchmark:
             if job.kind == "train":
                 return is_trained(self.specification, job)
             return is_evaluated(self.workspace, self.specification, job)
-        except FileNotFoundError:  # of nnU-Net's folders, before anything is done
+        # Of nnU-Net's folders, before anything is done; or what the job itself will say of a damaged file.
+        except (FileNotFoundError, DamagedFile):
             return False
 
     def run(self, report: Callable[[str], None] = print, look: Callable[[], None] = lambda: None) -> list[Failure]:
@@ -192,6 +198,10 @@ class Benchmark:
 
         executor = self._executor()
         self.workspace.keep(self.specification)
+        for job in self.jobs:
+            state = read_state(self.workspace, job.name)
+            if state.status == "failed":  # of an earlier command: it is tried again
+                write_state(self.workspace, job.name, JobState(attempts=state.attempts))
         failures = run_schedule(self.workspace, self.jobs, self.is_done, executor, report, look)
         try:
             self.write_report()

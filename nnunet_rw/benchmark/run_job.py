@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import sys
 import traceback
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from nnunet_rw.benchmark.executors import processors
-from nnunet_rw.benchmark.jobs import AlreadyRunning, Job, jobs_of, working_on
+from nnunet_rw.benchmark.jobs import AlreadyRunning, Job, alone, jobs_of, working_on
 from nnunet_rw.benchmark.specification import Specification
 from nnunet_rw.benchmark.workspace import Workspace
+from nnunet_rw.util.files import nnunet_folder
 from nnunet_rw.util.readers import DamagedFile
 
 
@@ -38,10 +40,11 @@ def run_job(workspace: Workspace, name: str, processes: int) -> None:
         Whatever made it fail; the state holds the message.
     """
     workspace.activate()
-    specification = workspace.specification()
-    job = find_job(workspace, specification, name)
     with working_on(workspace, name):
-        _do(workspace, specification, job, processes)
+        specification = workspace.specification()
+        job = find_job(workspace, specification, name)
+        with _alone(specification, job):
+            _do(workspace, specification, job, processes)
 
 
 def find_job(workspace: Workspace, specification: Specification, name: str) -> Job:
@@ -53,7 +56,19 @@ def find_job(workspace: Workspace, specification: Specification, name: str) -> J
             for job in jobs_of(specification, [find_task(task, workspace.downloads)]):
                 if job.name == name:
                     return job
-    raise ValueError(f"{workspace.specification_file} has no job {name!r}.")
+    raise ValueError(f"{workspace.specification_file} has no job {name!r}: another command has changed it.")
+
+
+def _alone(specification: Specification, job: Job) -> AbstractContextManager[None]:
+    """Keeps other benchmarks with the same folders of nnU-Net from the same job, whose results they share."""
+    from nnunet_rw.benchmark.training import fold_folder
+
+    if job.kind == "evaluate":
+        return nullcontext()  # a benchmark's own
+    if job.kind == "prepare":
+        return alone(nnunet_folder("nnUNet_preprocessed") / f".{job.task.dataset}.lock")
+    fold = fold_folder(specification, job)
+    return alone(fold.with_name(f".{fold.name}.lock"))
 
 
 def _do(workspace: Workspace, specification: Specification, job: Job, processes: int) -> None:

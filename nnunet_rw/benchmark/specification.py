@@ -17,6 +17,8 @@ from nnunet_rw.util.files import is_plain_name, portable_path, whole_path, write
 
 SMALL = "small"
 _SMALL = re.compile(rf"{SMALL}(\d+)?")
+# Of nnUNet_raw.
+DATASET = re.compile(r"Dataset\d{3}_\w+")
 _TRAINER = re.compile(r"[A-Za-z]\w*")
 
 
@@ -232,9 +234,14 @@ def specification_of(values: dict[str, Any], origin: str) -> Specification:
         raise ValueError(f"{origin}: {problems}.") from error
 
 
+def is_path(task: str) -> bool:
+    """Whether a task is given as a folder, and not by the name of a dataset of nnUNet_raw, where that may be one."""
+    return os.sep in task or (Path(task).is_dir() and not DATASET.fullmatch(task))
+
+
 def with_paths(specification: Specification, change: Callable[[str], str]) -> Specification:
     """The same with other paths: of tasks where these are folders, of splits and of the patients' file."""
-    tasks = tuple(change(task) if os.sep in task or Path(task).is_dir() else task for task in specification.tasks)
+    tasks = tuple(change(task) if is_path(task) else task for task in specification.tasks)
     splits = {task: change(path) for task, path in specification.splits.items()}
     groups = specification.groups and change(specification.groups)
     return specification.model_copy(update={"tasks": tasks, "splits": splits, "groups": groups})

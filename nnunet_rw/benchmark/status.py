@@ -79,7 +79,7 @@ def seconds_left(progress: list[JobProgress], at_a_time: int) -> float:
     known = {item: item.num_epochs * item.epoch_seconds for item in trainings if item.epoch}
     total = 0.0
     for item in trainings:
-        if item.state.status == "done":
+        if item.state.status in ("done", "failed"):
             continue
         total += item.seconds_left if item.epoch else _expected(item.job, known)
     return total / at_a_time

@@ -7,7 +7,6 @@ import errno
 import os
 import re
 import shlex
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -174,7 +173,12 @@ def ensure_converted(folder: Path, processes: int = 2) -> Path:
     with tempfile.TemporaryDirectory(prefix=f".{name}_", dir=target.parent) as scratch:
         with _variables(scratch):
             convert_msd_dataset(str(folder), num_processes=processes)
-        shutil.move(str(Path(scratch) / name), target)
+        try:
+            os.rename(Path(scratch) / name, target)
+        except OSError:
+            # Another process has converted it meanwhile.
+            if not (target / "dataset.json").is_file():
+                raise
     return target
 
 

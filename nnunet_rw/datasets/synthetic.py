@@ -50,14 +50,8 @@ def synthetic_case(
     ValueError
         If the shape, the spacing or a number is impossible.
     """
+    _check(shape, spacing_mm, mean_lesions)
     spacing = np.asarray(spacing_mm, dtype=float)
-    if len(shape) != 3 or min(shape) < 16:
-        raise ValueError(f"Expected a shape of three axes of at least 16 voxels, but got {tuple(shape)}.")
-    if spacing.shape != (3,) or not np.all(np.isfinite(spacing) & (spacing > 0)):
-        raise ValueError(f"Expected three positive values in mm as spacing, but got {spacing_mm}.")
-    if mean_lesions < 0:
-        raise ValueError(f"Expected a number of at least 0, but got {mean_lesions=}.")
-
     half_size_mm = np.asarray(shape) * spacing / 2
     axes_mm = [np.arange(n) * step - (n - 1) * step / 2 for n, step in zip(shape, spacing, strict=True)]
     grid_mm = np.stack(np.meshgrid(*axes_mm, indexing="ij"))
@@ -95,6 +89,16 @@ def synthetic_case(
     bias = np.exp(0.15 * zoom(rng.standard_normal((4, 4, 4)), np.asarray(shape) / 4, order=3))
     image = 100 * rng.uniform(0.8, 1.25) * bias * (tissue * (1 + signal) + noise)
     return np.where(head, np.maximum(image, 1), 0).astype(np.float32), labels
+
+
+def _check(shape, spacing_mm, mean_lesions):
+    spacing = np.asarray(spacing_mm, dtype=float)
+    if len(shape) != 3 or min(shape) < 16:
+        raise ValueError(f"Expected a shape of three axes of at least 16 voxels, but got {tuple(shape)}.")
+    if spacing.shape != (3,) or not np.all(np.isfinite(spacing) & (spacing > 0)):
+        raise ValueError(f"Expected three positive values in mm as spacing, but got {spacing_mm}.")
+    if not (np.isfinite(mean_lesions) and mean_lesions >= 0):
+        raise ValueError(f"Expected a number of at least 0, but got {mean_lesions=}.")
 
 
 def _ellipsoid_level(grid_mm, centre_mm, radii_mm, rotation):
@@ -168,6 +172,7 @@ def write_synthetic_dataset(
         raise ValueError(f"Expected a folder named like Task99_SyntheticLesions, but got {folder}.")
     if num_cases < 1 or seed < 0:
         raise ValueError(f"Expected num_cases >= 1 and seed >= 0, but got {num_cases=} and {seed=}.")
+    _check(shape, spacing_mm, mean_lesions)
     if folder.exists() and not (folder / MARKER).exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} holds files of something else. Choose a new or empty folder.")
     for subfolder in ("imagesTr", "labelsTr", "imagesTs"):  # nnU-Net insists on imagesTs, even an empty one

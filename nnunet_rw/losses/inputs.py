@@ -335,7 +335,7 @@ def _computed_distances(kind: str, inputs: LossInputs) -> torch.Tensor:
         if inputs.regions:
             maps.append(np.stack([boundary_distance(region, spacing, ignore) for region in sample]))
         else:
-            scheme = LabelScheme.classes(inputs.num_heads, inputs.ignore_label)
+            scheme = LabelScheme.classes(inputs.num_heads, None if ignore is None else inputs.num_heads)
             maps.append(compute_distances(kind, sample[0], scheme, spacing))
     return torch.from_numpy(np.stack(maps)).to(inputs.device, inputs.dtype)
 
@@ -368,7 +368,7 @@ def _counted_table(ids: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor
 
 
 def _samples(inputs: LossInputs) -> list[tuple[np.ndarray, np.ndarray | None]]:
-    """Target of each sample as (1 or C, ...) array, and the ignored voxels; these are in no region."""
+    """Target of each sample as (1 or C, ...) array, and the ignored voxels, which are in no region or labelled C."""
     target = inputs.raw_target.cpu().numpy()
     if inputs.regions:
         ignore = None if inputs.ignore_label is None else target[:, -1] != 0
@@ -377,4 +377,6 @@ def _samples(inputs: LossInputs) -> list[tuple[np.ndarray, np.ndarray | None]]:
     else:
         ignore = None if inputs.ignore_label is None else target[:, 0] == inputs.ignore_label
         target = np.rint(target).astype(np.int32)
+        # Any integer may say so, also those that maps take for background.
+        target = target if ignore is None else np.where(ignore[:, None], inputs.num_heads, target)
     return [(sample, None if ignore is None else ignore[b]) for b, sample in enumerate(target)]

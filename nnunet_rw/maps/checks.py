@@ -7,9 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def as_labels(labels: np.ndarray) -> np.ndarray:
+def as_labels(labels: np.ndarray, ignore_label: int | None = None) -> np.ndarray:
     """The label array with nnU-Net's -1 (outside the non-zero crop) turned into background."""
     labels = np.asarray(labels)
+    if ignore_label is not None and ignore_label < 0:
+        raise ValueError(f"Expected an ignore label of at least 0, since below is background, but got {ignore_label}.")
     if labels.ndim not in (2, 3):
         raise ValueError(f"Expected labels of shape (X, Y[, Z]), but got {labels.shape}.")
     if labels.size == 0:

@@ -36,7 +36,7 @@ def interior_distance(
     >>> interior_distance(np.array([[0, 0, 1, 1, 1]]), spacing=(1, 2))
     array([[4., 2., 2., 4., 6.]], dtype=float32)
     """
-    labels = as_labels(labels)
+    labels = as_labels(labels, ignore_label)
     spacing = as_spacing(spacing, labels.ndim)
     if ignore_label is not None:
         ignored = labels == ignore_label
@@ -121,7 +121,7 @@ def boundary_maps(
     <BLANKLINE>
            [[ 0.,  0.,  0.,  0.]]], dtype=float32)
     """
-    labels = as_labels(labels)
+    labels = as_labels(labels, ignore_label)
     ignore = None if ignore_label is None else labels == ignore_label
     maps = np.zeros((num_classes, *labels.shape), np.float32)
     for label in range(num_classes):
@@ -169,7 +169,7 @@ def rectified_region_wise_maps(
     <BLANKLINE>
            [[ 1. ,  1. , -0.5, -1. ]]], dtype=float32)
     """
-    labels = as_labels(labels)
+    labels = as_labels(labels, ignore_label)
     distance = interior_distance(labels, spacing, ignore_label)
     maps = np.ones((num_classes, *labels.shape), np.float32)
     for label in range(num_classes):

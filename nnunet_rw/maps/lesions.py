@@ -64,7 +64,7 @@ def lesion_components(
     >>> found.ids, found.volumes_mm3
     (array([[1, 1, 0, 2]], dtype=int32), array([6., 3.]))
     """
-    labels = as_labels(labels)
+    labels = as_labels(labels, ignore_label)
     spacing = as_spacing(spacing, labels.ndim)
     found = find_lesions(labels, as_connectivity(connectivity, labels.ndim), ignore_label)
     ids = np.zeros(labels.shape, np.int32)
@@ -173,7 +173,7 @@ def lesion_volume_map(
     >>> lesion_volume_map(np.array([[1, 1, 0, 1]]), spacing=(1, 3))
     array([[6., 6., 0., 3.]], dtype=float32)
     """
-    labels = as_labels(labels)
+    labels = as_labels(labels, ignore_label)
     voxel_mm3 = float(np.prod(as_spacing(spacing, labels.ndim)))
     box, _, ids = _ids_in_box(labels, as_connectivity(connectivity, labels.ndim), ignore_label)
     foreground = ids > 0

@@ -71,7 +71,7 @@ class MapLayout:
             Where the border is on the background's side of the channel's boundary, its value + excess, else excess. By
             the triangle inequality this is never below the true distance, and equal to it straight outwards from the
             nearest boundary. Never 0, which would say that a boundary is there; only channels without a boundary, which
-            are 0 in the image, stay so.
+            are 0 in the image, stay so. Beside an ignored border, whose distance is not known, it is too short: excess.
         """
         bounded = (distances != 0).flatten(1).any(1)
         continued = torch.empty_like(at_border)

@@ -227,7 +227,7 @@ def read_run_record(folder: str | Path) -> RunRecord | None:
     """
     path = Path(folder) / RUN_FILE
     try:
-        with told(path, "Remove the training's folder and train again."):
+        with told(path, "Move it elsewhere: without it the training counts, but nothing is known of it."):
             return _ADAPTER.validate_json(path.read_bytes())
     except FileNotFoundError:
         return None

@@ -18,7 +18,7 @@ from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as stock
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
-from nnunet_rw.losses import STOCK_TERM, CompoundLoss, Term, build, build_compound
+from nnunet_rw.losses import STOCK_TERM, CompoundLoss, Term, build_compound
 from nnunet_rw.losses.deep_supervision import MappedLoss
 from nnunet_rw.maps.kinds import KINDS, LESION_IDS
 from nnunet_rw.store.files import MapSettings
@@ -159,8 +159,7 @@ class MapTrainer(nnUNetTrainer):
     @classmethod
     def needed_kinds(cls) -> tuple[str, ...]:
         """The kinds of map that the loss asks for, in the order of `nnunet_rw.maps.kinds.KINDS`."""
-        losses = [build(term.loss, **term.options) for term in cls.loss_terms if term.loss != STOCK_TERM]
-        needed = {kind for loss in losses for kind in loss.kinds}
+        needed = build_compound(cls.loss_terms, torch.nn.Identity()).kinds
         return tuple(kind for kind in KINDS if kind in needed)
 
     @classmethod
@@ -264,9 +263,12 @@ class MapTrainer(nnUNetTrainer):
             gathered: list[Any] = [None] * dist.get_world_size()
             dist.all_gather_object(gathered, means)
             means = {name: sum(part[name] for part in gathered) / len(gathered) for name in means}
+        # nnU-Net's logger knows only its own curves, wants one value per epoch of each, and draws no more epochs than
+        # the shortest has: a continued training may have lost a term.
+        curves = self.logger.local_logger.my_fantastic_logging
+        for gone in [name for name in curves if name.startswith(f"{prefix}/") and name[len(prefix) + 1 :] not in means]:
+            del curves[gone]
         for name, value in means.items():
-            # nnU-Net's logger knows only its own curves, and wants one value per epoch of each.
-            curves = self.logger.local_logger.my_fantastic_logging
             curves.setdefault(f"{prefix}/{name}", [math.nan] * self.current_epoch)
             self.logger.log(f"{prefix}/{name}", value, self.current_epoch)
         listed = ", ".join(f"{name} {value:.4f}" for name, value in means.items())

@@ -8,7 +8,16 @@ import sys
 
 import pytest
 
-from nnunet_rw.benchmark.jobs import AlreadyRunning, JobState, is_locked, log_tail, read_state, working_on, write_state
+from nnunet_rw.benchmark.jobs import (
+    AlreadyRunning,
+    JobState,
+    alone,
+    is_locked,
+    log_tail,
+    read_state,
+    working_on,
+    write_state,
+)
 from nnunet_rw.benchmark.workspace import Workspace
 
 JOB = "train/Task04_Hippocampus/RWTrainer/seed0/fold0"
@@ -41,6 +50,20 @@ def worker(workspace):
     process.wait()
     process.stdout.close()
     os.kill(child, signal.SIGKILL)
+
+
+def test_of_two_benchmarks_one_waits(tmp_path):
+    lock = tmp_path / "model" / ".fold_0.lock"
+    program = (
+        "import sys; from pathlib import Path; from nnunet_rw.benchmark.jobs import alone\n"
+        "with alone(Path(sys.argv[1])):\n    print('alone', flush=True)"
+    )
+    with alone(lock):
+        other = subprocess.Popen([sys.executable, "-c", program, str(lock)], stdout=subprocess.PIPE, text=True)
+        assert other.stdout.readline() == f"Waiting for another benchmark that holds {lock}\n"
+        assert other.poll() is None
+    assert other.communicate(timeout=60)[0] == "alone\n"
+    assert other.returncode == 0
 
 
 def test_unknown_job_waits(workspace):

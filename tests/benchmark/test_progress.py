@@ -2,7 +2,9 @@
 
 import io
 import math
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from benchmark_results import write_run
@@ -74,7 +76,7 @@ def test_tables():
     assert [TASK.name, "B", "0/1", "0/0", "-", "-"] in lines
     assert ["train/Task04_Hippocampus/A/seed0/fold1", "4/10", "0.600", "12", "s"] in lines
     assert ["train/Task04_Hippocampus/A/seed0/fold2", "validation", "0.700", "0", "s"] in lines
-    assert "2 of 6 jobs done, 2 running, 1 failed; about 16 s of training left" in text
+    assert "2 of 6 jobs done, 2 running, 1 failed; about 6 s of training left" in text
     assert "train/Task04_Hippocampus/B/seed0/fold0: failed. RuntimeError: [no] way" in text
     assert "    [no] way" in text
 
@@ -117,6 +119,23 @@ def test_what_needs_a_failed_job_has_failed(benchmark):
     console = Console(file=io.StringIO(), width=120, force_terminal=True)
     show_status(benchmark, watch=True, console=console)
     assert "0 of 5 jobs done, 5 failed" in console.file.getvalue()
+
+
+def test_a_damaged_record_is_that_training_s_alone(benchmark, tmp_path):
+    write_run(tmp_path, TASK.dataset, "nnUNetTrainer", 0, 0)
+    (tmp_path / "nnUNet_results" / TASK.dataset).rename(tmp_path / "results" / TASK.dataset)
+    (record,) = (tmp_path / "results").glob("**/run.json")
+    record.write_text(record.read_text()[:100])
+    assert {item.state.status for item in progress_of(benchmark)} == {"waiting"}
+
+
+def test_two_tasks_of_one_dataset_are_refused(benchmark, tmp_path):
+    folder = tmp_path / TASK.name
+    shutil.copytree(Path(__file__).parents[1] / "data" / TASK.name, folder)
+    (folder / "imagesTs").mkdir(exist_ok=True)
+    tasks = (TASK.dataset, str(folder))
+    with pytest.raises(ValueError, match=f"{TASK.dataset} and {TASK.name} are one dataset. Give one of them."):
+        Benchmark(tmp_path / "b", benchmark.specification.model_copy(update={"tasks": tasks}))
 
 
 def test_results_that_were_removed_are_to_be_done_again(benchmark):

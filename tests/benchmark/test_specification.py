@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from nnunet_rw.benchmark.specification import read_specification, specification_of, write_specification
+from nnunet_rw.benchmark.specification import read_specification, specification_of, with_paths, write_specification
 
 VALUES = {"tasks": ["Task04_Hippocampus"], "trainers": ["nnUNetTrainer", "RWTrainer"]}
 
@@ -47,6 +47,14 @@ def test_the_file_of_patients_moves_with_the_benchmark(tmp_path):
     write_specification(written, before / "benchmark.yaml")
     before.rename(after)
     assert read_specification(after / "benchmark.yaml").groups == str(after / "patients.csv")
+
+
+def test_a_dataset_s_name_is_no_path_where_a_folder_has_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("Dataset004_Hippocampus", "Task04_Hippocampus"):
+        (tmp_path / name).mkdir()
+    given = specification_of({**VALUES, "tasks": ["Dataset004_Hippocampus", "Task04_Hippocampus", "Task02_Heart"]}, "")
+    assert with_paths(given, str.upper).tasks == ("Dataset004_Hippocampus", "TASK04_HIPPOCAMPUS", "Task02_Heart")
 
 
 @pytest.mark.parametrize(

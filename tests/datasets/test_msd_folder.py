@@ -67,6 +67,21 @@ def test_a_conversion_that_fails_leaves_nothing(task, raw, monkeypatch):
     assert os.environ[RAW] == str(raw)
 
 
+def test_another_process_that_was_first_is_taken(task, raw, monkeypatch):
+    target = raw / "Dataset004_Hippocampus"
+
+    def convert_late(source, num_processes):
+        for folder in (Path(os.environ[RAW]) / target.name, target):
+            folder.mkdir()
+            (folder / "dataset.json").write_text(str(folder))
+
+    monkeypatch.setattr(msd_folder, "convert_msd_dataset", convert_late)
+    assert ensure_converted(task) == target
+    assert (target / "dataset.json").read_text() == str(target)
+    assert [path.name for path in raw.iterdir()] == [target.name]
+    assert [path.name for path in target.iterdir()] == ["dataset.json"]
+
+
 def test_a_folder_of_the_user_s_is_left_alone(task, raw):
     (raw / "Dataset004_Hippocampus" / "imagesTr").mkdir(parents=True)
     with pytest.raises(ValueError, match=r"is there without a dataset\.json\. Complete or remove it"):

@@ -81,11 +81,19 @@ def test_no_lesions_on_request():
         (((64, 64, 15), (1, 1, 1)), "three axes of at least 16"),
         (((64, 64, 64), (1, 1)), "three positive values in mm"),
         (((64, 64, 64), (1, 0, 1)), "three positive values in mm"),
+        (((64, 64, 64), (1, 1, 1), -1), "at least 0"),
     ],
 )
-def test_impossible_cases_are_refused(arguments, message):
+def test_impossible_cases_are_refused(arguments, message, tmp_path):
+    shape, spacing, *mean = arguments
     with pytest.raises(ValueError, match=message):
-        synthetic_case(*arguments, np.random.default_rng(0))
+        synthetic_case(shape, spacing, np.random.default_rng(0), *mean)
+    # What is there stays.
+    folder = tmp_path / "Task98_Good"
+    write_synthetic_dataset(folder, num_cases=1, shape=(16, 16, 16))
+    with pytest.raises(ValueError, match=message):
+        write_synthetic_dataset(folder, 1, shape, spacing, 0, *mean)
+    assert (folder / "dataset.json").is_file()
 
 
 @pytest.fixture(scope="module")

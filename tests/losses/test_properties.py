@@ -59,6 +59,19 @@ def loss_and_gradient(loss, logits, target, **kwargs):
     return value.detach(), gradient
 
 
+@every_loss
+@pytest.mark.parametrize("ignore_label", [-100, -1])
+def test_any_integer_may_say_that_a_voxel_is_ignored(name, options, ignore_label):
+    labels = blobs((6, 7, 5), seed=3).astype(int)
+    labels[:, 2:4, 3] = IGNORE
+    other = np.where(labels == IGNORE, ignore_label, labels)
+    logits = random_logits(labels, regions=False)
+    expected = loss_and_gradient(build(name, **heads(False, True), **options), logits, target_of(labels, False))
+    loss = build(name, ignore_label=ignore_label, **options)
+    for got, wanted in zip(loss_and_gradient(loss, logits, target_of(other, False)), expected, strict=True):
+        torch.testing.assert_close(got, wanted)
+
+
 @classes_and_regions
 @every_loss
 def test_gradient_is_that_of_finite_differences(name, options, regions):

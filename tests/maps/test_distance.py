@@ -75,6 +75,10 @@ class TestInteriorDistance:
     def test_all_ignored_gives_zero(self):
         assert not interior_distance(np.full((3, 4), IGNORE), ignore_label=IGNORE).any()
 
+    def test_negative_ignore_label(self):
+        with pytest.raises(ValueError, match="ignore label of at least 0, since below is background, but got -1"):
+            interior_distance(np.array([[0, -1, 1]]), ignore_label=-1)
+
     def test_ignore_label_that_does_not_occur_changes_nothing(self):
         labels = references.random_blobs((9, 8, 7), 3, seed=1)
         np.testing.assert_array_equal(

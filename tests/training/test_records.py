@@ -150,7 +150,7 @@ def test_a_damaged_record_is_refused(tmp_path, damage, problem):
     write_run_record(tmp_path, RECORD)
     path = tmp_path / RUN_FILE
     path.write_text(damage(path.read_text()))
-    with pytest.raises(ValueError, match=rf"run\.json is damaged \({problem}.*\)\. Remove the training's folder"):
+    with pytest.raises(ValueError, match=rf"run\.json is damaged \({problem}.*\)\. Move it elsewhere"):
         read_run_record(tmp_path)
 
 

@@ -297,6 +297,23 @@ def test_a_term_that_is_new_in_a_continued_training_starts_with_gaps(nnunet, sma
     assert math.isfinite(values[1])
 
 
+def test_a_term_that_is_gone_in_a_continued_training_has_no_curve(nnunet, small_dataset):
+    first = make_trainer("RWTrainer_2epochs_1iterations")
+    first.save_every, first.num_epochs = 1, 1
+    first.run_training()
+    fold = model_folder(nnunet, "RWTrainer_2epochs_1iterations") / "fold_0"
+    checkpoint = torch.load(fold / "checkpoint_final.pth", weights_only=False)
+    for part in ("train", "val"):
+        checkpoint["logging"][f"{part}_terms/dice"] = [0.5]
+    torch.save(checkpoint, fold / "checkpoint_final.pth")
+    second = make_trainer("RWTrainer_2epochs_1iterations", continue_training=True)
+    maybe_load_checkpoint(second, continue_training=True, validation_only=False)
+    second.run_training()
+    # nnU-Net draws as many epochs as the shortest of them has.
+    assert {len(values) for values in curves(fold).values()} == {2}
+    assert not any("dice" in name for name in curves(fold) if "terms/" in name)
+
+
 def test_an_image_with_nan_stops_the_training_and_says_where_to_look(make_dataset, blobs):
     make_dataset({"a": blobs((18, 18, 18)), "b": blobs((18, 18, 18))}, nan_in="a")
     message = r"The loss is nan in epoch 0 \(means of its terms: nnunet = nan, rrw = nan\)\. Check the images for NaN"

@@ -57,6 +57,17 @@ class MapsOfThePatch(MapTrainer):
     assert not (dataset.data_folder(configuration) / "rw_maps").exists()
 
 
+def test_nnunets_loss_within_a_compound_trains(nnunet, make_dataset, blobs, thread_pools, user_trainers):
+    user_trainers("""
+class Giving(MapTrainer):
+    loss_terms = (Term("compound", "falling", {"terms": (("nnunet",), ("dice",))}), Term("boundary", "rising"))
+""")
+    make_dataset({case: blobs((20, 22, 24), seed) for seed, case in enumerate("abc")})
+    name = "Giving_1epochs_1iterations"
+    train(name, "3d_fullres")
+    check_trained(model_folder(nnunet, name, "3d_fullres") / "fold_0", ("compound", "boundary"))
+
+
 @pytest.mark.parametrize("maps", ["stored", "patch"])
 def test_a_users_trainer_that_draws_by_lesion_needs_lesion_maps(
     nnunet, small_dataset, thread_pools, user_trainers, maps

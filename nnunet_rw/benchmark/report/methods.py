@@ -21,6 +21,7 @@ from nnunet_rw.evaluation.metrics.detection import DEFAULT_EDGES_MM3, size_name
 from nnunet_rw.evaluation.metrics.thresholds import THRESHOLDS
 from nnunet_rw.training.catalogue import trainer_classes, trainer_rows
 from nnunet_rw.training.records import RunRecord, Session
+from nnunet_rw.training.trainer import MapTrainer
 from nnunet_rw.util.tables import latex_escape
 
 _PATH = Path(__file__).with_name("references.bib")
@@ -146,9 +147,10 @@ def training_text(results: BenchmarkResults) -> str:
     sentences.append(_length_text(results))
     if len(_optimizers(results)) == 1:
         sentences.append(f"The optimiser was {_optimizers(results)[0]}.")
+    whose = "a cross-validation by patient" if specification.groups else "nnU-Net's cross-validation"
     sentences.append(
-        f"Each trainer was trained on {_counted(len(folds), 'fold')} ({', '.join(map(str, folds))}) of nnU-Net's "
-        f"cross-validation, with {_counted(seeds, 'random seed')}{' each' if seeds > 1 else ''}"
+        f"Each trainer was trained on {_counted(len(folds), 'fold')} ({', '.join(map(str, folds))}) of {whose}, with "
+        f"{_counted(seeds, 'random seed')}{' each' if seeds > 1 else ''}"
         f"{' (0 to ' + str(seeds - 1) + ')' if seeds > 1 else ' (0)'}."
     )
     if specification.seeds_of:
@@ -165,11 +167,15 @@ def losses_heading(results: BenchmarkResults) -> str:
     """What comes before the losses."""
     classes, trainers = trainer_classes(), results.specification.trainers
     known = {name for name, trainer in classes.items() if trainer.optimizer_name in (None, "sgd")} | {_STOCK_TRAINER}
-    only_losses = known.issuperset(trainers) and len(_optimizers(results)) < 2
-    alone = "The trainers differ in their loss alone. " if only_losses else ""
+    drawn = {(classes[name].oversample_by, classes[name].cases_by) for name in trainers if name in classes}
+    if _STOCK_TRAINER in trainers:
+        drawn.add((MapTrainer.oversample_by, MapTrainer.cases_by))
+    differ = ""
+    if known.issuperset(trainers) and len(_optimizers(results)) < 2:
+        differ = f"The trainers differ in their loss {'alone' if len(drawn) == 1 else 'and in how patches are drawn'}. "
     return (
-        f"{alone}In formulas `nnunet` stands for nnU-Net's own loss, Dice and cross-entropy, other names for losses of "
-        "`nnunet_rw`:"
+        f"{differ}In formulas `nnunet` stands for nnU-Net's own loss, Dice and cross-entropy, other names for losses "
+        "of `nnunet_rw`:"
     )
 
 

@@ -153,7 +153,11 @@ def test_differences_of_cases(task):
 def test_paired(task, styles):
     names = case_names(task, show_case_ids=False)
     block = paired_differences(task, "1", styles, names)
-    assert [panel.title.split(",")[0] for panel in block.panels[:3]] == ["Dice", "Lesion recall per case", "False positives"]
+    assert [panel.title.split(",")[0] for panel in block.panels[:3]] == [
+        "Dice",
+        "Lesion recall per case",
+        "False positives",
+    ]
     points, mean = traces(block.panels[0].figure, "RWTrainer")
     (row,) = [row for row in task.comparison.metrics if (row.metric, row.challenger) == ("dice", "RWTrainer")]
     assert len(points.x) == row.n

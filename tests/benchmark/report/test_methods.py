@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 from benchmark_results import OPTIMIZER, TRAINERS, benchmark_results
 
-from nnunet_rw.benchmark.report.methods import bibtex, empty_case_policy, methods_latex, methods_text
+from nnunet_rw.benchmark.report.methods import bibtex, empty_case_policy, methods_latex, methods_text, training_text
 from nnunet_rw.benchmark.specification import EvaluationOptions
 
 
@@ -71,6 +71,18 @@ def test_a_trainer_with_an_optimiser_of_its_own(tmp_path):
     text = methods_text(benchmark_results(tmp_path, trainers=("nnUNetTrainer", "RWTrainer_RRW", "RWTrainer"), seeds=1))
     assert "in their loss alone" not in text
     assert "loss `rrw; Adam 1e-3, betas 0.9 and 0.95` [@valverde2023regionwise]" in text
+
+
+def test_a_trainer_that_draws_its_patches_otherwise(tmp_path):
+    results = benchmark_results(tmp_path, trainers=("nnUNetTrainer", "RWTrainer_SmallLesions", "RWTrainer"), seeds=1)
+    text = " ".join(methods_text(results).split())
+    assert "in their loss alone" not in text
+    assert "The trainers differ in their loss and in how patches are drawn." in text
+
+
+def test_folds_by_patient(results):
+    patients = results.specification.model_copy(update={"groups": "patients.csv"})
+    assert "(0, 1) of a cross-validation by patient, with" in training_text(replace(results, specification=patients))
 
 
 def test_a_users_own_trainer(tmp_path):
