@@ -12,20 +12,28 @@ from nnunet_rw.postprocessing.threshold.report import FAMILY_NAMES
 IDRID_BEST = {"microaneurysm": 0.50, "haemorrhage": 0.68, "hard_exudate": 0.89, "soft_exudate": 0.70}
 
 
-def rules_table(results: Sequence[str], trainers: Sequence[str]) -> str:
-    """Some trainers under every family of rules, out of fold, at as many false positives as the first has at 0.5."""
+def rules_table(results: Sequence[str], trainers: Collection[str], price: float | None = None) -> str:
+    """Some trainers under every family of rules, out of fold; gains are over the first line of a class.
+
+    Parameters
+    ----------
+    results : sequence of str
+    trainers : collection of str
+    price : float, optional
+        False positives per case. Default: as many as the first trainer has at 0.5.
+    """
     columns = (
         _CLASS,
         _TRAINER,
         ("rule", lambda row: FAMILY_NAMES[row["family"]]),
+        _ALLOWED,
         ("false positives", lambda row: number(row["false_positives"], decimals=1)),
         *_with_gain("found", "recall"),
         *_with_gain("small ones found", "small_recall"),
         *_with_gain("lesion F1", "f1"),
         *_with_gain("Dice", "dice"),
     )
-    rows = [row for row in rows_of(results) if row["own"] and row["trainer"] in trainers]
-    return table_of(rows, columns)
+    return table_of([row for row in rows_of(results) if _has_price(row, price) and row["trainer"] in trainers], columns)
 
 
 def trainers_table(
@@ -50,6 +58,7 @@ def trainers_table(
         _CLASS,
         _TRAINER,
         _SEEDS,
+        *((_ALLOWED,) if price is None else ()),
         ("false positives", lambda row: number(row["false_positives"], decimals=1)),
         *_with_gain("small ones found", "small_recall", over="gain_of_trainer"),
         *_with_gain("all found", "recall", over="gain_of_trainer"),
@@ -60,7 +69,7 @@ def trainers_table(
         row
         for row in rows_of(results)
         if row["family"] == family
-        and (row["own"] if price is None else row["price"] == price)
+        and _has_price(row, price)
         and (trainers is None or row["trainer"] in trainers)
         and (classes is None or row["class"] in classes)
     ]
@@ -78,6 +87,47 @@ def prices_table(results: Sequence[str], family: str) -> str:
         )
     header = ["lesions", "trainer", *(f"at most {price:g}" for price in prices)]
     return markdown_table(header, [[*names, *cells] for names, cells in lines.items()])
+
+
+def found_by_rules_table(price: float) -> str:
+    """What nnU-Net's loss finds of the lesions of two classes under each family of rules, all and small ones."""
+    lines = []
+    for family in ("single", "single_volume", "hysteresis"):
+        found = [
+            points(_row(result, lesions, trainer, family, price)[figure])
+            for result, lesions, trainer in _NNUNETS_LOSS
+            for figure in ("recall", "small_recall")
+        ]
+        lines.append([FAMILY_NAMES[family], *found])
+    header = [column for _, lesions, _ in _NNUNETS_LOSS for column in (f"{lesions}, found", "small ones")]
+    return markdown_table(["rule", *header], lines)
+
+
+def gains_table(trainer: str, price: float) -> str:
+    """What a trainer gains on the retina under rules of several families, at two prices."""
+    lines = []
+    for asked, family in (
+        (None, "hysteresis"),
+        (price, "hysteresis"),
+        (price, "single_volume"),
+        (price, "single"),
+    ):
+        line = ["as many as above 0.5" if asked is None else f"{asked:g} per case", FAMILY_NAMES[family]]
+        for lesions, figure in (("hard_exudate", "small_recall"), ("haemorrhage", "recall")):
+            row = _row("idrid", lesions, trainer, family, asked)
+            for name in (figure, "dice"):
+                line.append(difference(*(row[f"{name}_gain_of_trainer{end}"] for end in ("", "_low", "_high"))))
+        lines.append(line)
+    return markdown_table(["allowed", "rule", "small hard exudates", "Dice", "all haemorrhages", "Dice"], lines)
+
+
+def _row(result: str, lesions: str, trainer: str, family: str, price: float | None) -> Row:
+    (row,) = (
+        row
+        for row in rows_of((result,))
+        if (row["class"], row["trainer"], row["family"]) == (lesions, trainer, family) and _has_price(row, price)
+    )
+    return row
 
 
 def areas_table(result: str) -> str:
@@ -123,6 +173,12 @@ def _with_gain(header: str, figure: str, over: str = "gain") -> tuple[Column, Co
     return (header, lambda row: of_seeds(row[f"{figure}_seeds"])), ("gain", gain)
 
 
+def _has_price(row: Row, price: float | None) -> bool:
+    return bool(row["own"]) if price is None else row["price"] == price and not row["own"]
+
+
+_NNUNETS_LOSS = (("ms_patients", "MS lesion", "nnUNetTrainer"), ("idrid", "hard_exudate", "RWTrial_StockAdam"))
 _CLASS: Column = ("lesions", lambda row: row["class"])
 _TRAINER: Column = ("trainer", lambda row: f"`{row['trainer']}`")
 _SEEDS: Column = ("seeds", lambda row: str(row["seeds"]))
+_ALLOWED: Column = ("allowed", lambda row: number(row["price"], decimals=1))

@@ -13,7 +13,6 @@ from nnunet_rw.benchmark.preparing import find_task, is_prepared
 from nnunet_rw.benchmark.specification import Specification, with_paths
 from nnunet_rw.benchmark.training import find_trainers, is_evaluated, is_trained
 from nnunet_rw.benchmark.workspace import Workspace
-from nnunet_rw.util.readers import DamagedFile
 
 POLL_SECONDS = 1.0
 
@@ -175,8 +174,7 @@ class Benchmark:
             if job.kind == "train":
                 return is_trained(self.specification, job)
             return is_evaluated(self.workspace, self.specification, job)
-        # Of nnU-Net's folders, before anything is done; or what the job itself will say of a damaged file.
-        except (FileNotFoundError, DamagedFile):
+        except FileNotFoundError:  # of nnU-Net's folders, before anything is done
             return False
 
     def run(self, report: Callable[[str], None] = print, look: Callable[[], None] = lambda: None) -> list[Failure]:

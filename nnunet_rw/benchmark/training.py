@@ -131,7 +131,10 @@ def is_trained(specification: Specification, job: Job) -> bool:
     # Written last by nnU-Net.
     if not (fold / "checkpoint_final.pth").is_file() or not (fold / "validation" / "summary.json").is_file():
         return False
-    record = read_run_record(fold)
+    try:
+        record = read_run_record(fold)
+    except DamagedFile:
+        return False  # its job says so, and the others go on
     # Older records do not say so, but all mirrored.
     if record is not None and (record.validation_tta is not False) != specification.evaluation.tta:
         return False
