@@ -145,10 +145,8 @@ def test_lesions_are_described_in_the_order_of_the_training(tmp_path, ending):
 def test_table_of_rules(result):
     lines = tables.rules_table(["some"], ["RWTrainer_X"]).splitlines()[2:]
     # One threshold of the first, 0.8 and 0.7, finds the large lesions; of the other's, all.
-    start = (
-        "| spot | `RWTrainer_X` | single threshold | 0.0 | 100.0 | +50.0 [too few] | 100.0 | +100.0 [too few] | 100.0 |"
-    )
-    assert lines[0].startswith(start)
+    names, figures = "| spot | `RWTrainer_X` | single threshold |", " 0.5 | 0.0 | 100.0 | +50.0 [too few] | 100.0 |"
+    assert lines[0].startswith(names + figures)
     assert [line.split(" | ")[2] for line in lines[1:]] == [
         "single threshold + minimum volume",
         "hysteresis",
@@ -159,9 +157,11 @@ def test_table_of_rules(result):
 def test_table_of_trainers(result):
     first, second = tables.trainers_table(["some"], "single").splitlines()[2:]
     # Of two equal seeds; with several the lowest and the highest are told.
-    assert first.startswith("| spot | `nnUNetTrainer` | 2 | 0.5 | 0.0 (0.0 to 0.0) |  | 50.0 (50.0 to 50.0) |  | ")
+    assert first.startswith(
+        "| spot | `nnUNetTrainer` | 2 | 0.5 | 0.5 | 0.0 (0.0 to 0.0) |  | 50.0 (50.0 to 50.0) |  | "
+    )
     assert second.startswith(
-        "| spot | `RWTrainer_X` | 1 | 0.0 | 100.0 | +100.0 [too few] | 100.0 | +50.0 [too few] | 100.0"
+        "| spot | `RWTrainer_X` | 1 | 0.5 | 0.0 | 100.0 | +100.0 [too few] | 100.0 | +50.0 [too few] | 100.0"
     )
     (line,) = tables.trainers_table(["some"], "single", 0.0, {"RWTrainer_X"}).splitlines()[2:]
     assert line.startswith("| spot | `RWTrainer_X` | 1 | 0.0 | 100.0 | ")
@@ -219,33 +219,34 @@ def test_prose_has_the_numbers_of_the_results():
     readme, evidence = (
         " ".join((CHECKOUT / name).read_text(encoding="utf-8").split()) for name in ("README.md", "docs/evidence.md")
     )
-    found = {
-        family: (
-            figure_of("hard_exudate", STOCK, "recall", family),
-            figure_of("MS lesion", "nnUNetTrainer", "recall", family, result="ms_patients"),
-        )
-        for family in ("hysteresis", "single")
-    }
-    rates = [*found["hysteresis"], *found["single"]]
-    assert "found {:.0f} % of the hard exudates and {:.0f} % of the MS lesions".format(*rates) in readme
-    assert "one threshold {:.0f} % and {:.0f} %".format(*rates[2:]) in readme
 
     def gain(name, figure="recall", **at):
         return figure_of(name, SMALL_LESIONS, f"{figure}_gain_of_trainer", **at)
 
-    small = gain("hard_exudate", "small_recall")
-    ends = [figure_of("hard_exudate", SMALL_LESIONS, f"small_recall_gain_of_trainer_{end}") for end in ("low", "high")]
-    for text in (readme, evidence):
-        assert "{:.1f} points more of the small hard exudates [{:.1f}, {:.1f}]".format(small, *ends) in text
+    key = "small_recall_gain_of_trainer"
+    for family, text in (
+        ("hysteresis", "(+{:.1f} points [{:.1f}, {:.1f}];"),
+        ("single_volume", "+{:.1f} [{:.1f}, {:.1f}])"),
+    ):
+        ends = [figure_of("hard_exudate", SMALL_LESIONS, f"{key}{end}", family) for end in ("", "_low", "_high")]
+        assert text.format(*ends) in readme
+    small = figure_of("hard_exudate", SMALL_LESIONS, "small_recall")
+    assert f"found {small:.0f} % of the small hard exudates" in readme
+    ours, stocks = (
+        [figure_of(name, trainer, "recall") for name in ("haemorrhage", "soft_exudate")]
+        for trainer in (SMALL_LESIONS, STOCK)
+    )
+    assert f"{ours[0]:.0f} % of all haemorrhages instead of {stocks[0]:.0f} %" in readme
+    assert f"but {ours[1]:.0f} % of the rare, large soft exudates instead of {stocks[1]:.0f} %" in readme
     own = {"at_16": False}
-    assert f"found {gain('hard_exudate', 'small_recall', **own):.0f} points more of the small hard exudates" in evidence
-    assert f"and {gain('haemorrhage', **own):.0f} more of the haemorrhages" in evidence
-    dice = [gain(name, "dice", **own) for name in ("hard_exudate", "haemorrhage")]
-    assert f"both with {min(dice):.0f} to {max(dice):.0f} points more Dice" in evidence
-    assert f"and {gain('haemorrhage'):.0f} more of the haemorrhages" in readme
-    assert f"soft exudates it found {-gain('soft_exudate'):.0f} fewer" in readme
     ends = [figure_of("soft_exudate", SMALL_LESIONS, f"recall_gain_of_trainer_{end}", **own) for end in ("low", "high")]
     assert "lost {:.0f} points [{:.0f}, {:+.0f}]".format(-gain("soft_exudate", **own), *ends) in evidence
+    small = [
+        figure_of(*of, "small_recall", family, **where)
+        for *of, where in (("MS lesion", "nnUNetTrainer", {"result": "ms_patients"}), ("hard_exudate", STOCK, {}))
+        for family in ("hysteresis", "single_volume")
+    ]
+    assert "(MS lesions {:.0f} against {:.0f} %, hard exudates {:.0f} against {:.0f} %)".format(*small) in evidence
     found_of = [seeds_of(name, STOCK, "recall") for name in ("haemorrhage", "soft_exudate")]
     assert "find {:.0f} and {:.0f} %, {:.0f} and {:.0f} %".format(*found_of[0], *found_of[1]) in evidence
     for name, sign in (("haemorrhage", 1), ("hard_exudate", 1), ("soft_exudate", -1)):
@@ -253,10 +254,18 @@ def test_prose_has_the_numbers_of_the_results():
         assert {np.sign(other - one) for one, other in zip(before, after, strict=True)} == {sign}
     before, after = (seeds_of("hard_exudate", trainer, "small_recall") for trainer in (STOCK, SMALL_LESIONS))
     assert min(after) - max(before) > 4 * abs(before[0] - before[1])
-    classes = {"haemorrhage": STOCK, "hard_exudate": STOCK, "soft_exudate": STOCK}
-    times = [figure_of(*of, "recall") / figure_of(*of, "recall", "single") for of in classes.items()]
-    times.append(found["hysteresis"][1] / found["single"][1])
-    assert f"hysteresis found {min(times):.1f} to {max(times):.0f} times as many" in evidence
+    of_all = [(name, STOCK, {}) for name in ("haemorrhage", "hard_exudate", "soft_exudate")]
+    of_all.append(("MS lesion", "nnUNetTrainer", {"result": "ms_patients"}))
+    with_volume, peaked = (
+        [
+            figure_of(*of, "recall", family, **where) / figure_of(*of, "recall", "single", **where)
+            for *of, where in of_all
+        ]
+        for family in ("single_volume", "hysteresis")
+    )
+    assert 1.9 < min(with_volume) < 2.1
+    assert f"twice to {max(with_volume):.0f} times as many" in evidence
+    assert max(abs(one / other - 1) for one, other in zip(with_volume, peaked, strict=True)) < 0.1
 
 
 @pytest.mark.parametrize("path", sorted(EVIDENCE.glob("*.yaml")), ids=lambda path: path.name)
