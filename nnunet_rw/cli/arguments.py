@@ -17,8 +17,19 @@ def add_command(  # type: ignore[no-untyped-def]
     command = commands.add_parser(
         name, help=help_text, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    command.set_defaults(run=run)
+    command.set_defaults(run=run, parser=command)
     return command
+
+
+def refuse(options: argparse.Namespace, names: Sequence[str], why: str) -> None:
+    """Refuse, with a ValueError, options of these names that have another value than by default.
+
+    An option that cannot take effect must not be taken for one that has.
+    """
+    given = [name for name in names if getattr(options, name) != options.parser.get_default(name)]
+    flags = [action.option_strings[-1] for action in options.parser._actions if action.dest in given]
+    if flags:
+        raise ValueError(f"{', '.join(flags)}: {why}")
 
 
 def add_plans(command: argparse.ArgumentParser) -> None:

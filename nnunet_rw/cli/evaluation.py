@@ -16,6 +16,7 @@ from nnunet_rw.cli.arguments import (
     add_trained_model,
     groups_of,
     positive,
+    refuse,
 )
 from nnunet_rw.evaluation.comparison.metrics import DEFAULT_METRICS, METRICS
 from nnunet_rw.evaluation.metrics.detection import DEFAULT_EDGES_MM3
@@ -215,6 +216,17 @@ def _evaluated(options: argparse.Namespace) -> tuple[list[Path], list[list[Path]
     if bool(options.evaluations) == bool(options.tr) or (options.tr and not options.d):
         raise ValueError("Give either folders of evaluations, or -d DATASET and -tr TRAINER TRAINER.")
     if options.evaluations:
+        of_evaluating = (
+            "scores",
+            "probabilities",
+            "also_connectivity",
+            "connectivity",
+            "min_volume",
+            "tolerance",
+            "fast",
+        )
+        why = "of models (-d, -tr); evaluations have been made with what they have."
+        refuse(options, ("d", "c", "plans", "f", *of_evaluating), why)
         return options.evaluations, []
     model, settings = (options.d, options.c), _settings(options)
     sources = [
@@ -258,6 +270,8 @@ def _compare(options: argparse.Namespace) -> None:
         challenger_seeds=options.challenger_seeds,
         groups=groups,
     )
+    # Before anything is printed, which may go to a pipe that nobody reads to the end.
+    written = write_comparison(comparison, options.o) if options.o else ()
     print(terminal_text(comparison))
-    if options.o:
-        print("", *write_comparison(comparison, options.o), sep="\n")
+    if written:
+        print("", *written, sep="\n")

@@ -12,6 +12,7 @@ from nnunet_rw.cli.arguments import (
     add_processes,
     add_trained_model,
     groups_of,
+    refuse,
 )
 from nnunet_rw.util import advice
 
@@ -88,13 +89,18 @@ def _ensemble(options: argparse.Namespace) -> None:
     from nnunet_rw.postprocessing.ensemble.weights import read_weights
 
     if options.fit and options.d and len(options.tr) > 1 and not options.i:
+        refuse(options, ("weights", "min_component", "save_probabilities"), "of predictions (-i), not of --fit.")
         model = options.d, options.c
         sources = [cross_validation_source(*model, name, options.plans, options.f, True) for name in options.tr]
         report = fit_ensemble(sources, processes=options.np)
         write_fit(report, options.o)
         print(f"{report_text(report)}\n\n{options.o}")
     elif len(options.i) > 1 and not options.fit:
+        refuse(options, ("d", "c", "tr", "plans", "f"), "of --fit, not of predictions (-i).")
         weights = read_weights(options.weights) if options.weights else None
+        if weights:
+            for folder, of_model in zip(options.i, weights.order(options.i), strict=True):
+                print(f"{folder}: weights of {of_model}")
         written = ensemble_folders(
             options.i, options.o, weights, options.min_component, options.save_probabilities, options.np
         )
@@ -118,6 +124,8 @@ def _threshold(options: argparse.Namespace) -> None:
         and (options.at is None) != (options.chosen is None)
         and not (options.chosen and options.label)
     ):
+        of_choosing = ("c", "plans", "f", "aim", "any_dice", "matching", "min_volume")
+        refuse(options, of_choosing, "of --fit; rules for predictions (-i) are chosen already.")
         chosen = read_rules(options.chosen) if options.chosen else threshold_rules(options.at, options.label)
         if options.chosen and options.connectivity not in (None, chosen.connectivity):
             raise ValueError(
@@ -137,34 +145,40 @@ def _fit_rules(options: argparse.Namespace) -> None:
     from nnunet_rw.datasets.folders import dataset_folder
     from nnunet_rw.evaluation.metrics.rules import FAMILIES
     from nnunet_rw.evaluation.sources import cross_validation_source
-    from nnunet_rw.postprocessing.threshold.fit import fit_rules
+    from nnunet_rw.postprocessing.threshold.fit import NoLesions, fit_rules
     from nnunet_rw.postprocessing.threshold.report import FittedModel, rules_text, write_rules
 
     model, folds = (options.d, options.c), options.f
     source = cross_validation_source(*model, options.tr, options.plans, folds, probabilities=True)
     like = cross_validation_source(*model, options.like, options.plans, folds) if options.like else None
     labels = [options.label] if options.label else [str(label) for label in source.labels.foreground]
-    fits = [
-        fit_rules(
-            source,
-            like,
-            options.false_positives,
-            label,
-            aim=options.aim,
-            families=(options.family,) if options.family else tuple(FAMILIES),
-            margin=options.margin,
-            matching=options.matching,
-            keeps_dice=not options.any_dice,
-            connectivity=options.connectivity or 26,
-            min_volume_mm3=options.min_volume,
-            processes=options.np,
-            groups=groups_of(options),
-        )
-        for label in labels
-    ]
+    fits, without = [], []
+    for label in labels:
+        try:
+            fit = fit_rules(
+                source,
+                like,
+                options.false_positives,
+                label,
+                aim=options.aim,
+                families=(options.family,) if options.family else tuple(FAMILIES),
+                margin=options.margin,
+                matching=options.matching,
+                keeps_dice=not options.any_dice,
+                connectivity=options.connectivity or 26,
+                min_volume_mm3=options.min_volume,
+                processes=options.np,
+                groups=groups_of(options),
+            )
+        except NoLesions as error:
+            without.append(str(error))
+        else:
+            fits.append(fit)
+    if not fits:
+        raise ValueError(" ".join(without))
     fitted_on = FittedModel(dataset_folder(options.d).name, options.tr, options.plans, options.c)
     written = write_rules(fits, fitted_on, options.o)
-    print(rules_text(fits), "", *written, sep="\n")
+    print(rules_text(fits), *without, "", *written, sep="\n")
     if len(written) > 2:
         use = advice.command("threshold", predictions="PREDICTIONS", chosen=written[-1], output="SEGMENTATIONS")
         print(f"\nApply it: {use}")

@@ -187,7 +187,9 @@ def trained_model(dataset: str | int, configuration: str, trainer: str, plans_na
     folder = dataset_folder(dataset, "nnUNet_results")
     model = folder / f"{trainer}__{plans_name}__{configuration}"
     if not model.is_dir():
-        others = sorted(other.name for other in folder.glob(f"*__*__{configuration}") if other.is_dir())
+        names = [other.name for other in folder.glob("*__*__*") if other.is_dir()]
+        # A forgotten configuration is likelier than a trainer that was never trained.
+        others = sorted(names, key=lambda name: (not name.startswith(f"{trainer}__"), name))
         there = f" There are: {', '.join(others[:8])}{' and others' if len(others) > 8 else ''}." if others else ""
         run = training_command(dataset, configuration, trainer, plans_name, "0")
         raise FileNotFoundError(f"No trained model {model}.{there} Run: {run}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import redirect_stderr
@@ -114,7 +115,7 @@ def folders_source(
     dataset_json: str | Path | None = None,
     images: str | Path | None = None,
     probabilities: bool = False,
-    allow_missing: bool = False,
+    allow_missing: bool | None = None,
 ) -> Source:
     """Predictions and references in two folders, as nnUNetv2_evaluate_folder takes them.
 
@@ -128,8 +129,9 @@ def folders_source(
         Folder of images named ``<case>_0000<ending>``.
     probabilities : bool
         Read ``<case>.npz`` beside the predictions, which nnU-Net writes with --save_probabilities or --npz.
-    allow_missing : bool
-        Go on where a reference has no prediction; the cases are listed as missing.
+    allow_missing : bool, optional
+        Go on where a reference has no prediction; the cases are listed as missing. None: as False, in a command that
+        has no such option.
 
     Raises
     ------
@@ -173,7 +175,7 @@ def cross_validation_source(
     plans_name: str = "nnUNetPlans",
     folds: Sequence[str] = (),
     probabilities: bool = False,
-    allow_missing: bool = False,
+    allow_missing: bool | None = None,
     images: str | Path | None = None,
 ) -> Source:
     """The validation cases of a trained model's folds, pooled.
@@ -186,8 +188,8 @@ def cross_validation_source(
         Numbers, or "all". Default: every numbered fold that has been validated, "all" where there is none.
     probabilities : bool
         Read the ``.npz`` files of nnUNetv2_train --npz.
-    allow_missing : bool
-        Go on where a case of a fold has no prediction.
+    allow_missing : bool, optional
+        Go on where a case of a fold has no prediction; see `folders_source`.
     images : path, optional
         Folder of images named ``<case>_0000<ending>``; `raw_images` is the dataset's own.
 
@@ -201,7 +203,10 @@ def cross_validation_source(
     model = trained_model(dataset, configuration, trainer, plans_name)
     content = read_dataset_json(model / "dataset.json")
     ending = content["file_ending"]
-    chosen = [f"fold_{fold}" for fold in folds]
+    chosen = [f"fold_{str(fold).removeprefix('fold_')}" for fold in folds]
+    for name in chosen:
+        if not re.fullmatch(r"fold_(\d+|all)", name):
+            raise ValueError(f"Expected folds such as 0 and 1, or all, but got {name.removeprefix('fold_')!r}.")
     if not folds:
         validated = sorted(path.parent.name for path in model.glob("fold_*/validation") if case_names(path, ending))
         # The cases of fold_all are those that it was trained on, and those of all others.
@@ -262,13 +267,13 @@ def _source(
     raw_labels: Path | None,
     images: str | Path | None,
     probabilities: bool,
-    allow_missing: bool,
+    allow_missing: bool | None,
 ) -> Source:
     ending = dataset_json["file_ending"]
     there = set(case_names(predictions, ending))
     missing = [case for case in cases if case not in there]
     if len(missing) == len(cases) or (missing and not allow_missing):
-        or_else = "" if len(missing) == len(cases) else ", or give --allow-missing to go on"
+        or_else = ", or give --allow-missing to go on" if len(missing) < len(cases) and allow_missing is False else ""
         raise FileNotFoundError(f"No prediction in {predictions} for {_some(missing)}. Predict them{or_else}.")
     files = []
     for case in cases:

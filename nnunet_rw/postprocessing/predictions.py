@@ -189,7 +189,14 @@ def properties_of(path: Path, shape: Sequence[int], transpose_backward: Sequence
 
 def _beside(folder: Path, name: str) -> Path | None:
     """The file in the folder, or in that of the model: <model>/fold_0/validation."""
-    return next((path for path in (folder / name, folder.resolve().parents[1] / name) if path.is_file()), None)
+    # Not `parents[1]`, which a folder directly under the root has not.
+    return next((path for path in (folder / name, folder.resolve().parent.parent / name) if path.is_file()), None)
+
+
+def trained_model_of(folder: Path) -> tuple[str, str, str] | None:
+    """Trainer, plans and configuration, where a folder is <trainer>__<plans>__<configuration>/fold_0/validation."""
+    parts = tuple(folder.resolve().parent.parent.name.split("__"))
+    return parts if len(parts) == 3 else None
 
 
 _NAMED = 3

@@ -100,3 +100,8 @@ def test_compare_refuses(fails, evaluations, tmp_path):
     table = new / "cases.csv"
     table.write_text(table.read_text().replace("assd_mm", "asd_mm"))
     assert fails("compare", base, new).startswith(f"{table} has no column 'assd_mm'. Run: nnunet-rw evaluate")
+
+
+def test_settings_of_evaluating_are_not_taken_for_those_of_evaluations(fails, evaluations):
+    line = fails("compare", *evaluations[:2], "--min-volume", 100, "--tolerance", 5)
+    assert line == "--min-volume, --tolerance: of models (-d, -tr); evaluations have been made with what they have."

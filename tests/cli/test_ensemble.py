@@ -33,3 +33,10 @@ def test_models_without_probabilities(fails, nnunet, tmp_path):
         write_model(nnunet, trainer, {0: dict.fromkeys(CASES, REFERENCE)})
     line = fails("ensemble", "--fit", "-d", 900, "-tr", "nnUNetTrainer", "RWTrainer", "-o", tmp_path / "fit")
     assert "--npz" in line
+
+
+def test_options_of_the_other_use_are_refused(fails, tmp_path):
+    fit = ("ensemble", "--fit", "-d", 900, "-tr", "A", "B", "-o", tmp_path / "out")
+    line = fails(*fit, "--weights", tmp_path / "weights.json")
+    assert line == "--weights: of predictions (-i), not of --fit."
+    assert fails("ensemble", "-i", tmp_path, tmp_path, "-f", 1, "-o", tmp_path / "out").startswith("-f: of --fit")

@@ -197,7 +197,10 @@ def test_export_of_a_checkpoint_that_is_none(model, fails, tmp_path, monkeypatch
             ["-tr", "RWTrainer"],
             r"No trained model .*/RWTrainer__\S+\. There are: \S+\. Run: nnUNetv2_train .* -tr RWTrainer -p",
         ),
-        (["-c", "2d"], r"No trained model .*__2d\. Run: nnUNetv2_train 900 2d 0 -tr RWTrainer_5epochs -p nnUNetPlans"),
+        (
+            ["-c", "2d"],
+            r"No trained model .*__2d\. There are: RWTrainer_5epochs__\S+__3d_fullres\. Run: nnUNetv2_train 900 2d 0 ",
+        ),
         (
             ["-p", "tiny"],
             r"No trained model .*\. There are: \S+\. Run: nnUNetv2_train .* -p tiny",

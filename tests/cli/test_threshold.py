@@ -111,3 +111,10 @@ def test_intervals_are_over_patients(succeeds, fails, model, tmp_path):
     assert "resampling patients" in succeeds(*command, "-o", tmp_path / "fit", "-np", 1)
     groups.write_text("case,patient\na,one\nb,one\nc,two\n")
     assert "No patient for case 'd'" in fails(*command, "-o", tmp_path / "fit", "-np", 1)
+
+
+def test_options_of_the_other_use_are_refused(fails, tmp_path):
+    use = ("threshold", "-i", tmp_path, "--at", 0.3, "-o", tmp_path / "out")
+    line = fails(*use, "--min-volume", 50, "--aim", "f1")
+    assert line == "--aim, --min-volume: of --fit; rules for predictions (-i) are chosen already."
+    assert not (tmp_path / "out").exists()

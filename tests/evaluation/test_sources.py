@@ -112,6 +112,9 @@ def test_missing_prediction(folders):
     (predictions / "d.nii.gz").unlink()
     message = f"No prediction in {predictions} for d. Predict them, or give --allow-missing to go on."
     with pytest.raises(FileNotFoundError, match=f"^{re.escape(message)}$"):
+        folders_source(predictions, references, allow_missing=False)
+    # Of a command without that option.
+    with pytest.raises(FileNotFoundError, match=r"for d\. Predict them\.$"):
         folders_source(predictions, references)
     source = folders_source(predictions, references, allow_missing=True)
     assert (names(source), source.missing) == (["a", "b", "c", "e"], ["d"])
@@ -266,6 +269,13 @@ def test_chosen_folds(nnunet, dataset, folds, expected):
     assert names(source) == list(expected)
 
 
+def test_folds_as_their_folders_are_named(nnunet, dataset):
+    write_model(nnunet, "RWTrainer", {0: predicted("a", "b"), 1: predicted("c", "d", "e")})
+    assert names(cross_validation_source("900", "3d_fullres", "RWTrainer", folds=["fold_1"])) == ["c", "d", "e"]
+    with pytest.raises(ValueError, match="Expected folds such as 0 and 1, or all, but got '0,1'"):
+        cross_validation_source("900", "3d_fullres", "RWTrainer", folds=["0,1"])
+
+
 def test_default_are_the_folds_that_were_validated(nnunet, dataset):
     model = write_model(nnunet, "RWTrainer", {0: {}, 1: predicted("c", "d", "e")})
     (model / "fold_2").mkdir()
@@ -309,7 +319,7 @@ def test_missing_prediction_of_a_fold(nnunet, dataset):
     model = write_model(nnunet, "RWTrainer", {0: predicted("a", "b"), 1: predicted("c", "e")})
     message = f"No prediction in {model / 'fold_1' / 'validation'} for d. Predict them, or give --allow-missing"
     with pytest.raises(FileNotFoundError, match=re.escape(message)):
-        cross_validation_source("900", "3d_fullres", "RWTrainer")
+        cross_validation_source("900", "3d_fullres", "RWTrainer", allow_missing=False)
     source = cross_validation_source("900", "3d_fullres", "RWTrainer", allow_missing=True)
     assert (names(source), source.missing) == (["b", "a", "c", "e"], ["d"])
 

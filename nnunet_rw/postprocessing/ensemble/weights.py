@@ -12,6 +12,7 @@ from scipy.optimize import minimize
 from typing_extensions import NotRequired, TypedDict
 
 from nnunet_rw.datasets.labels import Labels
+from nnunet_rw.postprocessing.predictions import trained_model_of
 from nnunet_rw.util.advice import command
 from nnunet_rw.util.readers import read_json, told
 
@@ -69,24 +70,36 @@ class EnsembleWeights:
                 )
 
     def in_order_of(self, folders: Sequence[str | Path]) -> np.ndarray:
-        """The values for predictions in these folders: (M, C), by name where all folders are named as the models.
+        """The values for predictions in these folders: (M, C), in the order of `order`."""
+        return self.values[[self.models.index(model) for model in self.order(folders)]]
 
-        Other names say nothing, so then the folders must come in the order of `models`.
+    def order(self, folders: Sequence[str | Path]) -> tuple[str, ...]:
+        """The model that each folder is taken to be of.
+
+        By name where the folders are all named as the models, or are validation folders of the models; other names say
+        nothing, so then the folders must come in the order of `models`.
 
         Raises
         ------
         ValueError
-            There are not as many folders as models.
+            There are not as many folders as models, or they are validation folders of other models.
         """
         if len(folders) != len(self.models):
             raise ValueError(
                 f"Expected a folder for each of the {len(self.models)} models of the weights, "
                 f"{', '.join(self.models)}, but got {len(folders)}."
             )
-        names = [Path(folder).name for folder in folders]
-        if sorted(names) == sorted(self.models):
-            return self.values[[self.models.index(name) for name in names]]
-        return self.values
+        of_models = [trained_model_of(Path(folder)) for folder in folders]
+        trainers = [found[0] for found in of_models if found is not None]
+        for names in (trainers, [Path(folder).name for folder in folders]):
+            if sorted(names) == sorted(self.models):
+                return tuple(names)
+        if len(trainers) == len(folders):
+            raise ValueError(
+                f"Expected predictions of {', '.join(self.models)}, as the weights, but got folders of "
+                f"{', '.join(trainers)}."
+            )
+        return self.models
 
     def as_json(self) -> dict[str, Any]:
         """For `read_weights`."""

@@ -21,6 +21,7 @@ from nnunet_rw.postprocessing.predictions import (
     properties_of,
     segment_folders,
     to_segmentation,
+    trained_model_of,
     write_segmentation,
 )
 from nnunet_rw.postprocessing.threshold.fit import named_label
@@ -101,8 +102,8 @@ def check_fitted_on(fitted_on: FittedModel, predictions: PredictionFolders) -> N
     """
     plans, folder = predictions.plans, predictions.folders[0]
     told = {"dataset": plans.get("dataset_name"), "plans": plans.get("plans_name")}
-    of_model = folder.resolve().parents[1].name.split("__")
-    if len(of_model) == 3:
+    of_model = trained_model_of(folder)
+    if of_model is not None:
         told["trainer"], _, told["configuration"] = of_model
     for name, found in told.items():
         expected = getattr(fitted_on, name)

@@ -144,6 +144,10 @@ class RuleFit:
         return "any_overlap" if self.settings["matching"] == "any_overlap" else "one_to_one"
 
 
+class NoLesions(ValueError):
+    """A class that a rule is to be chosen for is in none of the cases."""
+
+
 def fit_rules(
     source: Source,
     baseline: Source | None = None,
@@ -194,7 +198,7 @@ def fit_rules(
     Raises
     ------
     ValueError
-        An impossible option, a label that is not there or not named among several; see
+        An impossible option, a label that is not there, not named among several, or without lesions (`NoLesions`); see
         `nnunet_rw.postprocessing.predictions.paired_cases`; or a file cannot be evaluated.
     """
     if false_positives is not None and not 0 <= false_positives < np.inf:
@@ -205,11 +209,14 @@ def fit_rules(
     cases = fitted_cases(
         source, baseline, str(chosen), matching, connectivity, min_volume_mm3, num_splits, seed, processes, groups
     )
+    label_text = label_texts(source.dataset_json)[str(chosen)]
+    if not any(case.components.counted.any() for case in cases):
+        raise NoLesions(f"{label_text}: no lesion in the cases of {source.name}, so no rule can be chosen for it.")
     pooled_cases = replace(rule_cases(cases, matching), false_positives=false_positives, keeps_dice=keeps_dice)
     return RuleFit(
         model=source.name,
         label=str(chosen),
-        label_text=label_texts(source.dataset_json)[str(chosen)],
+        label_text=label_text,
         baseline=source.name + " above 0.5" if baseline is None else baseline.name,
         cases=cases,
         false_positives=float(pooled_cases.allowed.mean()),

@@ -41,6 +41,13 @@ def test_by_name_where_all_names_are_those_of_the_models(weights, folders, rows)
     np.testing.assert_array_equal(weights.in_order_of(folders), VALUES[rows])
 
 
+def test_validation_folders_by_their_models(weights, tmp_path):
+    folders = [tmp_path / f"{name}__nnUNetPlans__3d_fullres" / "fold_0" / "validation" for name in "bac"]
+    assert weights.order(folders[:2]) == ("b", "a")
+    with pytest.raises(ValueError, match="Expected predictions of a, b, as the weights, but got folders of a, c"):
+        weights.order(folders[1:])
+
+
 def test_as_many_folders_as_models(weights):
     with pytest.raises(ValueError, match="each of the 2 models of the weights, a, b, but got 3"):
         weights.in_order_of(["a", "b", "c"])

@@ -14,6 +14,7 @@ from nnunet_rw.evaluation.metrics.lesions import match_lesions
 from nnunet_rw.evaluation.metrics.rules import FAMILIES, DecisionRule
 from nnunet_rw.postprocessing.threshold import fit as fitting
 from nnunet_rw.postprocessing.threshold.apply import apply_rules, threshold_rules
+from nnunet_rw.postprocessing.threshold.fit import NoLesions
 from nnunet_rw.postprocessing.threshold.report import FittedModel, rules_text, write_rules
 
 MODEL = FittedModel("Dataset900_Tiny", "RWTrainer", "nnUNetPlans", "3d_fullres")
@@ -143,6 +144,15 @@ def test_a_label_among_several(model, dataset_json):
         fit_rules(source, false_positives=0)
     with pytest.raises(ValueError, match="label out of 1, 2, but got 3"):
         fit_rules(source, false_positives=0, label="3")
+
+
+def test_a_class_without_lesions_has_no_rule(model, dataset_json):
+    probabilities = np.full((3, 1, 1, 4), 0.3, np.float32)
+    cases = {f"case_{number}": (number, np.array([[[1, 0, 0, 0]]]), probabilities) for number in range(2)}
+    source = model("RWTrainer", cases, dataset_json)
+    with pytest.raises(NoLesions, match=r"2.*: no lesion in the cases of RWTrainer, so no rule can be chosen for it"):
+        fit_rules(source, false_positives=9, label="2", **SINGLE)
+    assert fit_rules(source, false_positives=9, label="1", **SINGLE).num_lesions.tolist() == [1, 1]
 
 
 def test_ignored_voxels_and_small_lesions_count_for_neither_model(model):
