@@ -247,6 +247,15 @@ def test_prose_has_the_numbers_of_the_results():
         for family in ("hysteresis", "single_volume")
     ]
     assert "(MS lesions {:.0f} against {:.0f} %, hard exudates {:.0f} against {:.0f} %)".format(*small) in evidence
+    unlearned = [
+        sum(
+            row["pseudo_dice"] < 0.01
+            for row in read_rows("evidence_seeds_ms_patients", {"trainer": trainer, "seed": 1})
+        )
+        for trainer in ("nnUNetTrainer", "RWTrainer_SmallLesions")
+    ]
+    assert unlearned == [4, 5]
+    assert "four of five networks of nnU-Net's loss and all five of `RWTrainer_SmallLesions`" in evidence
     found_of = [seeds_of(name, STOCK, "recall") for name in ("haemorrhage", "soft_exudate")]
     assert "find {:.0f} and {:.0f} %, {:.0f} and {:.0f} %".format(*found_of[0], *found_of[1]) in evidence
     for name, sign in (("haemorrhage", 1), ("hard_exudate", 1), ("soft_exudate", -1)):
