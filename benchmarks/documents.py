@@ -53,6 +53,13 @@ _GRADIENT = {
     "cosine, at first": ("cosine_at_start", _RATIO),
     "trained, cosine": ("cosine_trained", _RATIO),
 }
+_LOSSES = {
+    "loss": ("loss", ""),
+    "s": ("seconds", _SECONDS),
+    "of nnU-Net's": ("seconds_of_stock", _RATIO),
+    "MiB": ("peak_mib", ".0f"),
+    "of nnU-Net's memory": ("peak_of_stock", _RATIO),
+}
 TABLES = {
     "maps": Table(
         "maps",
@@ -144,26 +151,8 @@ TABLES = {
         "loader",
         {"maps": ("maps", ""), "s per sample": ("seconds_per_sample", _SECONDS), "of nnU-Net's": ("of_stock", _RATIO)},
     ),
-    "losses": Table(
-        "losses",
-        {
-            "loss": ("loss", ""),
-            "s": ("seconds", _SECONDS),
-            "of nnU-Net's": ("seconds_of_stock", _RATIO),
-            "MiB": ("peak_mib", ".0f"),
-            "of nnU-Net's memory": ("peak_of_stock", _RATIO),
-        },
-    ),
-    "gpu_losses": Table(
-        "gpu_every_loss",
-        {
-            "loss": ("loss", ""),
-            "s": ("seconds", ".4f"),
-            "of nnU-Net's": ("seconds_of_stock", _RATIO),
-            "MiB": ("peak_mib", ".0f"),
-            "of nnU-Net's memory": ("peak_of_stock", _RATIO),
-        },
-    ),
+    "losses": Table("losses", _LOSSES),
+    "gpu_losses": Table("gpu_every_loss", {**_LOSSES, "s": ("seconds", ".4f")}),
     "gpu_epochs": Table(
         "gpu_epochs",
         {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from typing import Any
 
 from benchmarks.child import CHECKOUT
 from benchmarks.on_gpu.prepare import PRETEND_PLANS
+from nnunet_rw.util.files import environment
 
 Write = Callable[[dict[str, Any]], None]
 
@@ -106,8 +106,10 @@ def nnunet_folders(data: Path | None) -> Iterator[None]:
     """nnU-Net's folders for what is imported within: ``data``, and results that are thrown away."""
     if data is None:
         raise SystemExit("No --data: give the nnUNet_preprocessed of `python -m benchmarks.on_gpu.prepare`.")
-    with tempfile.TemporaryDirectory() as root:
-        os.environ.update(nnUNet_raw=root, nnUNet_results=root, nnUNet_preprocessed=str(data.resolve()))
+    with (
+        tempfile.TemporaryDirectory() as root,
+        environment(nnUNet_raw=root, nnUNet_results=root, nnUNet_preprocessed=str(data.resolve())),
+    ):
         yield
 
 

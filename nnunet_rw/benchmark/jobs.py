@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TextIO
 
 from nnunet_rw.benchmark.specification import SMALL, Specification
 from nnunet_rw.benchmark.workspace import Workspace
@@ -179,11 +179,8 @@ def working_on(workspace: Workspace, job: str) -> Iterator[None]:
     path = workspace.job_file(job, ".lock")
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w", encoding="utf-8") as file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in NO_LOCKS:
-                raise AlreadyRunning(f"{job} is being done by another process.") from error
+        if not _lock(file):
+            raise AlreadyRunning(f"{job} is being done by another process.")
         # Not `read_state`: to close a file gives up all locks that the process has on it.
         before = _read(workspace, job)
         state = replace(before, status="running", attempts=before.attempts + 1, started=now(), ended="", error="")
@@ -206,13 +203,19 @@ def alone(path: Path) -> Iterator[None]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w", encoding="utf-8") as file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in NO_LOCKS:
-                print(f"Waiting for another benchmark that holds {path}", flush=True)
-                fcntl.lockf(file, fcntl.LOCK_EX)
+        if not _lock(file):
+            print(f"Waiting for another benchmark that holds {path}", flush=True)
+            fcntl.lockf(file, fcntl.LOCK_EX)
         yield
+
+
+def _lock(file: TextIO) -> bool:
+    """Take a file's lock; False where another process has it. A file system without locks has nothing to take."""
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno in NO_LOCKS
+    return True
 
 
 def is_locked(workspace: Workspace, job: str) -> bool:

@@ -8,8 +8,7 @@ import os
 import re
 import shlex
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from nnunetv2.dataset_conversion.convert_MSD_dataset import convert_msd_dataset
 from typing_extensions import TypedDict
 
 from nnunet_rw.datasets.download import resume_download, unpack_folder
-from nnunet_rw.util.files import locked, nnunet_folder
+from nnunet_rw.util.files import NNUNET_FOLDERS, environment, locked, nnunet_folder
 from nnunet_rw.util.readers import read_json
 
 
@@ -105,7 +104,6 @@ def _aliases(name: str) -> tuple[str, ...]:
     )
 
 
-_VARIABLES = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 _NAME = re.compile(r"Task(\d+)_([^_]+)")
 
 
@@ -171,7 +169,7 @@ def ensure_converted(folder: Path, processes: int = 2) -> Path:
     # nnU-Net converts into nnUNet_raw itself, refuses what an interrupted conversion left there, and takes a number
     # for taken if other folders of it know the dataset. So it converts elsewhere, and the result is moved.
     with tempfile.TemporaryDirectory(prefix=f".{name}_", dir=target.parent) as scratch:
-        with _variables(scratch):
+        with environment(**dict.fromkeys(NNUNET_FOLDERS, scratch)):
             convert_msd_dataset(str(folder), num_processes=processes)
         try:
             os.rename(Path(scratch) / name, target)
@@ -180,21 +178,6 @@ def ensure_converted(folder: Path, processes: int = 2) -> Path:
             if not (target / "dataset.json").is_file():
                 raise
     return target
-
-
-@contextmanager
-def _variables(value: str) -> Iterator[None]:
-    """nnU-Net's three folders elsewhere for a while."""
-    before = {name: os.environ.get(name) for name in _VARIABLES}
-    os.environ.update(dict.fromkeys(_VARIABLES, value))
-    try:
-        yield
-    finally:
-        for name, previous in before.items():
-            if previous is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = previous
 
 
 __all__ = ["BASE_URL", "TASKS", "URL_VARIABLE", "DecathlonTask", "decathlon_task", "download_task"]

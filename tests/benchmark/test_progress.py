@@ -3,6 +3,8 @@
 import io
 import math
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +12,9 @@ import pytest
 from benchmark_results import write_run
 from rich.console import Console
 
-from nnunet_rw.benchmark.jobs import Job, JobState, Task, write_state
+from nnunet_rw.benchmark.jobs import Job, JobState, Task, read_state, write_state
 from nnunet_rw.benchmark.run import Benchmark
+from nnunet_rw.benchmark.run_job import run_job
 from nnunet_rw.benchmark.specification import specification_of
 from nnunet_rw.benchmark.status import JobProgress, duration, progress_of, seconds_left, show_status, status_tables
 
@@ -127,6 +130,45 @@ def test_a_damaged_record_is_that_training_s_alone(benchmark, tmp_path):
     (record,) = (tmp_path / "results").glob("**/run.json")
     record.write_text(record.read_text()[:100])
     assert {item.state.status for item in progress_of(benchmark)} == {"waiting"}
+
+
+def test_a_job_that_has_failed_waits_for_its_next_try(benchmark, monkeypatch):
+    name = f"train/{TASK.dataset}/RWTrainer/seed0/fold0"
+    write_state(benchmark.workspace, name, JobState("failed", 2, error="OldError: no space"))
+    seen = []
+    monkeypatch.setattr(
+        "nnunet_rw.benchmark.run.run_schedule",
+        lambda workspace, *_: seen.append(read_state(workspace, name)) or [],
+    )
+    monkeypatch.setattr(Benchmark, "write_report", lambda self: None)
+    assert benchmark.run() == []
+    assert seen == [JobState("waiting", 2)]
+
+
+def test_a_job_that_is_no_more_says_so(benchmark):
+    benchmark.workspace.keep(benchmark.specification)
+    name = f"train/{TASK.dataset}/Gone/seed0/fold0"
+    with pytest.raises(ValueError, match=r"has no job .*Gone.*: another command has changed it"):
+        run_job(benchmark.workspace, name, 1)
+    assert "another command has changed it" in read_state(benchmark.workspace, name).error
+
+
+def test_a_training_holds_the_lock_of_its_fold(benchmark, tmp_path, monkeypatch):
+    benchmark.workspace.keep(benchmark.specification)
+    held = []
+    monkeypatch.setattr(
+        "nnunet_rw.benchmark.run_job._do",
+        lambda *_: held.extend(path for path in (tmp_path / "results").rglob("*.lock") if locked_elsewhere(path)),
+    )
+    run_job(benchmark.workspace, f"train/{TASK.dataset}/RWTrainer/seed0/fold0", 1)
+    assert [(path.name, path.parent.name.split("_")[0]) for path in held] == [(".fold_0.lock", "RWTrainer")]
+
+
+def locked_elsewhere(path):
+    """Whether another process finds the file locked."""
+    program = "import fcntl, sys; fcntl.lockf(open(sys.argv[1], 'w'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+    done = subprocess.run([sys.executable, "-c", program, str(path)], stderr=subprocess.DEVNULL)
+    return done.returncode != 0
 
 
 def test_two_tasks_of_one_dataset_are_refused(benchmark, tmp_path):

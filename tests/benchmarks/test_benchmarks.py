@@ -30,6 +30,19 @@ def test_targets_are_measured(target):
     assert measured > 0
 
 
+def test_a_target_finds_its_row():
+    rows = [{"trainer": "a", "time": 1.1, "times": 1.1}, {"trainer": "b", "time": 5.0}]
+    assert Target("time", "gpu_epochs", "time", 1.0, where={"trainer": "a"}).row(rows) == {
+        "figure": "time",
+        "measured": 1.1,
+        "target": 1.0,
+        "at_least": False,
+        "met": False,
+    }
+    assert Target("times", "gpu_epochs", "times", 1.0, at_least=True).row(rows)["met"]
+    assert Target("none", "gpu_epochs", "memory", 1.0).row(rows)["met"] is None
+
+
 @pytest.fixture
 def results(tmp_path, monkeypatch):
     monkeypatch.setattr(harness, "RESULTS", tmp_path)

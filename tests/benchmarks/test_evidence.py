@@ -277,6 +277,23 @@ def test_prose_has_the_numbers_of_the_results():
     assert max(abs(one / other - 1) for one, other in zip(with_volume, peaked, strict=True)) < 0.1
 
 
+def test_gains_and_rates_are_those_of_the_results():
+    *_, single_volume, _ = tables.gains_table(SMALL_LESIONS, 16.0).splitlines()
+    key = "small_recall_gain_of_trainer"
+    ends = [figure_of("hard_exudate", SMALL_LESIONS, f"{key}{end}", "single_volume") for end in ("", "_low", "_high")]
+    assert "| single threshold + minimum volume | {:+.1f} [{:+.1f}, {:+.1f}] |".format(*ends) in single_volume
+    *_, hysteresis = tables.found_by_rules_table(16.0).splitlines()
+    found = [
+        figure_of(name, trainer, figure, result=result)
+        for result, name, trainer in (
+            ("ms_patients", "MS lesion", "nnUNetTrainer"),
+            ("idrid", "hard_exudate", STOCK),
+        )
+        for figure in ("recall", "small_recall")
+    ]
+    assert hysteresis == "| hysteresis | {:.1f} | {:.1f} | {:.1f} | {:.1f} |".format(*found)
+
+
 @pytest.mark.parametrize("path", sorted(EVIDENCE.glob("*.yaml")), ids=lambda path: path.name)
 def test_specifications_name_trainers_and_splits_that_are_there(path, monkeypatch):
     from nnunet_rw.benchmark.training import find_trainers

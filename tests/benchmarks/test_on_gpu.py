@@ -14,7 +14,6 @@ import torch
 
 from benchmarks.on_gpu import agreement, distance, epochs, measure, parts, prepare
 from benchmarks.on_gpu.measure import PARTS, main, run_apart, run_here
-from benchmarks.targets import Target
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 DISTANCE = next(part for part in PARTS if part.name == "gpu_distance")
@@ -71,8 +70,6 @@ def test_a_trainer_that_fails_does_not_stop_the_next(monkeypatch, tmp_path):
         return {**figures, "peak_gpu_mib": None, "waits_per_step": 3}
 
     rows = []
-    for name in ("nnUNet_raw", "nnUNet_results", "nnUNet_preprocessed"):
-        monkeypatch.setenv(name, "")  # to be set back
     monkeypatch.setattr(epochs, "trained", trained)
     parts.epochs("cpu", tmp_path, True, rows.append)
     assert asked == [("51", prepare.PRETEND_PLANS, str(tmp_path))] * len(parts.TRAINERS)
@@ -164,19 +161,6 @@ class TestAgreement:
         )
         assert done.returncode == 0, done.stderr
         assert float(done.stdout) <= 1e-6
-
-
-def test_targets():
-    rows = [{"trainer": "a", "time": 1.1, "times": 1.1}, {"trainer": "b", "time": 5.0}]
-    assert Target("time", "gpu_epochs", "time", 1.0, where={"trainer": "a"}).row(rows) == {
-        "figure": "time",
-        "measured": 1.1,
-        "target": 1.0,
-        "at_least": False,
-        "met": False,
-    }
-    assert Target("times", "gpu_epochs", "times", 1.0, at_least=True).row(rows)["met"]
-    assert Target("none", "gpu_epochs", "memory", 1.0).row(rows)["met"] is None
 
 
 @pytest.mark.slow

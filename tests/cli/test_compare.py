@@ -105,3 +105,12 @@ def test_compare_refuses(fails, evaluations, tmp_path):
 def test_settings_of_evaluating_are_not_taken_for_those_of_evaluations(fails, evaluations):
     line = fails("compare", *evaluations[:2], "--min-volume", 100, "--tolerance", 5)
     assert line == "--min-volume, --tolerance: of models (-d, -tr); evaluations have been made with what they have."
+
+
+def test_tables_are_written_before_any_is_printed(fails, evaluations, tmp_path, monkeypatch):
+    def broken(comparison):
+        raise ValueError("nobody reads it")
+
+    monkeypatch.setattr("nnunet_rw.evaluation.comparison.tables.terminal_text", broken)
+    assert fails("compare", *evaluations[:2], "-o", tmp_path / "compared") == "nobody reads it"
+    assert (tmp_path / "compared" / "comparison.json").is_file()

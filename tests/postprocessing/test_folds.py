@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from nnunet_rw.evaluation.sources import CaseFiles, Source
-from nnunet_rw.postprocessing.predictions import paired_cases
+from nnunet_rw.postprocessing.predictions import _beside, paired_cases, trained_model_of
 
 LABELS = {"labels": {"background": 0, "lesion": 1}}
 
@@ -91,3 +91,10 @@ def test_one_case():
 def test_one_split():
     with pytest.raises(ValueError, match="two or more splits, but got 1"):
         paired_cases([source("a", {0: "xy"}), source("b", {0: "xy"})], num_splits=1)
+
+
+def test_a_folder_directly_under_the_root_is_no_model_s():
+    assert trained_model_of(Path("/predictions")) is None
+    assert _beside(Path("/predictions"), "no plans.json of this name") is None
+    inside = Path("/results/RWTrainer__nnUNetPlans__2d/fold_0/validation")
+    assert trained_model_of(inside) == ("RWTrainer", "nnUNetPlans", "2d")

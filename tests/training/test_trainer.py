@@ -280,38 +280,36 @@ def test_a_continued_training_goes_on_with_its_schedules_and_curves(nnunet, smal
     assert all(math.isfinite(value) for key, values in logged.items() if "terms" in key for value in values)
 
 
-def test_a_term_that_is_new_in_a_continued_training_starts_with_gaps(nnunet, small_dataset):
-    first = make_trainer("RWTrainer_2epochs_1iterations")
+def continued_with(nnunet, change):
+    """The curves of a training of two epochs that was stopped after one, its logged curves then changed."""
+    name = "RWTrainer_2epochs_1iterations"
+    first = make_trainer(name)
     first.save_every, first.num_epochs = 1, 1
     first.run_training()
-    fold = model_folder(nnunet, "RWTrainer_2epochs_1iterations") / "fold_0"
+    fold = model_folder(nnunet, name) / "fold_0"
     checkpoint = torch.load(fold / "checkpoint_final.pth", weights_only=False)
-    for part in ("train", "val"):
-        del checkpoint["logging"][f"{part}_terms/rrw"]
+    change(checkpoint["logging"])
     torch.save(checkpoint, fold / "checkpoint_final.pth")
-    second = make_trainer("RWTrainer_2epochs_1iterations", continue_training=True)
+    second = make_trainer(name, continue_training=True)
     maybe_load_checkpoint(second, continue_training=True, validation_only=False)
     second.run_training()
-    values = curves(fold)["train_terms/rrw"]
+    return curves(fold)
+
+
+def test_a_term_that_is_new_in_a_continued_training_starts_with_gaps(nnunet, small_dataset):
+    def without_rrw(logged):
+        del logged["train_terms/rrw"], logged["val_terms/rrw"]
+
+    values = continued_with(nnunet, without_rrw)["train_terms/rrw"]
     assert math.isnan(values[0])
     assert math.isfinite(values[1])
 
 
 def test_a_term_that_is_gone_in_a_continued_training_has_no_curve(nnunet, small_dataset):
-    first = make_trainer("RWTrainer_2epochs_1iterations")
-    first.save_every, first.num_epochs = 1, 1
-    first.run_training()
-    fold = model_folder(nnunet, "RWTrainer_2epochs_1iterations") / "fold_0"
-    checkpoint = torch.load(fold / "checkpoint_final.pth", weights_only=False)
-    for part in ("train", "val"):
-        checkpoint["logging"][f"{part}_terms/dice"] = [0.5]
-    torch.save(checkpoint, fold / "checkpoint_final.pth")
-    second = make_trainer("RWTrainer_2epochs_1iterations", continue_training=True)
-    maybe_load_checkpoint(second, continue_training=True, validation_only=False)
-    second.run_training()
+    logged = continued_with(nnunet, lambda logged: logged.update({"train_terms/dice": [0.5], "val_terms/dice": [0.5]}))
     # nnU-Net draws as many epochs as the shortest of them has.
-    assert {len(values) for values in curves(fold).values()} == {2}
-    assert not any("dice" in name for name in curves(fold) if "terms/" in name)
+    assert {len(values) for values in logged.values()} == {2}
+    assert not any("dice" in name for name in logged if "terms/" in name)
 
 
 def test_an_image_with_nan_stops_the_training_and_says_where_to_look(make_dataset, blobs):
