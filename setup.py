@@ -52,7 +52,7 @@ setup(
     entry_points={"console_scripts": ["nnunet-rw=nnunet_rw.cli:main"]},
     classifiers=[
         "License :: OSI Approved :: Apache Software License",
-        "Programming Language :: Python :: 3",
+        *(f"Programming Language :: Python :: 3.{minor}" for minor in range(10, 15)),
         "Topic :: Scientific/Engineering :: Medical Science Apps.",
     ],
 )

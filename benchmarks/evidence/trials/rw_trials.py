@@ -2,6 +2,7 @@
 
 from nnunet_rw.losses import Term
 from nnunet_rw.trainers.rw_inverse_volume import BALANCED_WEIGHTS, RWTrainer_SmallLesions
+from nnunet_rw.trainers.rw_region_wise import RWTrainer
 from nnunet_rw.training.trainer import MapTrainer
 from nnunet_rw.training.variants import lengths
 
@@ -10,6 +11,13 @@ class RWTrial_StockAdam(MapTrainer):
     """nnU-Net's loss with Adam."""
 
     loss_terms = (Term("nnunet"),)
+    optimizer_name = "adam"
+    initial_lr = 1e-3
+
+
+class RWTrial_RegionWiseAdam(RWTrainer):
+    """`RWTrainer` with Adam."""
+
     optimizer_name = "adam"
     initial_lr = 1e-3
 
