@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_rw.evaluation.comparison.intervals import MIN_UNITS
-from nnunet_rw.evaluation.comparison.statistics import PairedComparison, paired_comparison, shown_difference
+from nnunet_rw.evaluation.comparison.statistics import MIN_UNITS, PairedComparison, paired_comparison, shown_difference
 
 NUMBERS = (6, 8, 10, 20, 40)
 SAMPLES, RESAMPLES = 4000, 2000

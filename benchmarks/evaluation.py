@@ -16,9 +16,9 @@ import numpy as np
 from scipy import ndimage
 
 from benchmarks.harness import seconds_in_turns
+from nnunet_rw.evaluation.metrics.detection import panoptic_quality
 from nnunet_rw.evaluation.metrics.lesions import match_lesions
 from nnunet_rw.evaluation.metrics.overlap import overlap
-from nnunet_rw.evaluation.metrics.panoptic import panoptic_quality
 from nnunet_rw.evaluation.metrics.surface import surface_metrics
 
 SURFACES = "HD, HD95, ASSD, NSD"

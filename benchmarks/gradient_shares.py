@@ -34,12 +34,11 @@ from torch import nn
 from torch.nn.functional import interpolate
 
 from benchmarks.inputs import MS_SPACING_MM, ms_crops, organ_labels
+from nnunet_rw.audit.audit import NUM_EPOCHS, loss_of_terms
 from nnunet_rw.audit.curves import CLIP_NORM
-from nnunet_rw.audit.gradients import NUM_EPOCHS, loss_of_terms
 from nnunet_rw.datasets.folders import open_preprocessed
 from nnunet_rw.losses import CompoundLoss, Term
-from nnunet_rw.losses.compound import weight_at
-from nnunet_rw.losses.deep_supervision import MappedLoss
+from nnunet_rw.losses.compound import MappedLoss, weight_at
 from nnunet_rw.losses.inputs import LESION_TABLE
 from nnunet_rw.maps.kinds import KINDS, LESION_IDS, LabelScheme, compute_distances, compute_lesion_ids
 from nnunet_rw.store.layout import lesion_table_tensor

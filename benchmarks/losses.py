@@ -18,7 +18,7 @@ from benchmarks.harness import seconds_in_turns
 from benchmarks.memory import peak_mib
 from benchmarks.patches import Batch, loss_and_gradient, organ_batch
 from nnunet_rw.losses import LOSSES, CompoundLoss, Term, build
-from nnunet_rw.losses.deep_supervision import StockLoss
+from nnunet_rw.losses.compound import StockLoss
 from nnunet_rw.maps.kinds import KINDS
 
 STOCK = "nnU-Net's Dice + CE"

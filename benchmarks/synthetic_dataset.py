@@ -9,7 +9,7 @@ from typing import Any
 
 from nnunet_rw.datasets.folders import open_preprocessed
 from nnunet_rw.datasets.msd import ensure_converted
-from nnunet_rw.datasets.preprocess import preprocess_with_maps
+from nnunet_rw.datasets.planning import preprocess_with_maps
 from nnunet_rw.datasets.synthetic import write_synthetic_dataset
 
 TASK, DATASET = "Task901_Benchmark", "Dataset901_Benchmark"

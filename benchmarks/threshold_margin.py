@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from nnunet_rw.evaluation.comparison.rule_choice import RuleCases, chosen_rule
+from nnunet_rw.evaluation.metrics.probabilities import THRESHOLDS
 from nnunet_rw.evaluation.metrics.rules import Outcomes, RuleGrid
-from nnunet_rw.evaluation.metrics.thresholds import THRESHOLDS
 
 ALLOWED = 4.0
 GRID = RuleGrid((0.0,))

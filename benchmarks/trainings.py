@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from nnunet_rw.benchmark.results import Run
-from nnunet_rw.evaluation.comparison.intervals import Interval, mean_interval
 from nnunet_rw.evaluation.comparison.metrics import METRICS
+from nnunet_rw.evaluation.comparison.statistics import Interval, mean_interval
 from nnunet_rw.evaluation.folder import Evaluation
 
 

@@ -119,7 +119,7 @@ def preprocessed_hippocampus(tmp_path_factory):
         preprocess_dataset,
     )
 
-    from nnunet_rw.datasets.small_plans import write_small_plans
+    from nnunet_rw.datasets.planning import write_small_plans
 
     class FewVoxels(DatasetFingerprintExtractor):
         def __init__(self, *args, **options):

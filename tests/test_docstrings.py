@@ -17,7 +17,7 @@ def public_names():
     objects = [nnunet_rw.losses, nnunet_rw.losses.build, nnunet_rw.losses.CompoundLoss]
     objects += nnunet_rw.losses.LOSSES.values()
     objects += [found for name in nnunet_rw.maps.__all__ if inspect.isfunction(found := getattr(nnunet_rw.maps, name))]
-    modules = {name for _, name, _ in pkgutil.iter_modules(metrics.__path__)} - {"checks"}
+    modules = {name for _, name, _ in pkgutil.iter_modules(metrics.__path__)}
     for module in (importlib.import_module(f"{metrics.__name__}.{name}") for name in sorted(modules)):
         functions = inspect.getmembers(module, inspect.isfunction)
         objects += [

@@ -36,7 +36,7 @@ nnunet-rw() {
 SHRINK = """
 import json, os
 from pathlib import Path
-from nnunet_rw.datasets.small_plans import small_plans
+from nnunet_rw.datasets.planning import small_plans
 path = Path(os.environ["nnUNet_preprocessed"], "Dataset004_Hippocampus", "nnUNetPlans.json")
 plans = small_plans(json.loads(path.read_text()), max_patch=24, features=(4, 8, 16))
 path.write_text(json.dumps({**plans, "plans_name": "nnUNetPlans"}))

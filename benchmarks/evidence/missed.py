@@ -18,7 +18,7 @@ from benchmarks.evidence.rules import SMALL_VOXELS, Training, add_dataset, class
 from benchmarks.harness import write_result
 from nnunet_rw.evaluation.reading import read_case
 from nnunet_rw.evaluation.sources import Source, cross_validation_source, raw_images
-from nnunet_rw.maps.components import as_connectivity, connected_components
+from nnunet_rw.maps.arrays import as_connectivity, connected_components
 from nnunet_rw.postprocessing.threshold.fit import fitted_cases, named_label
 from nnunet_rw.util.tables import json_value
 

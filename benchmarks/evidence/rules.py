@@ -19,9 +19,9 @@ import numpy as np
 from batchgenerators.utilities.file_and_folder_operations import load_json
 
 from benchmarks.harness import write_result
-from nnunet_rw.datasets.labels import label_names
-from nnunet_rw.evaluation.comparison.intervals import cluster_bootstrap, jackknife_interval, mean_interval
+from nnunet_rw.datasets.folders import label_names
 from nnunet_rw.evaluation.comparison.rule_choice import Figures, RuleCases, choose_rules, figures
+from nnunet_rw.evaluation.comparison.statistics import cluster_bootstrap, jackknife_interval, mean_interval
 from nnunet_rw.evaluation.metrics.rules import FAMILIES, DecisionRule, Outcomes
 from nnunet_rw.evaluation.sources import Source, cross_validation_source
 from nnunet_rw.postprocessing.threshold.fit import FittedCase, fitted_cases, rule_cases

@@ -13,7 +13,7 @@ from torch import nn
 from benchmarks.losses import iw_dice_ce
 from benchmarks.patches import Batch, batch_of, loss_and_gradient
 from nnunet_rw.losses import LOSSES, build, option_names
-from nnunet_rw.losses.deep_supervision import MappedLoss
+from nnunet_rw.losses.compound import MappedLoss
 from nnunet_rw.losses.distance_transform import min_plus_by_broadcast
 from nnunet_rw.maps.kinds import KINDS
 

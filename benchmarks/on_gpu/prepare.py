@@ -104,8 +104,7 @@ def preprocessed(task: str) -> str:
     """The dataset of a task, planned and preprocessed with its maps in the folders that the environment names."""
     from nnunet_rw.datasets.folders import dataset_folder
     from nnunet_rw.datasets.msd import dataset_name_of, ensure_converted
-    from nnunet_rw.datasets.preprocess import preprocess_with_maps
-    from nnunet_rw.datasets.small_plans import write_small_plans
+    from nnunet_rw.datasets.planning import preprocess_with_maps, write_small_plans
     from nnunet_rw.maps.kinds import KINDS
 
     ensure_converted(Path(task))

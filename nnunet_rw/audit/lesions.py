@@ -20,7 +20,7 @@ from nnunet_rw.evaluation.metrics.detection import DEFAULT_EDGES_MM3
 from nnunet_rw.evaluation.metrics.lesions import ROUNDING
 from nnunet_rw.evaluation.metrics.surface import border_voxels, neighbour_axes
 from nnunet_rw.maps import lesion_components
-from nnunet_rw.maps.checks import as_labels
+from nnunet_rw.maps.arrays import as_labels
 from nnunet_rw.maps.kinds import LabelScheme
 
 # One fewer than there are edges: a lesion of v mm3 is in class i with edges[i] <= v < edges[i + 1].

@@ -14,8 +14,14 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
-from nnunet_rw.datasets.folders import Preprocessed, data_configurations, dataset_folder, open_preprocessed
-from nnunet_rw.datasets.labels import labels_of, read_dataset_json
+from nnunet_rw.datasets.folders import (
+    Preprocessed,
+    data_configurations,
+    dataset_folder,
+    labels_of,
+    open_preprocessed,
+    read_dataset_json,
+)
 from nnunet_rw.evaluation.reading import read_labels, without_slice_axis
 from nnunet_rw.evaluation.sources import CaseFiles, Source, folders_source
 from nnunet_rw.maps.kinds import LabelScheme

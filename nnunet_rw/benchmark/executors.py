@@ -10,8 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from nnunet_rw.benchmark.jobs import Job, is_locked
-from nnunet_rw.benchmark.workspace import Workspace
+from nnunet_rw.benchmark.jobs import Job, Workspace, is_locked
 
 # Does a job; gets the workspace's folder and the job's name.
 RUN_JOB = (sys.executable, "-u", "-m", "nnunet_rw.benchmark.run_job")

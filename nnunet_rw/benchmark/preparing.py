@@ -13,15 +13,19 @@ from nnunetv2.utilities.crossval_split import generate_crossval_split
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 from sklearn.model_selection import GroupKFold
 
-from nnunet_rw.benchmark.jobs import Task, plans_name
+from nnunet_rw.benchmark.jobs import Task, Workspace, plans_name
 from nnunet_rw.benchmark.specification import DATASET, SMALL, Specification, is_path
 from nnunet_rw.benchmark.training import needed_maps
-from nnunet_rw.benchmark.workspace import Workspace
-from nnunet_rw.datasets.folders import SPLITS_FILE, STOCK_PLANS, Preprocessed, dataset_folder, open_preprocessed
-from nnunet_rw.datasets.labels import read_dataset_json
+from nnunet_rw.datasets.folders import (
+    SPLITS_FILE,
+    STOCK_PLANS,
+    Preprocessed,
+    dataset_folder,
+    open_preprocessed,
+    read_dataset_json,
+)
 from nnunet_rw.datasets.msd import TASKS, check_msd_folder, dataset_name_of, download_task, ensure_converted
-from nnunet_rw.datasets.preprocess import preprocess_with_maps
-from nnunet_rw.datasets.small_plans import write_small_plans
+from nnunet_rw.datasets.planning import preprocess_with_maps, write_small_plans
 from nnunet_rw.evaluation.comparison.groups import read_groups, units_of
 from nnunet_rw.store.write import ensure_maps, list_cases
 from nnunet_rw.training.records import content_hash

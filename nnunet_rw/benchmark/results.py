@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from nnunet_rw.benchmark.jobs import Job, Task, jobs_of, read_state
+from nnunet_rw.benchmark.jobs import Job, Task, Workspace, jobs_of, read_state
 from nnunet_rw.benchmark.preparing import find_task
 from nnunet_rw.benchmark.specification import Specification
 from nnunet_rw.benchmark.training import fold_folder, is_evaluated, is_trained, output_folder
-from nnunet_rw.benchmark.workspace import Workspace
-from nnunet_rw.datasets.labels import read_dataset_json
+from nnunet_rw.datasets.folders import read_dataset_json
 from nnunet_rw.evaluation.comparison.compare import compare_evaluations
 from nnunet_rw.evaluation.comparison.groups import read_groups
 from nnunet_rw.evaluation.comparison.metrics import DEFAULT_METRICS

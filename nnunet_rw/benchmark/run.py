@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_rw.benchmark.executors import Executor, LocalExecutor, visible_gpus
-from nnunet_rw.benchmark.jobs import Job, JobState, jobs_of, log_tail, now, read_state, write_state
+from nnunet_rw.benchmark.jobs import Job, JobState, Workspace, jobs_of, log_tail, now, read_state, write_state
 from nnunet_rw.benchmark.preparing import find_task, is_prepared
 from nnunet_rw.benchmark.specification import Specification, with_paths
 from nnunet_rw.benchmark.training import find_trainers, is_evaluated, is_trained
-from nnunet_rw.benchmark.workspace import Workspace
 
 POLL_SECONDS = 1.0
 

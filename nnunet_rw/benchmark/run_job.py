@@ -12,9 +12,8 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from nnunet_rw.benchmark.executors import processors
-from nnunet_rw.benchmark.jobs import AlreadyRunning, Job, alone, jobs_of, working_on
+from nnunet_rw.benchmark.jobs import AlreadyRunning, Job, Workspace, alone, jobs_of, working_on
 from nnunet_rw.benchmark.specification import Specification
-from nnunet_rw.benchmark.workspace import Workspace
 from nnunet_rw.util.files import nnunet_folder
 from nnunet_rw.util.readers import DamagedFile
 

@@ -20,9 +20,8 @@ from submitit.core.job_environment import JobEnvironment
 from submitit.core.utils import DelayedSubmission, FailedJobError, FailedSubmissionError
 
 from nnunet_rw.benchmark.executors import RUN_JOB, job_environment, processors, start_process
-from nnunet_rw.benchmark.jobs import Job, now, read_state, write_state
+from nnunet_rw.benchmark.jobs import Job, Workspace, now, read_state, write_state
 from nnunet_rw.benchmark.specification import SlurmSettings
-from nnunet_rw.benchmark.workspace import Workspace
 
 GONE = "gone"
 # Of jobs that Slurm has ended for good; all others may still do something.

@@ -130,7 +130,7 @@ class Specification(_Strict):
     epochs, iterations : int, optional
         Default: the trainer's own.
     plans : str
-        Plans name, or "small" for `nnunet_rw.datasets.small_plans`; "small32" has patches of at most 32 voxels an axis.
+        Plans name, or "small" for `nnunet_rw.datasets.planning`; "small32" has patches of at most 32 voxels an axis.
     device : "cpu", "cuda" or "mps"
     num_gpus : int
         Of one training (nnU-Net's ``-num_gpus``).
@@ -156,7 +156,7 @@ class Specification(_Strict):
 
     @property
     def small_options(self) -> dict[str, Any] | None:
-        """For `nnunet_rw.datasets.small_plans`; None where the plans are others."""
+        """For `nnunet_rw.datasets.planning`; None where the plans are others."""
         match = _SMALL.fullmatch(self.plans)
         if match is None:
             return None

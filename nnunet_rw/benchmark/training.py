@@ -15,9 +15,8 @@ from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.run.run_training import run_training
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunet_rw.benchmark.jobs import Job, full_trainer_name, plans_name
+from nnunet_rw.benchmark.jobs import Job, Workspace, full_trainer_name, plans_name
 from nnunet_rw.benchmark.specification import Specification
-from nnunet_rw.benchmark.workspace import Workspace
 from nnunet_rw.datasets.folders import dataset_folder
 from nnunet_rw.evaluation.case import EvaluationSettings
 from nnunet_rw.evaluation.evaluate import evaluate, is_current, write_evaluated

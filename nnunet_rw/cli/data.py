@@ -101,7 +101,7 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _preprocess(options: argparse.Namespace) -> None:
-    from nnunet_rw.datasets.preprocess import preprocess_with_maps
+    from nnunet_rw.datasets.planning import preprocess_with_maps
 
     preprocess_with_maps(options.rest, chosen_kinds(options))
 
@@ -163,8 +163,7 @@ def _show(options: argparse.Namespace) -> None:
 
 
 def _msd(options: argparse.Namespace) -> None:
-    from nnunet_rw.datasets.msd import TASKS, decathlon_task, download_task
-    from nnunet_rw.datasets.published import list_notes, values_of
+    from nnunet_rw.datasets.msd import TASKS, decathlon_task, download_task, list_notes, values_of
     from nnunet_rw.util.tables import text_table
 
     if options.list:
@@ -193,7 +192,7 @@ def _synthesize(options: argparse.Namespace) -> None:
 
 def _small_plans(options: argparse.Namespace) -> None:
     from nnunet_rw.datasets.folders import dataset_folder, first_configuration
-    from nnunet_rw.datasets.small_plans import write_small_plans
+    from nnunet_rw.datasets.planning import write_small_plans
 
     path = write_small_plans(
         dataset_folder(options.d),

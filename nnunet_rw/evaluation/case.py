@@ -10,19 +10,21 @@ from typing import Any
 import numpy as np
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
-from nnunet_rw.datasets.labels import Label, Labels
-from nnunet_rw.evaluation.metrics.calibration import ProbabilityCounts, count_probabilities
-from nnunet_rw.evaluation.metrics.froc import CANDIDATE_THRESHOLD, candidates
-from nnunet_rw.evaluation.metrics.lesions import match_lesions
-from nnunet_rw.evaluation.metrics.matches import LesionMatches
-from nnunet_rw.evaluation.metrics.overlap import Overlap, overlap
+from nnunet_rw.datasets.folders import Label, Labels
+from nnunet_rw.evaluation.metrics.lesions import LesionMatches, match_lesions
+from nnunet_rw.evaluation.metrics.overlap import Overlap, VolumeBias, overlap, total_lesion_intensity, volume_bias
+from nnunet_rw.evaluation.metrics.probabilities import (
+    CANDIDATE_THRESHOLD,
+    ProbabilityCounts,
+    candidates,
+    count_probabilities,
+)
 from nnunet_rw.evaluation.metrics.rules import RuleCase, rule_case
 from nnunet_rw.evaluation.metrics.surface import SurfaceMetrics, surface_metrics
-from nnunet_rw.evaluation.metrics.volume import VolumeBias, total_lesion_intensity, volume_bias
 from nnunet_rw.evaluation.protocols import protocol_scores
 from nnunet_rw.evaluation.reading import Case, read_case
 from nnunet_rw.evaluation.sources import CaseFiles
-from nnunet_rw.maps.checks import diagonal
+from nnunet_rw.maps.arrays import diagonal
 from nnunet_rw.util.files import fingerprint
 
 

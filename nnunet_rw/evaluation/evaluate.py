@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_rw.datasets.labels import label_texts
+from nnunet_rw.datasets.folders import label_texts
 from nnunet_rw.evaluation.case import CaseEvaluation, EvaluationSettings, evaluate_case
 from nnunet_rw.evaluation.comparison.groups import units_of
-from nnunet_rw.evaluation.comparison.intervals import MIN_UNITS
 from nnunet_rw.evaluation.comparison.metrics import enough_decimals
+from nnunet_rw.evaluation.comparison.statistics import MIN_UNITS
 from nnunet_rw.evaluation.folder import changed_file, read_summary
-from nnunet_rw.evaluation.metrics.calibration import pool_probabilities
-from nnunet_rw.evaluation.metrics.froc import froc_curve
+from nnunet_rw.evaluation.metrics.probabilities import froc_curve, pool_probabilities
 from nnunet_rw.evaluation.metrics.rules import Outcomes, RuleCase, RuleGrid, operating_points, volumes_to_try
 from nnunet_rw.evaluation.protocols import check_protocols, columns_of, options_text
 from nnunet_rw.evaluation.sources import CaseFiles, Source

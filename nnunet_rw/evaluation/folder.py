@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 from typing_extensions import TypedDict
 
-from nnunet_rw.datasets.labels import label_texts
-from nnunet_rw.evaluation.metrics.froc import FrocCurve
+from nnunet_rw.datasets.folders import label_texts
+from nnunet_rw.evaluation.metrics.probabilities import FrocCurve, OperatingPoints
 from nnunet_rw.evaluation.metrics.rules import Outcomes, RuleGrid
-from nnunet_rw.evaluation.metrics.thresholds import OperatingPoints
 from nnunet_rw.evaluation.protocols import PROTOCOL_COLUMNS
 from nnunet_rw.evaluation.tables import CASE_COLUMNS, OF_PROBABILITIES, TABLES, RuleTable
 from nnunet_rw.util.advice import command
@@ -77,7 +76,7 @@ class Evaluation:
         that were written.
     lesions, predicted : LesionRows
     label_texts : dict of str to str
-        As of `nnunet_rw.datasets.labels.label_texts`; empty in evaluations of earlier versions.
+        As of `nnunet_rw.datasets.folders.label_texts`; empty in evaluations of earlier versions.
     size_unit : str
         As of `nnunet_rw.evaluation.units.size_unit`.
     froc : dict of label to FrocCurve

@@ -10,7 +10,7 @@ import numpy as np
 
 from nnunet_rw.evaluation.metrics.brats import CHALLENGES, NSD_TOLERANCES_MM, PENALTY_MM, brats_scores
 from nnunet_rw.evaluation.metrics.cc_metrics import cc_scores
-from nnunet_rw.maps.components import as_connectivity
+from nnunet_rw.maps.arrays import as_connectivity
 
 CC = "cc"
 PROTOCOLS = (*CHALLENGES, CC)

@@ -15,8 +15,15 @@ from typing import Any
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
 
-from nnunet_rw.datasets.folders import SPLITS_FILE, dataset_folder, trained_model, training_command
-from nnunet_rw.datasets.labels import Labels, labels_of, read_dataset_json
+from nnunet_rw.datasets.folders import (
+    SPLITS_FILE,
+    Labels,
+    dataset_folder,
+    labels_of,
+    read_dataset_json,
+    trained_model,
+    training_command,
+)
 from nnunet_rw.util.files import case_names
 from nnunet_rw.util.readers import read_splits
 

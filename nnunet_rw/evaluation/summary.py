@@ -10,18 +10,22 @@ import numpy as np
 
 from nnunet_rw.evaluation.case import CaseEvaluation, ClassEvaluation, EvaluationSettings
 from nnunet_rw.evaluation.comparison.groups import units_of
-from nnunet_rw.evaluation.metrics.calibration import pool_probabilities
-from nnunet_rw.evaluation.metrics.detection import Rule, count_detections, recall_by_size
-from nnunet_rw.evaluation.metrics.froc import (
+from nnunet_rw.evaluation.metrics.detection import (
+    Rule,
+    count_detections,
+    panoptic_quality,
+    pool_panoptic,
+    recall_by_size,
+)
+from nnunet_rw.evaluation.metrics.overlap import Overlap, bland_altman
+from nnunet_rw.evaluation.metrics.probabilities import (
     FALSE_POSITIVES,
     FrocCurve,
     average_recall,
     average_recall_up_to,
+    pool_probabilities,
     recall_at,
 )
-from nnunet_rw.evaluation.metrics.overlap import Overlap
-from nnunet_rw.evaluation.metrics.panoptic import panoptic_quality, pool_panoptic
-from nnunet_rw.evaluation.metrics.volume import bland_altman
 from nnunet_rw.evaluation.protocols import protocol_options
 from nnunet_rw.evaluation.sources import Source
 from nnunet_rw.evaluation.tables import PROBABILITY, SURFACE

@@ -13,12 +13,10 @@ from typing import Any
 import numpy as np
 
 from nnunet_rw.evaluation.case import CaseEvaluation, ClassEvaluation
-from nnunet_rw.evaluation.metrics.calibration import ProbabilityCounts
 from nnunet_rw.evaluation.metrics.detection import found_lesions
-from nnunet_rw.evaluation.metrics.froc import FrocCurve
-from nnunet_rw.evaluation.metrics.matches import Lesions
+from nnunet_rw.evaluation.metrics.lesions import Lesions
+from nnunet_rw.evaluation.metrics.probabilities import FrocCurve, OperatingPoints, ProbabilityCounts
 from nnunet_rw.evaluation.metrics.rules import Outcomes, RuleGrid
-from nnunet_rw.evaluation.metrics.thresholds import OperatingPoints
 from nnunet_rw.util.files import write_atomically
 
 TABLES = ("cases.csv", "lesions.csv", "predicted_lesions.csv")

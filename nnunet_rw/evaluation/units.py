@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from nnunet_rw.maps.components import as_connectivity
+from nnunet_rw.maps.arrays import as_connectivity
 
 
 def size_unit(spacings_mm: Iterable[Sequence[float]]) -> str:

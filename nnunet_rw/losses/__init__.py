@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from nnunet_rw.losses.base import SegmentationLoss
-from nnunet_rw.losses.compound import CompoundLoss, Term
+from nnunet_rw.losses.compound import CompoundLoss, StockLoss, Term
 from nnunet_rw.losses.cross_entropy import (
     CrossEntropyLoss,
     FocalLoss,
@@ -25,7 +25,6 @@ from nnunet_rw.losses.cross_entropy import (
     TopKLoss,
     WeightedCrossEntropyLoss,
 )
-from nnunet_rw.losses.deep_supervision import StockLoss
 from nnunet_rw.losses.hausdorff import (
     DualFuzzyRoughLoss,
     FuzzyRoughLoss,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import edt
 import numpy as np
 
-from nnunet_rw.maps.checks import as_labels, as_mask, as_spacing, diagonal
+from nnunet_rw.maps.arrays import as_labels, as_mask, as_spacing, diagonal
 
 
 def interior_distance(

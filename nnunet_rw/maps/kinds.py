@@ -12,8 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from nnunet_rw.maps.checks import as_labels, as_spacing
-from nnunet_rw.maps.components import as_connectivity
+from nnunet_rw.maps.arrays import as_connectivity, as_labels, as_spacing
 from nnunet_rw.maps.distance import interior_distance, signed_distance
 from nnunet_rw.maps.lesions import LesionsInBox, expand_in_box, find_lesions, with_locations
 

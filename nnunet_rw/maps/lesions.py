@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import ndimage
 
-from nnunet_rw.maps.checks import as_labels, as_spacing
-from nnunet_rw.maps.components import as_connectivity, connected_components, foreground_box
+from nnunet_rw.maps.arrays import as_connectivity, as_labels, as_spacing, connected_components, foreground_box
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ import numpy as np
 import SimpleITK as sitk
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
-from nnunet_rw.datasets.labels import Label, Labels
+from nnunet_rw.datasets.folders import Label, Labels
 from nnunet_rw.evaluation.case import EvaluationSettings
 from nnunet_rw.evaluation.metrics.lesions import match_lesions
 from nnunet_rw.evaluation.reading import Case, read_case
 from nnunet_rw.evaluation.sources import CaseFiles, Source
-from nnunet_rw.maps.components import as_connectivity, connected_components, foreground_box
+from nnunet_rw.maps.arrays import as_connectivity, connected_components, foreground_box
 from nnunet_rw.util.files import replaced_whole, write_atomically
 from nnunet_rw.util.parallel import list_in_processes
 

@@ -17,7 +17,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
-from nnunet_rw.datasets.labels import Labels
+from nnunet_rw.datasets.folders import Labels
 from nnunet_rw.evaluation.case import EvaluationSettings
 from nnunet_rw.evaluation.reading import Case, read_case
 from nnunet_rw.evaluation.sources import CaseFiles, Source

@@ -17,11 +17,11 @@ from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunet_rw.datasets.labels import read_dataset_json
+from nnunet_rw.datasets.folders import read_dataset_json
 from nnunet_rw.evaluation.comparison.groups import folds_or_parts, units_of
 from nnunet_rw.evaluation.reading import read_probabilities
 from nnunet_rw.evaluation.sources import CaseFiles, Source
-from nnunet_rw.maps.checks import as_spacing
+from nnunet_rw.maps.arrays import as_spacing
 from nnunet_rw.util.files import case_names, write_atomically
 from nnunet_rw.util.parallel import in_processes
 from nnunet_rw.util.readers import read_json, read_pickle, told

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import blosc2
 import numpy as np
 
-from nnunet_rw.maps.checks import as_labels
+from nnunet_rw.maps.arrays import as_labels
 from nnunet_rw.maps.kinds import KINDS, LabelScheme, LesionTable, stored_kinds
 from nnunet_rw.util import advice
 from nnunet_rw.util.files import file_hash

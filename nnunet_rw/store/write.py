@@ -18,7 +18,7 @@ import blosc2
 import numpy as np
 from nnunetv2.training.dataloading.nnunet_dataset import comp_blosc2_params, infer_dataset_class
 
-from nnunet_rw.maps.checks import diagonal
+from nnunet_rw.maps.arrays import diagonal
 from nnunet_rw.maps.kinds import (
     KINDS,
     LESION_IDS,

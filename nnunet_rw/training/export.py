@@ -12,8 +12,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunet_rw.datasets.folders import trained_model
-from nnunet_rw.datasets.labels import read_dataset_json
+from nnunet_rw.datasets.folders import read_dataset_json, trained_model
 from nnunet_rw.training.catalogue import VARIABLE, find_trainer
 from nnunet_rw.util.advice import command
 from nnunet_rw.util.files import temporary_path

@@ -19,15 +19,14 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 from nnunet_rw.losses import STOCK_TERM, CompoundLoss, Term, build_compound
-from nnunet_rw.losses.deep_supervision import MappedLoss
+from nnunet_rw.losses.compound import MappedLoss
 from nnunet_rw.maps.kinds import KINDS, LESION_IDS
 from nnunet_rw.store.files import MapSettings
 from nnunet_rw.store.layout import MapLayout
 from nnunet_rw.store.read import StoredMaps
 from nnunet_rw.store.write import ensure_maps
 from nnunet_rw.training.compatibility import check_nnunet
-from nnunet_rw.training.dataloading import CASES_BY, OVERSAMPLE_BY, MapDataLoader
-from nnunet_rw.training.transforms import carry_maps, compute_maps
+from nnunet_rw.training.dataloading import CASES_BY, OVERSAMPLE_BY, MapDataLoader, carry_maps, compute_maps
 from nnunet_rw.util.files import replaced
 
 check_nnunet()

@@ -47,7 +47,7 @@ class ForbiddenGlobal(DamagedFile):
 
 
 class DatasetJson(TypedDict):
-    """What is read of nnU-Net's dataset.json; `nnunet_rw.datasets.labels.labels_of` checks the labels themselves."""
+    """What is read of nnU-Net's dataset.json; `nnunet_rw.datasets.folders.labels_of` checks the labels themselves."""
 
     labels: dict[str, Any]
     file_ending: NotRequired[str]

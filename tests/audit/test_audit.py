@@ -10,8 +10,7 @@ import pytest
 from audit_datasets import write_raw_dataset
 
 from nnunet_rw.audit import audit as audit_module
-from nnunet_rw.audit.audit import REASONS, Figures, audit_dataset, recommend
-from nnunet_rw.audit.gradients import AUDITED
+from nnunet_rw.audit.audit import AUDITED, REASONS, Figures, audit_dataset, recommend
 from nnunet_rw.audit.report import COLUMNS, write_audit
 from nnunet_rw.audit.sources import open_labels
 

@@ -6,8 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nnunet_rw.audit.audit import Audit, Figures, GradientShares, Recommendation, recommend
-from nnunet_rw.audit.gradients import AUDITED
+from nnunet_rw.audit.audit import AUDITED, Audit, Figures, GradientShares, Recommendation, recommend
 from nnunet_rw.audit.lesions import Lesions, SharedLesions, summarise_label, summarise_sizes
 from nnunet_rw.audit.report import SIZE_COLOURS, audit_text, draw_audit, share_text
 

@@ -7,8 +7,7 @@ from nnunetv2.training.loss.compound_losses import DC_and_BCE_loss, DC_and_CE_lo
 from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
-from nnunet_rw.audit.audit import REASONS
-from nnunet_rw.audit.gradients import AUDITED, GradientAudit, audited_losses, loss_of_trainer
+from nnunet_rw.audit.audit import AUDITED, REASONS, GradientAudit, audited_losses, loss_of_trainer
 from nnunet_rw.audit.lesions import find_case_lesions
 from nnunet_rw.losses import build
 from nnunet_rw.maps.kinds import LabelScheme

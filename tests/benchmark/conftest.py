@@ -1,6 +1,6 @@
 import pytest
 
-from nnunet_rw.benchmark.workspace import Workspace
+from nnunet_rw.benchmark.jobs import Workspace
 
 
 @pytest.fixture

@@ -9,9 +9,8 @@ import time
 
 import pytest
 
-from nnunet_rw.benchmark.jobs import read_state
+from nnunet_rw.benchmark.jobs import Workspace, read_state
 from nnunet_rw.benchmark.results import read_results
-from nnunet_rw.benchmark.workspace import Workspace
 from nnunet_rw.cli import main
 from nnunet_rw.evaluation.folder import read_evaluation
 

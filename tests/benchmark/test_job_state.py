@@ -11,6 +11,7 @@ import pytest
 from nnunet_rw.benchmark.jobs import (
     AlreadyRunning,
     JobState,
+    Workspace,
     alone,
     is_locked,
     log_tail,
@@ -18,7 +19,6 @@ from nnunet_rw.benchmark.jobs import (
     working_on,
     write_state,
 )
-from nnunet_rw.benchmark.workspace import Workspace
 
 JOB = "train/Task04_Hippocampus/RWTrainer/seed0/fold0"
 # Holds the lock until it is killed; its child, as a worker of nnU-Net's, outlives it.
@@ -26,7 +26,7 @@ _WORK = """
 import os, sys, time
 from pathlib import Path
 from nnunet_rw.benchmark.jobs import working_on
-from nnunet_rw.benchmark.workspace import Workspace
+from nnunet_rw.benchmark.jobs import Workspace
 with working_on(Workspace(Path(sys.argv[1])), sys.argv[2]):
     child = os.fork()
     if child:

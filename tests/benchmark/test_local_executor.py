@@ -8,8 +8,7 @@ import pytest
 
 from nnunet_rw.benchmark import executors
 from nnunet_rw.benchmark.executors import LocalExecutor, visible_gpus
-from nnunet_rw.benchmark.jobs import Job, Task
-from nnunet_rw.benchmark.workspace import Workspace
+from nnunet_rw.benchmark.jobs import Job, Task, Workspace
 
 # Before a test replaces it.
 POPEN = subprocess.Popen
@@ -18,7 +17,7 @@ _HOLD = """
 import sys, time
 from pathlib import Path
 from nnunet_rw.benchmark.jobs import working_on
-from nnunet_rw.benchmark.workspace import Workspace
+from nnunet_rw.benchmark.jobs import Workspace
 with working_on(Workspace(Path(sys.argv[1])), sys.argv[2]):
     print("holds", flush=True)
     time.sleep(60)

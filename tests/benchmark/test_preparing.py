@@ -7,7 +7,7 @@ import pytest
 import torch
 from nnunetv2.utilities.crossval_split import generate_crossval_split
 
-from nnunet_rw.benchmark.jobs import Task
+from nnunet_rw.benchmark.jobs import Task, Workspace
 from nnunet_rw.benchmark.preparing import (
     ensure_splits,
     find_task,
@@ -21,7 +21,6 @@ from nnunet_rw.benchmark.preparing import (
 )
 from nnunet_rw.benchmark.specification import specification_of
 from nnunet_rw.benchmark.training import find_trainers, needed_maps
-from nnunet_rw.benchmark.workspace import Workspace
 from nnunet_rw.cli import main
 from nnunet_rw.datasets.folders import open_preprocessed
 from nnunet_rw.maps.kinds import BOUNDARY_DISTANCE, INTERIOR_DISTANCE, LESION_IDS

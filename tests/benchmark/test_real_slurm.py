@@ -54,7 +54,7 @@ def first_command(workspace, folds):
         import sys
         from pathlib import Path
         sys.path[:0] = {[str(Path(__file__).parent), *sys.path]!r}
-        from nnunet_rw.benchmark.workspace import Workspace
+        from nnunet_rw.benchmark.jobs import Workspace
         from test_real_slurm import run_in_slurm
         run_in_slurm(Workspace(Path({str(workspace.folder)!r})), {folds!r})
     """

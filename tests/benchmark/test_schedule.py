@@ -2,10 +2,18 @@
 
 import pytest
 
-from nnunet_rw.benchmark.jobs import JobState, Task, full_trainer_name, jobs_of, plans_name, read_state, write_state
+from nnunet_rw.benchmark.jobs import (
+    JobState,
+    Task,
+    Workspace,
+    full_trainer_name,
+    jobs_of,
+    plans_name,
+    read_state,
+    write_state,
+)
 from nnunet_rw.benchmark.run import run_schedule
 from nnunet_rw.benchmark.specification import specification_of
-from nnunet_rw.benchmark.workspace import Workspace
 
 TASKS = [Task("Task04_Hippocampus", "Dataset004_Hippocampus"), Task("Task11_MSLesion", "Dataset011_MSLesion")]
 

@@ -13,10 +13,9 @@ from benchmarks.harness import read_rows
 from benchmarks.inputs import MS_SPACING_MM
 from benchmarks.memory import peak_mib
 from benchmarks.patches import cube_batch, organ_batch
-from nnunet_rw.audit.gradients import loss_of_trainer
+from nnunet_rw.audit.audit import loss_of_trainer
 from nnunet_rw.losses import Term
-from nnunet_rw.losses.compound import weight_at
-from nnunet_rw.losses.deep_supervision import MappedLoss
+from nnunet_rw.losses.compound import MappedLoss, weight_at
 from nnunet_rw.maps.kinds import KINDS
 from nnunet_rw.training.catalogue import loss_text, trainer_classes
 

@@ -17,7 +17,7 @@ from benchmarks import harness
 from benchmarks.region_wise import collect, figure, tables
 from nnunet_rw.benchmark.results import TaskResults
 from nnunet_rw.benchmark.specification import read_specification
-from nnunet_rw.datasets.small_plans import write_small_plans
+from nnunet_rw.datasets.planning import write_small_plans
 from nnunet_rw.evaluation.folder import read_evaluation
 from nnunet_rw.training.records import read_run_record
 

@@ -12,14 +12,13 @@ from benchmark_results import EPOCHS, ITERATIONS, write_run
 from segmentation_files import EMPTY, PREDICTION, REFERENCE, write_dataset, write_dataset_json, write_image
 
 from nnunet_rw.benchmark import training
-from nnunet_rw.benchmark.jobs import Task, jobs_of
+from nnunet_rw.benchmark.jobs import Task, Workspace, jobs_of
 from nnunet_rw.benchmark.report.page import finished_jobs
 from nnunet_rw.benchmark.report.report import write_reports
 from nnunet_rw.benchmark.results import read_results
 from nnunet_rw.benchmark.run import Benchmark
 from nnunet_rw.benchmark.specification import Specification, read_specification, write_specification
 from nnunet_rw.benchmark.training import GALLERY, evaluate_trainer, fold_folder
-from nnunet_rw.benchmark.workspace import Workspace
 from nnunet_rw.evaluation.protocols import PROTOCOL_COLUMNS
 from nnunet_rw.training.records import content_hash, read_run_record
 from nnunet_rw.util.files import NNUNET_FOLDERS, portable_path, whole_path

@@ -2,8 +2,7 @@
 
 import pytest
 
-from nnunet_rw.datasets.msd import TASKS
-from nnunet_rw.datasets.published import PUBLISHED, SOURCE, WHAT_DIFFERS, published_sentence, values_of
+from nnunet_rw.datasets.msd import PUBLISHED, SOURCE, TASKS, WHAT_DIFFERS, published_sentence, values_of
 
 
 def test_every_task_and_label_has_both_figures():

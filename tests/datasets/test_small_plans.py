@@ -10,7 +10,7 @@ from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunet_rw.datasets.small_plans import small_plans, write_small_plans
+from nnunet_rw.datasets.planning import small_plans, write_small_plans
 
 # Shape and spacing (mm) of each dataset's images in array order (z, y, x), as the fingerprint holds them.
 DATASETS = {

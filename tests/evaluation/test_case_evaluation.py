@@ -17,7 +17,7 @@ from segmentation_files import (
     write_probabilities,
 )
 
-from nnunet_rw.datasets.labels import labels_of
+from nnunet_rw.datasets.folders import labels_of
 from nnunet_rw.evaluation.case import EvaluationSettings, evaluate_case
 from nnunet_rw.evaluation.sources import CaseFiles
 

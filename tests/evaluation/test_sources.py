@@ -21,7 +21,7 @@ from segmentation_files import (
     write_probabilities,
 )
 
-from nnunet_rw.datasets.labels import labels_of
+from nnunet_rw.datasets.folders import labels_of
 from nnunet_rw.evaluation.sources import cross_validation_source, folders_source, raw_images
 
 CASES = ("a", "b", "c", "d", "e")

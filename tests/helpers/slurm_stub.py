@@ -9,8 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from nnunet_rw.benchmark.jobs import working_on
-from nnunet_rw.benchmark.workspace import Workspace
+from nnunet_rw.benchmark.jobs import Workspace, working_on
 
 
 def main():

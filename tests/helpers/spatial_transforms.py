@@ -2,7 +2,7 @@
 
 from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 
-from nnunet_rw.training.transforms import MapSpatialTransform
+from nnunet_rw.training.dataloading import MapSpatialTransform
 
 
 def spatial(patch_size, layout, zoom=None, angle=0.0):

@@ -6,8 +6,7 @@ from batchgeneratorsv2.transforms.utils.deep_supervision_downsampling import Dow
 from torch import nn
 
 from nnunet_rw.losses import build
-from nnunet_rw.losses.compound import CompoundLoss
-from nnunet_rw.losses.deep_supervision import MappedLoss, StockLoss, resample_maps
+from nnunet_rw.losses.compound import CompoundLoss, MappedLoss, StockLoss, resample_maps
 from nnunet_rw.maps.kinds import LabelScheme, compute_distances, compute_lesion_ids
 from nnunet_rw.store.layout import lesion_table_tensor
 

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils._pytree import tree_flatten
 
 from nnunet_rw.losses import LOSSES, build
-from nnunet_rw.losses.deep_supervision import MappedLoss
+from nnunet_rw.losses.compound import MappedLoss
 from nnunet_rw.losses.distance_transform import _triton_kernel, min_plus_by_broadcast
 from nnunet_rw.maps.kinds import LabelScheme, stored_kinds
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from nnunet_rw.maps.components import as_connectivity, connected_components, foreground_box
+from nnunet_rw.maps.arrays import as_connectivity, connected_components, foreground_box
 
 
 def test_labels_are_not_joined_and_ids_follow_their_first_voxel():

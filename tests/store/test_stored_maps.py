@@ -8,7 +8,7 @@ from spatial_transforms import spatial
 from nnunet_rw.maps.kinds import BOUNDARY_DISTANCE, INTERIOR_DISTANCE, KINDS, LESION_IDS, LabelScheme, compute_distances
 from nnunet_rw.store.layout import MapLayout
 from nnunet_rw.store.read import MapPatch, StoredMaps
-from nnunet_rw.training.transforms import MAP_PATCH, MAPS, SPACING
+from nnunet_rw.training.dataloading import MAP_PATCH, MAPS, SPACING
 
 DISTANCES = (INTERIOR_DISTANCE, BOUNDARY_DISTANCE)
 SPACING_MM = (1.0, 1.5, 2.0)

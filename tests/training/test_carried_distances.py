@@ -10,7 +10,7 @@ from batchgeneratorsv2.transforms.utils.pseudo2d import Convert2DTo3DTransform, 
 from nnunet_rw.losses import LossInputs
 from nnunet_rw.maps.kinds import BOUNDARY_DISTANCE, INTERIOR_DISTANCE, LabelScheme, compute_distances
 from nnunet_rw.store.layout import MapLayout
-from nnunet_rw.training.transforms import MAPS, SPACING, MapSpatialTransform
+from nnunet_rw.training.dataloading import MAPS, SPACING, MapSpatialTransform
 
 IGNORE = 3
 # Shape, spacing in mm, and whether slices are moved one by one (nnU-Net's dummy-2D augmentation).

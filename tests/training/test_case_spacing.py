@@ -9,14 +9,13 @@ from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_rw.losses import CompoundLoss, Term, build
-from nnunet_rw.losses.deep_supervision import MappedLoss
+from nnunet_rw.losses.compound import MappedLoss
 from nnunet_rw.maps.kinds import INTERIOR_DISTANCE, compute_distances
 from nnunet_rw.store.files import missing_maps, open_map
 from nnunet_rw.store.layout import MapLayout
 from nnunet_rw.store.read import StoredMaps
-from nnunet_rw.training.dataloading import MapDataLoader
+from nnunet_rw.training.dataloading import MapDataLoader, carry_maps
 from nnunet_rw.training.trainer import MapTrainer
-from nnunet_rw.training.transforms import carry_maps
 
 # In the order of the images' axes; the plans transpose them.
 OWN_MM = {"a": (3.0, 1.0, 2.0), "b": (0.5, 4.0, 1.5)}

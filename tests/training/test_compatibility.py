@@ -11,10 +11,9 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_rw.training import compatibility, trainer
 from nnunet_rw.training.compatibility import CALLED, OVERRIDDEN, check_nnunet, check_nnunet_version, mismatches
-from nnunet_rw.training.dataloading import MapDataLoader
+from nnunet_rw.training.dataloading import MapDataLoader, MapSpatialTransform
 from nnunet_rw.training.recorded_run import RecordedRun, SeededRun
 from nnunet_rw.training.trainer import MapTrainer
-from nnunet_rw.training.transforms import MapSpatialTransform
 
 TRAINER, NNUNET = "nnunetv2.training.nnUNetTrainer.nnUNetTrainer", importlib.metadata.version("nnunetv2")
 

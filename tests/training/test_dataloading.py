@@ -16,8 +16,7 @@ from nnunet_rw.maps.kinds import BOUNDARY_DISTANCE, INTERIOR_DISTANCE, KINDS, LE
 from nnunet_rw.store.files import lesion_table, map_path, open_map
 from nnunet_rw.store.layout import MapLayout
 from nnunet_rw.store.read import StoredMaps
-from nnunet_rw.training.dataloading import MapDataLoader
-from nnunet_rw.training.transforms import carry_maps
+from nnunet_rw.training.dataloading import MapDataLoader, carry_maps
 
 REGIONS = {"background": 0, "whole": [1, 2], "core": 2}
 # float16 keeps 11 bits.

@@ -30,9 +30,8 @@ from trainings import (
 
 from nnunet_rw.maps.kinds import INTERIOR_DISTANCE, LESION_IDS
 from nnunet_rw.store.files import map_path
-from nnunet_rw.training.dataloading import MapDataLoader
+from nnunet_rw.training.dataloading import ComputeMaps, MapDataLoader
 from nnunet_rw.training.trainer import MapTrainer
-from nnunet_rw.training.transforms import ComputeMaps
 
 HIPPOCAMPUS = "Dataset004_Hippocampus"
 TRAINERS = Path(__file__).resolve().parents[2] / "trainers"

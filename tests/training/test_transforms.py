@@ -22,7 +22,7 @@ from nnunet_rw.maps.kinds import (
     compute_lesion_ids,
 )
 from nnunet_rw.store.layout import MapLayout, lesion_table_tensor
-from nnunet_rw.training.transforms import (
+from nnunet_rw.training.dataloading import (
     LESION_TABLE,
     MAPS,
     SPACING,

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 from nnunet_rw.benchmark.report.lesion_figures import chosen_rules, size_rows
 from nnunet_rw.benchmark.results import TaskResults
-from nnunet_rw.evaluation.comparison.intervals import MIN_UNITS
 from nnunet_rw.evaluation.comparison.rows import (
     BETTER,
     NOT_SHOWN,
@@ -20,6 +19,7 @@ from nnunet_rw.evaluation.comparison.rows import (
     RuleRow,
     SizeRow,
 )
+from nnunet_rw.evaluation.comparison.statistics import MIN_UNITS
 from nnunet_rw.util.tables import rounded
 
 _EVERY = 0.0, math.inf

@@ -29,7 +29,7 @@ from nnunet_rw.evaluation.comparison.metrics import (
 from nnunet_rw.evaluation.comparison.rows import Comparison, MetricRow
 from nnunet_rw.evaluation.comparison.tables import intervals_text
 from nnunet_rw.evaluation.folder import Evaluation
-from nnunet_rw.evaluation.metrics.volume import BlandAltman, bland_altman
+from nnunet_rw.evaluation.metrics.overlap import BlandAltman, bland_altman
 from nnunet_rw.evaluation.units import length_unit
 from nnunet_rw.util.tables import Cell, CellLike, Table, number, p_value, with_interval
 

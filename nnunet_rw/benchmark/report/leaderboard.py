@@ -10,14 +10,14 @@ import numpy as np
 
 from nnunet_rw.benchmark.results import BenchmarkResults, TaskResults
 from nnunet_rw.evaluation.comparison.groups import units_of
-from nnunet_rw.evaluation.comparison.intervals import Interval, mean_interval, recall_interval
 from nnunet_rw.evaluation.comparison.metrics import METRICS, enough_decimals, metric_words
 from nnunet_rw.evaluation.comparison.rows import BETTER, NOT_SHOWN, NOT_TESTED, WITHIN_NOISE, WORSE
+from nnunet_rw.evaluation.comparison.statistics import Interval, mean_interval, recall_interval
 from nnunet_rw.evaluation.comparison.tables import intervals_text
 from nnunet_rw.evaluation.folder import Evaluation
 from nnunet_rw.evaluation.metrics.detection import DEFAULT_EDGES_MM3, Detection
-from nnunet_rw.evaluation.metrics.froc import average_recall
 from nnunet_rw.evaluation.metrics.lesions import ROUNDING
+from nnunet_rw.evaluation.metrics.probabilities import average_recall
 from nnunet_rw.evaluation.summary import aggregate
 from nnunet_rw.util.tables import NOTHING, Cell, CellLike, Table, as_cell, counted, number, spread, with_interval
 

@@ -13,12 +13,18 @@ import plotly.graph_objects as go
 from nnunet_rw.benchmark.report.figures import MUTED, Block, Panel, Style, error_bar, new_figure, numbers
 from nnunet_rw.benchmark.report.leaderboard import pooled_detection
 from nnunet_rw.benchmark.results import TaskResults
-from nnunet_rw.evaluation.comparison.intervals import MIN_UNITS
 from nnunet_rw.evaluation.comparison.lesions import compare_by_size
 from nnunet_rw.evaluation.comparison.rows import RuleRow, SizeRow
+from nnunet_rw.evaluation.comparison.statistics import MIN_UNITS
 from nnunet_rw.evaluation.comparison.tables import rule_cells
 from nnunet_rw.evaluation.metrics.detection import DEFAULT_EDGES_MM3, Detection, size_name
-from nnunet_rw.evaluation.metrics.froc import CANDIDATE_THRESHOLD, FALSE_POSITIVES, FrocCurve, average_recall, recall_at
+from nnunet_rw.evaluation.metrics.probabilities import (
+    CANDIDATE_THRESHOLD,
+    FALSE_POSITIVES,
+    FrocCurve,
+    average_recall,
+    recall_at,
+)
 from nnunet_rw.evaluation.units import raised
 from nnunet_rw.util.tables import Cell, CellLike, Table, number, rounded, with_interval
 

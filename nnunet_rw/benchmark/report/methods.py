@@ -14,11 +14,10 @@ from nnunet_rw.benchmark.jobs import plans_name
 from nnunet_rw.benchmark.report.provenance import device_text, software_text
 from nnunet_rw.benchmark.results import BenchmarkResults, TaskResults
 from nnunet_rw.datasets.msd import TASKS
-from nnunet_rw.evaluation.comparison.intervals import MIN_UNITS
-from nnunet_rw.evaluation.comparison.statistics import ALPHA, MAX_EXACT
+from nnunet_rw.evaluation.comparison.statistics import ALPHA, MAX_EXACT, MIN_UNITS
 from nnunet_rw.evaluation.folder import Evaluation
 from nnunet_rw.evaluation.metrics.detection import DEFAULT_EDGES_MM3, size_name
-from nnunet_rw.evaluation.metrics.thresholds import THRESHOLDS
+from nnunet_rw.evaluation.metrics.probabilities import THRESHOLDS
 from nnunet_rw.training.catalogue import trainer_classes, trainer_rows
 from nnunet_rw.training.records import RunRecord, Session
 from nnunet_rw.training.trainer import MapTrainer

@@ -34,7 +34,7 @@ from nnunet_rw.benchmark.report.methods import bibtex, empty_case_policy, method
 from nnunet_rw.benchmark.report.provenance import provenance_table, provenance_warnings, unfinished_lines
 from nnunet_rw.benchmark.report.training_figures import cost, training_curves
 from nnunet_rw.benchmark.results import BenchmarkResults, TaskResults
-from nnunet_rw.datasets.published import published_sentence
+from nnunet_rw.datasets.msd import published_sentence
 from nnunet_rw.pictures.gallery import SHOWN
 from nnunet_rw.util.files import write_atomically
 from nnunet_rw.util.tables import Table

@@ -10,7 +10,7 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
-from nnunet_rw.benchmark.jobs import Job, Task, jobs_of
+from nnunet_rw.benchmark.jobs import Job, Task, Workspace, jobs_of
 from nnunet_rw.benchmark.report.leaderboard import (
     LESION_COLUMNS,
     SEED_DICE,
@@ -36,7 +36,6 @@ from nnunet_rw.benchmark.report.provenance import (
 )
 from nnunet_rw.benchmark.results import BenchmarkResults, TaskResults, read_results
 from nnunet_rw.benchmark.training import GALLERY, output_folder
-from nnunet_rw.benchmark.workspace import Workspace
 from nnunet_rw.evaluation.comparison.metrics import METRICS
 from nnunet_rw.evaluation.comparison.tables import comparison_tables, legend
 from nnunet_rw.evaluation.folder import Evaluation

@@ -10,10 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from nnunet_rw.evaluation.comparison.by_rules import compare_by_rules
 from nnunet_rw.evaluation.comparison.groups import units_of
-from nnunet_rw.evaluation.comparison.intervals import Interval
-from nnunet_rw.evaluation.comparison.lesions import compare_at_equal_false_positives, compare_by_size, rank_by_rule
+from nnunet_rw.evaluation.comparison.lesions import (
+    compare_at_equal_false_positives,
+    compare_by_rules,
+    compare_by_size,
+    rank_by_rule,
+)
 from nnunet_rw.evaluation.comparison.metrics import (
     DEFAULT_METRICS,
     METRICS,
@@ -31,7 +34,7 @@ from nnunet_rw.evaluation.comparison.rows import (
     Family,
     MetricRow,
 )
-from nnunet_rw.evaluation.comparison.statistics import ALPHA, holm, paired_comparison, shown_difference
+from nnunet_rw.evaluation.comparison.statistics import ALPHA, Interval, holm, paired_comparison, shown_difference
 from nnunet_rw.evaluation.folder import Evaluation, read_evaluation
 from nnunet_rw.evaluation.metrics.detection import DEFAULT_EDGES_MM3
 from nnunet_rw.evaluation.units import connected

@@ -146,7 +146,7 @@ class MatchedRow:
         As it was segmented.
     threshold : float
         Of the challenger's own, that finds most within these false positives, see
-        `nnunet_rw.evaluation.metrics.thresholds.OperatingPoints.within`, chosen on these same cases. NaN where none
+        `nnunet_rw.evaluation.metrics.probabilities.OperatingPoints.within`, chosen on these same cases. NaN where none
         keeps within, as all that follows.
     challenger_false_positives, challenger_recall, challenger_dice : float
         At this threshold.

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.stats import gamma
 
 from nnunet_rw.evaluation.comparison.groups import parts_of
-from nnunet_rw.evaluation.comparison.intervals import (
+from nnunet_rw.evaluation.comparison.statistics import (
     MIN_UNITS,
     NO_INTERVAL,
     Interval,
@@ -384,7 +384,7 @@ def difference(cases: RuleCases, first: Outcomes, second: Outcomes, aim: Aim, se
     found = of_pooled(np.ones(len(units), bool))
     if aim == "f1":
         return found, jackknife_interval(units, of_pooled, seed).within(-1, 1)
-    # As of `nnunet_rw.evaluation.comparison.intervals.cluster_bootstrap`, of the sums of each unit.
+    # As of `nnunet_rw.evaluation.comparison.statistics.cluster_bootstrap`, of the sums of each unit.
     gains, counts = (sums_by_unit(units, values)[0] for values in (first.found - second.found, cases.num_lesions))
     return found, ratio_interval(gains[counts > 0], counts[counts > 0], seed=seed).within(-1, 1)
 

@@ -9,9 +9,9 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from nnunet_rw.evaluation.comparison.intervals import MIN_UNITS
 from nnunet_rw.evaluation.comparison.metrics import METRICS
 from nnunet_rw.evaluation.comparison.rows import Comparison, MatchedRow, MetricRow, RankingRow, RuleRow, SizeRow
+from nnunet_rw.evaluation.comparison.statistics import MIN_UNITS
 from nnunet_rw.util.files import write_atomically
 from nnunet_rw.util.tables import (
     TOO_FEW,

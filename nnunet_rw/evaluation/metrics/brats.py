@@ -24,10 +24,8 @@ import numpy as np
 from scipy.ndimage import binary_dilation, generate_binary_structure
 from skimage.measure import marching_cubes
 
-from nnunet_rw.evaluation.metrics.checks import as_masks
 from nnunet_rw.evaluation.metrics.surface import PointsById, border_points, distances_between, share_within
-from nnunet_rw.maps.checks import as_spacing
-from nnunet_rw.maps.components import as_connectivity, connected_components, foreground_box
+from nnunet_rw.maps.arrays import as_connectivity, as_masks, as_spacing, connected_components, foreground_box
 
 PENALTY_MM = 374.0
 NSD_TOLERANCES_MM = (0.5, 1.0)

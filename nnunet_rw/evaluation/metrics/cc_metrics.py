@@ -18,7 +18,6 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.neighbors import KDTree
 
-from nnunet_rw.evaluation.metrics.checks import as_masks
 from nnunet_rw.evaluation.metrics.surface import (
     border_of_ids,
     border_points,
@@ -26,8 +25,7 @@ from nnunet_rw.evaluation.metrics.surface import (
     neighbour_axes,
     of_distances,
 )
-from nnunet_rw.maps.checks import as_spacing, diagonal
-from nnunet_rw.maps.components import as_connectivity, connected_components, foreground_box
+from nnunet_rw.maps.arrays import as_connectivity, as_masks, as_spacing, connected_components, diagonal, foreground_box
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from nnunet_rw.maps.components import as_connectivity
+from nnunet_rw.maps.arrays import as_connectivity
 
 
 @dataclass(frozen=True)

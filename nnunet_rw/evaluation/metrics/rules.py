@@ -13,14 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nnunet_rw.evaluation.metrics.checks import as_masks
 from nnunet_rw.evaluation.metrics.component_tree import LevelComponents, component_levels
 from nnunet_rw.evaluation.metrics.detection import Rule as Matching
-from nnunet_rw.evaluation.metrics.lesions import MATCH_IOU, ROUNDING, check_min_volume
-from nnunet_rw.evaluation.metrics.matches import assign_one_to_one
-from nnunet_rw.evaluation.metrics.thresholds import THRESHOLDS, OperatingPoints
-from nnunet_rw.maps.checks import as_spacing
-from nnunet_rw.maps.components import as_connectivity, connected_components, foreground_box
+from nnunet_rw.evaluation.metrics.lesions import MATCH_IOU, ROUNDING, assign_one_to_one, check_min_volume
+from nnunet_rw.evaluation.metrics.probabilities import THRESHOLDS, OperatingPoints
+from nnunet_rw.maps.arrays import as_connectivity, as_masks, as_spacing, connected_components, foreground_box
 
 
 class DecisionRule(NamedTuple):

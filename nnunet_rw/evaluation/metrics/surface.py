@@ -22,9 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.neighbors import KDTree
 
-from nnunet_rw.evaluation.metrics.checks import as_masks
-from nnunet_rw.maps.checks import as_spacing
-from nnunet_rw.maps.components import foreground_box
+from nnunet_rw.maps.arrays import as_masks, as_spacing, foreground_box
 from nnunet_rw.maps.distance import distance_to
 
 # Distances are float32: three voxels of 0.1 mm are not 0.3 mm to the last bit, but within a tolerance of 0.3 mm.

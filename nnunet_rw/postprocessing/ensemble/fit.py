@@ -9,20 +9,19 @@ from typing import Any
 import numpy as np
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
-from nnunet_rw.datasets.labels import Labels, labels_of
-from nnunet_rw.evaluation.metrics.lesions import match_lesions
-from nnunet_rw.evaluation.metrics.matches import LesionMatches
+from nnunet_rw.datasets.folders import Labels, labels_of
+from nnunet_rw.evaluation.metrics.lesions import LesionMatches, match_lesions
 from nnunet_rw.evaluation.reading import Case, read_case
 from nnunet_rw.evaluation.sources import Source
 from nnunet_rw.evaluation.units import size_unit
-from nnunet_rw.postprocessing.ensemble.average import combine
-from nnunet_rw.postprocessing.ensemble.report import CLEANED, EQUAL, FITTED, CaseScores, FitReport, dice_gain, gains
-from nnunet_rw.postprocessing.ensemble.small_components import (
+from nnunet_rw.postprocessing.ensemble.average import (
     choose_min_component_mm3,
+    combine,
     counted_scores,
     is_improved,
     remove_small_components,
 )
+from nnunet_rw.postprocessing.ensemble.report import CLEANED, EQUAL, FITTED, CaseScores, FitReport, dice_gain, gains
 from nnunet_rw.postprocessing.ensemble.weights import (
     ClassStatistics,
     EnsembleWeights,

@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_rw.evaluation.comparison.intervals import MIN_UNITS
-from nnunet_rw.evaluation.comparison.statistics import PairedComparison, paired_comparison
-from nnunet_rw.postprocessing.ensemble.small_components import Scores
+from nnunet_rw.evaluation.comparison.statistics import MIN_UNITS, PairedComparison, paired_comparison
+from nnunet_rw.postprocessing.ensemble.average import Scores
 from nnunet_rw.postprocessing.ensemble.weights import EnsembleWeights
 from nnunet_rw.util.files import write_atomically
 from nnunet_rw.util.tables import json_value, text_table

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.optimize import minimize
 from typing_extensions import NotRequired, TypedDict
 
-from nnunet_rw.datasets.labels import Labels
+from nnunet_rw.datasets.folders import Labels
 from nnunet_rw.postprocessing.predictions import trained_model_of
 from nnunet_rw.util.advice import command
 from nnunet_rw.util.readers import read_json, told

@@ -11,7 +11,7 @@ import numpy as np
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
-from nnunet_rw.datasets.labels import Label, Labels, label_values, labels_of
+from nnunet_rw.datasets.folders import Label, Labels, label_values, labels_of
 from nnunet_rw.evaluation.metrics.rules import DecisionRule, apply_rule
 from nnunet_rw.evaluation.reading import without_slice_axis
 from nnunet_rw.postprocessing.predictions import (

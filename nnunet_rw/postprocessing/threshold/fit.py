@@ -9,12 +9,13 @@ from typing import NamedTuple
 import numpy as np
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
-from nnunet_rw.datasets.labels import Label, Labels, label_texts
+from nnunet_rw.datasets.folders import Label, Labels, label_texts
 from nnunet_rw.evaluation.comparison.rule_choice import Aim, Figures, RuleCases, RuleChoice, choose_rules, figures
 from nnunet_rw.evaluation.metrics.detection import Rule as Matching
 from nnunet_rw.evaluation.metrics.detection import found_lesions
 from nnunet_rw.evaluation.metrics.lesions import match_lesions
 from nnunet_rw.evaluation.metrics.overlap import overlap
+from nnunet_rw.evaluation.metrics.probabilities import OperatingPoints
 from nnunet_rw.evaluation.metrics.rules import (
     FAMILIES,
     Decided,
@@ -27,7 +28,6 @@ from nnunet_rw.evaluation.metrics.rules import (
     rule_case,
     volumes_to_try,
 )
-from nnunet_rw.evaluation.metrics.thresholds import OperatingPoints
 from nnunet_rw.evaluation.reading import read_case
 from nnunet_rw.evaluation.sources import Source
 from nnunet_rw.evaluation.units import size_unit

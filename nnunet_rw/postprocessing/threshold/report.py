@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from nnunet_rw.evaluation.comparison.groups import PART
-from nnunet_rw.evaluation.comparison.intervals import MIN_UNITS, Interval
 from nnunet_rw.evaluation.comparison.rule_choice import FamilyFit, Figures
+from nnunet_rw.evaluation.comparison.statistics import MIN_UNITS, Interval
 from nnunet_rw.evaluation.metrics.detection import DEFAULT_EDGES_MM3
 from nnunet_rw.evaluation.metrics.lesions import ROUNDING
 from nnunet_rw.evaluation.metrics.rules import DecisionRule

@@ -27,8 +27,8 @@ from nnunet_rw.benchmark.report.lesion_figures import (
 )
 from nnunet_rw.benchmark.report.page import case_names
 from nnunet_rw.benchmark.report.training_figures import cost, smoothed, training_curves
-from nnunet_rw.evaluation.comparison.intervals import NO_INTERVAL, Interval
-from nnunet_rw.evaluation.metrics.froc import FrocCurve
+from nnunet_rw.evaluation.comparison.statistics import NO_INTERVAL, Interval
+from nnunet_rw.evaluation.metrics.probabilities import FrocCurve
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from nnunet_rw.benchmark.report.figures import COLOURS, DARK
 from nnunet_rw.benchmark.report.leaderboard import leaderboard_table
 from nnunet_rw.benchmark.report.page import embed_picture, html_report, write_html_report
 from nnunet_rw.benchmark.results import Unfinished
-from nnunet_rw.datasets.published import published_sentence
+from nnunet_rw.datasets.msd import published_sentence
 from nnunet_rw.evaluation.comparison.tables import comparison_tables
 
 VOID = {"meta", "img", "path", "link", "br", "input", "wbr"}

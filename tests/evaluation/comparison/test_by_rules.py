@@ -9,8 +9,8 @@ import pytest
 from segmentation_files import write_dataset, write_model, write_probabilities
 
 from nnunet_rw.evaluation.case import EvaluationSettings
-from nnunet_rw.evaluation.comparison.by_rules import compare_by_rules
 from nnunet_rw.evaluation.comparison.compare import compare_evaluations
+from nnunet_rw.evaluation.comparison.lesions import compare_by_rules
 from nnunet_rw.evaluation.comparison.tables import comparison_tables, terminal_text, write_comparison
 from nnunet_rw.evaluation.evaluate import write_evaluation
 from nnunet_rw.evaluation.folder import read_evaluation

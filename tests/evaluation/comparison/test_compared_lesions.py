@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from evaluation_folders import write_evaluation
 
-from nnunet_rw.evaluation.comparison.intervals import cluster_bootstrap, recall_interval
 from nnunet_rw.evaluation.comparison.lesions import compare_by_size, rank_by_rule
+from nnunet_rw.evaluation.comparison.statistics import cluster_bootstrap, recall_interval
 from nnunet_rw.evaluation.folder import read_evaluation
 
 CASES = {"a": {}, "b": {}, "c": {}}

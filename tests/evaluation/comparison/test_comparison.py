@@ -5,8 +5,8 @@ import pytest
 from evaluation_folders import write_evaluation
 
 from nnunet_rw.evaluation.comparison.compare import compare_evaluations, noise_floor
-from nnunet_rw.evaluation.comparison.intervals import mean_interval
 from nnunet_rw.evaluation.comparison.metrics import DEFAULT_METRICS, METRICS, paired_values
+from nnunet_rw.evaluation.comparison.statistics import mean_interval
 from nnunet_rw.evaluation.folder import read_evaluation
 
 NAMES = [f"case_{number}" for number in range(8)]

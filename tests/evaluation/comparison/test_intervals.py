@@ -2,7 +2,12 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from nnunet_rw.evaluation.comparison.intervals import cluster_bootstrap, mean_interval, recall_interval, wilson_interval
+from nnunet_rw.evaluation.comparison.statistics import (
+    cluster_bootstrap,
+    mean_interval,
+    recall_interval,
+    wilson_interval,
+)
 
 
 # Newcombe (1998), https://doi.org/10.1002/(SICI)1097-0258(19980430)17:8<857::AID-SIM777>3.0.CO;2-E, table I, method 3.
@@ -83,7 +88,7 @@ def test_equal_seeds_give_equal_intervals():
 def test_many_values_in_batches(monkeypatch):
     values = np.random.default_rng(0).exponential(size=300)
     whole = mean_interval(values, resamples=4000)
-    monkeypatch.setattr("nnunet_rw.evaluation.comparison.intervals._INDICES_AT_A_TIME", 1000)
+    monkeypatch.setattr("nnunet_rw.evaluation.comparison.statistics._INDICES_AT_A_TIME", 1000)
     assert mean_interval(values, resamples=4000) == pytest.approx(whole, abs=0.02)
 
 

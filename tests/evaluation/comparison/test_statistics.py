@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from nnunet_rw.evaluation.comparison.intervals import Interval, mean_interval
 from nnunet_rw.evaluation.comparison.statistics import (
     MAX_EXACT,
+    Interval,
     holm,
+    mean_interval,
     paired_comparison,
     shown_difference,
     signed_rank_p,

@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 from lesion_references import best_assignment, line
 
-from nnunet_rw.evaluation.metrics.lesions import match_lesions
-from nnunet_rw.evaluation.metrics.matches import assign_one_to_one
+from nnunet_rw.evaluation.metrics.lesions import assign_one_to_one, match_lesions
 
 
 def assign(gains):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import auc, average_precision_score, precision_recall_curve
 
-from nnunet_rw.evaluation.metrics.calibration import RELIABILITY_BINS, count_probabilities, pool_probabilities
+from nnunet_rw.evaluation.metrics.probabilities import RELIABILITY_BINS, count_probabilities, pool_probabilities
 
 
 def case(seed, shape=(13, 17, 11)):

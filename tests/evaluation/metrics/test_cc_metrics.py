@@ -6,7 +6,7 @@ from scored_masks import scored_masks
 
 from nnunet_rw.evaluation.metrics.cc_metrics import CCScores, cc_scores, nearest_lesion
 from nnunet_rw.evaluation.metrics.surface import surface_metrics
-from nnunet_rw.maps.components import connected_components
+from nnunet_rw.maps.arrays import connected_components
 
 # Seed: Dice, HD95, symmetric surface distance and NSD at 1 voxel; the code was told the diagonal as worst distance.
 OFFICIAL = {

@@ -6,7 +6,7 @@ from scored_masks import scored_masks
 from nnunet_rw.evaluation.metrics.detection import count_detections, found_lesions
 from nnunet_rw.evaluation.metrics.lesions import match_lesions
 from nnunet_rw.evaluation.metrics.surface import surface_metrics
-from nnunet_rw.maps.components import connected_components
+from nnunet_rw.maps.arrays import connected_components
 
 SPACING_MM = (0.5, 2.0, 3.0)  # a voxel has 3 mm3
 

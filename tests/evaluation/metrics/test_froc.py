@@ -2,8 +2,14 @@ import numpy as np
 import pytest
 from lesion_references import components, line, match, random_boxes
 
-from nnunet_rw.evaluation.metrics.froc import average_recall, average_recall_up_to, candidates, froc_curve, recall_at
 from nnunet_rw.evaluation.metrics.lesions import match_lesions
+from nnunet_rw.evaluation.metrics.probabilities import (
+    average_recall,
+    average_recall_up_to,
+    candidates,
+    froc_curve,
+    recall_at,
+)
 
 SPACING_MM = (0.5, 2.0, 3.0)
 

@@ -5,10 +5,8 @@ import pytest
 from lesion_references import match, random_boxes
 from references import random_blobs
 
-from nnunet_rw.evaluation.metrics.detection import count_detections
-from nnunet_rw.evaluation.metrics.lesions import match_lesions
-from nnunet_rw.evaluation.metrics.matches import Lesions
-from nnunet_rw.evaluation.metrics.panoptic import panoptic_quality, pool_panoptic
+from nnunet_rw.evaluation.metrics.detection import count_detections, panoptic_quality, pool_panoptic
+from nnunet_rw.evaluation.metrics.lesions import Lesions, match_lesions
 
 SPACING_MM = (0.5, 2.0, 3.0)
 FIELDS = ("voxels", "volume_mm3", "counted", "hit", "kind", "iou", "score")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from lesion_references import line, random_boxes
 
+from nnunet_rw.evaluation.metrics.detection import PanopticQuality, panoptic_quality, pool_panoptic
 from nnunet_rw.evaluation.metrics.lesions import match_lesions
-from nnunet_rw.evaluation.metrics.panoptic import PanopticQuality, panoptic_quality, pool_panoptic
 
 SPACING_MM = (1.0, 2.0, 4.0)
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from lesion_references import line, random_boxes
 
-from nnunet_rw.evaluation.comparison.intervals import recall_interval
+from nnunet_rw.evaluation.comparison.statistics import recall_interval
 from nnunet_rw.evaluation.metrics.detection import recall_by_size
 from nnunet_rw.evaluation.metrics.lesions import match_lesions
 

@@ -7,8 +7,8 @@ from scipy.ndimage import gaussian_filter
 
 from nnunet_rw.evaluation.metrics.lesions import match_lesions
 from nnunet_rw.evaluation.metrics.overlap import overlap
+from nnunet_rw.evaluation.metrics.probabilities import THRESHOLDS, OperatingPoints
 from nnunet_rw.evaluation.metrics.rules import DecisionRule, operating_points, rule_case
-from nnunet_rw.evaluation.metrics.thresholds import THRESHOLDS, OperatingPoints
 
 SPACING_MM = (0.5, 2.0, 3.0)
 

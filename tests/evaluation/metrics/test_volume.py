@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from nnunet_rw.evaluation.metrics.volume import VolumeBias, bland_altman, total_lesion_intensity, volume_bias
+from nnunet_rw.evaluation.metrics.overlap import VolumeBias, bland_altman, total_lesion_intensity, volume_bias
 
 SPACING = (0.5, 2.0, 3.0)  # a voxel has 3 mm3
 

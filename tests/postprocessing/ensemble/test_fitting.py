@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from ensemble_files import write_labels
 
+from nnunet_rw.postprocessing.ensemble.average import counted_scores
 from nnunet_rw.postprocessing.ensemble.fit import Candidate, case_statistics, fit_ensemble, match_case
 from nnunet_rw.postprocessing.ensemble.report import CLEANED, EQUAL, FITTED, MEAN, report_text, write_fit
-from nnunet_rw.postprocessing.ensemble.small_components import counted_scores
 from nnunet_rw.postprocessing.ensemble.weights import fit_class_weights, read_weights
 from nnunet_rw.postprocessing.predictions import paired_cases
 

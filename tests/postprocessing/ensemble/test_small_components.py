@@ -3,7 +3,7 @@ import pytest
 
 from nnunet_rw.evaluation.metrics.lesions import match_lesions
 from nnunet_rw.evaluation.metrics.overlap import overlap
-from nnunet_rw.postprocessing.ensemble.small_components import (
+from nnunet_rw.postprocessing.ensemble.average import (
     choose_min_component_mm3,
     counted_scores,
     is_improved,

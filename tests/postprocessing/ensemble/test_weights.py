@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from nnunet_rw.datasets.labels import labels_of
+from nnunet_rw.datasets.folders import labels_of
 from nnunet_rw.postprocessing.ensemble.weights import EnsembleWeights, channel_names, read_weights
 
 VALUES = np.array([[0.25, 1.0], [0.75, 0.0]])

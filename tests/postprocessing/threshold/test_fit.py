@@ -9,7 +9,7 @@ from ensemble_files import read_labels, write_labels
 from rule_models import LESIONS, SINGLE, reference, row
 
 from benchmarks.threshold_margin import kept_promises
-from nnunet_rw.evaluation.comparison.intervals import mean_interval
+from nnunet_rw.evaluation.comparison.statistics import mean_interval
 from nnunet_rw.evaluation.metrics.lesions import match_lesions
 from nnunet_rw.evaluation.metrics.rules import FAMILIES, DecisionRule
 from nnunet_rw.postprocessing.threshold import fit as fitting
