@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import importlib
 import os
 import sys
 import traceback
@@ -18,6 +19,15 @@ TRACEBACK_VARIABLE = "NNUNET_RW_TRACEBACK"
 _ADVICE = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "Free space, and run the same command again."),
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "Make it writable, or choose another place."),
+}
+# The modules of the commands. Some take seconds to import: a shell that starts with `nnunet-rw env` waits for none.
+_GROUPS = {
+    "trainers": ("env", "trainers", "new-trainer", "export"),
+    "data": ("doctor", "preprocess", "maps", "splits", "show", "msd", "synthesize", "small-plans"),
+    "audit": ("audit", "stability"),
+    "benchmark": ("demo", "benchmark", "report"),
+    "evaluation": ("evaluate", "overlay", "compare"),
+    "predictions": ("ensemble", "threshold"),
 }
 # What these have finished stays, and is not done again.
 _RESUMING = ("maps", "preprocess", "msd", "benchmark", "demo", "stability")
@@ -52,7 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
-    parser = argument_parser()
+    given = sys.argv[1:] if arguments is None else arguments
+    parser = argument_parser(given[0] if given else None)
     options, rest = parser.parse_known_args(arguments)
     if rest and options.command != "preprocess":
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
@@ -86,10 +97,8 @@ def _told(error: Exception) -> str:
     )
 
 
-def argument_parser() -> argparse.ArgumentParser:
-    """Of all commands."""
-    from nnunet_rw.cli import audit, benchmark, data, evaluation, predictions, trainers
-
+def argument_parser(command: str | None = None) -> argparse.ArgumentParser:
+    """Of all commands, or of those that are defined beside one."""
     parser = argparse.ArgumentParser(
         prog="nnunet-rw",
         description="Losses for nnU-Net that see where a voxel lies and how large its lesion is.",
@@ -98,6 +107,7 @@ def argument_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"nnunet-rw {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for group in (trainers, data, audit, benchmark, evaluation, predictions):
-        group.register(commands)
+    beside = [group for group, names in _GROUPS.items() if command in names]
+    for group in beside or _GROUPS:
+        importlib.import_module(f"{__name__}.{group}").register(commands)
     return parser

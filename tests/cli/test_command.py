@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from nnunet_rw import __version__
-from nnunet_rw.cli import _told, main
+from nnunet_rw.cli import _GROUPS, _told, argument_parser, main
 from nnunet_rw.training import catalogue
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -52,6 +52,26 @@ def test_script_of_the_checkout_runs_nothing_in_a_spawned_process(monkeypatch, c
     # What multiprocessing does with the main file of its parent.
     runpy.run_path(str(CHECKOUT / "scripts" / "nnunet-rw"), run_name="__mp_main__")
     assert capsys.readouterr().out == ""
+
+
+def commands_of(parser):
+    (commands,) = (action for action in parser._actions if action.dest == "command")
+    return tuple(commands.choices)
+
+
+@pytest.mark.parametrize("group", _GROUPS)
+def test_a_command_imports_its_own_group(group):
+    for command in _GROUPS[group]:
+        assert commands_of(argument_parser(command)) == _GROUPS[group]
+
+
+def test_all_commands_are_in_the_help():
+    assert commands_of(argument_parser()) == tuple(name for names in _GROUPS.values() for name in names)
+
+
+def test_the_line_of_a_shells_start_up_file_waits_for_no_torch():
+    check = "import sys; from nnunet_rw.cli import main; main(['env']); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check], capture_output=True).returncode == 0
 
 
 def test_version(capsys):
