@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from nnunetv2.experiment_planning.plan_and_preprocess_entrypoints import plan_and_preprocess_entry
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from typing_extensions import TypedDict
@@ -197,7 +198,7 @@ def _small_architecture(configuration_name, architecture, stock_patch, max_patch
             "n_conv_per_stage_decoder": [1] * (num_stages - 1),
         }
     )
-    factor = _product(strides)
+    factor = np.prod(strides, axis=0).tolist()
     return architecture, [edge // f * f for edge, f in zip(patch, factor, strict=True)]
 
 
@@ -205,7 +206,7 @@ def _strides(stock_strides, patch, max_stages):
     """The stock strides, continued and shortened as the patch allows; lists of ints, one per stage."""
     strides: list[list[int]] = []
     for stage in range(max_stages):
-        factor = _product([[1] * len(patch), *strides])
+        factor = np.prod([[1] * len(patch), *strides], axis=0).tolist()
         edges = [edge // f for edge, f in zip(patch, factor, strict=True)]
         if stage < len(stock_strides):
             stride = [int(s) for s in stock_strides[stage]]
@@ -218,14 +219,6 @@ def _strides(stock_strides, patch, max_stages):
             break
         strides.append(stride)
     return strides
-
-
-def _product(strides):
-    """Total stride per axis."""
-    factor = [1] * len(strides[0])
-    for stride in strides:
-        factor = [f * s for f, s in zip(factor, stride, strict=True)]
-    return factor
 
 
 def write_small_plans(

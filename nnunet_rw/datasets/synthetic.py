@@ -3,8 +3,6 @@
 import json
 import os
 import re
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +10,7 @@ import SimpleITK as sitk
 from scipy.ndimage import gaussian_filter, zoom
 from scipy.spatial.transform import Rotation
 
-from nnunet_rw.util.files import replaced_whole
+from nnunet_rw.util.files import replaced_whole, write_atomically
 
 MARKER = ".nnunet_rw_synthetic"
 MEDIAN_LESION_VOXELS, LOG_SIZE_SD, SMALLEST_LESION_VOXELS = 15.0, 2.2, 4.0
@@ -177,7 +175,7 @@ def write_synthetic_dataset(
         raise ValueError(f"{folder} holds files of something else. Choose a new or empty folder.")
     for subfolder in ("imagesTr", "labelsTr", "imagesTs"):  # nnU-Net insists on imagesTs, even an empty one
         (folder / subfolder).mkdir(parents=True, exist_ok=True)
-    _write(folder / MARKER, lambda path: path.touch())
+    (folder / MARKER).touch()
     (folder / "dataset.json").unlink(missing_ok=True)
 
     names = [f"synthetic_{number:03d}.nii.gz" for number in range(1, num_cases + 1)]
@@ -193,7 +191,9 @@ def write_synthetic_dataset(
         for subfolder, array in (("imagesTr", image), ("labelsTr", labels)):
             volume = sitk.GetImageFromArray(array.transpose(2, 1, 0))
             volume.SetSpacing([float(s) for s in spacing_mm])
-            _write(folder / subfolder / name, partial(_write_volume, volume))
+            # SimpleITK chooses the format by the ending.
+            with replaced_whole(folder / subfolder / name, ".nii.gz") as temporary:
+                sitk.WriteImage(volume, str(temporary), useCompression=True)
 
     description = {
         "name": folder.name.split("_")[1],
@@ -209,14 +209,4 @@ def write_synthetic_dataset(
         "training": [{"image": f"./imagesTr/{name}", "label": f"./labelsTr/{name}"} for name in names],
         "test": [],
     }
-    _write(folder / "dataset.json", lambda path: path.write_text(json.dumps(description, indent=4) + "\n"))
-
-
-def _write_volume(volume, path):
-    sitk.WriteImage(volume, str(path), useCompression=True)
-
-
-def _write(path: Path, write: Callable[[Path], object]) -> None:
-    """Write under a temporary name (same ending: SimpleITK chooses the format by it), then rename."""
-    with replaced_whole(path, "".join(path.suffixes)) as temporary:
-        write(temporary)
+    write_atomically(folder / "dataset.json", (json.dumps(description, indent=4) + "\n").encode())

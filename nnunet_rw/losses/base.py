@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from nnunet_rw.losses.distance_transform import Spacing
-from nnunet_rw.losses.inputs import LossInputs, SumsById
+from nnunet_rw.losses.inputs import ById, LossInputs
 from nnunet_rw.maps.kinds import LESION_IDS
 
 SCOPES = ("patch", "case")
@@ -115,8 +115,8 @@ class InverseVolume:
     def __post_init__(self) -> None:
         if self.scope not in SCOPES:
             raise ValueError(f"Expected scope to be one of {SCOPES}, but got {self.scope!r}.")
-        if not 0 <= self.w_min <= self.w_max:
-            raise ValueError(f"Expected 0 <= w_min <= w_max, but got {self.w_min} and {self.w_max}.")
+        if not 0 <= self.w_min <= self.w_max or not self.w_max:
+            raise ValueError(f"Expected 0 <= w_min <= w_max and w_max > 0, but got {self.w_min} and {self.w_max}.")
         check_options(power=self.power)
 
     def weights(self, inputs: LossInputs) -> torch.Tensor:
@@ -147,7 +147,7 @@ class InverseVolume:
     def _voxels_in_patch(inputs: LossInputs, ids: torch.Tensor) -> torch.Tensor:
         # Counted in integers: float32 stops counting at 2^24 voxels.
         one = torch.ones((), dtype=torch.int64, device=ids.device)
-        sums = SumsById(ids, inputs.lesion_table.shape[2])
+        sums = ById(ids, inputs.lesion_table.shape[2]).sums
         return sums(one if inputs.mask is None else one * inputs.mask).float()
 
     @staticmethod
@@ -220,3 +220,8 @@ class ReweightedLoss(SegmentationLoss):
     @abstractmethod
     def unweighted_formula(self) -> str:
         """`formula` without what the weights are."""
+
+    @property
+    def w(self) -> str:
+        """The factor of a weighted voxel in a formula."""
+        return "w " if self.weighting else ""

@@ -134,7 +134,7 @@ class TopKLoss(ReweightedLoss):
         return torch.where(chosen, worst, 0).sum() / (number * len(heads))
 
     def unweighted_formula(self) -> str:
-        return f"mean of the worst {self.k:g} % of {'w ' if self.weighting else ''}CE"
+        return f"mean of the worst {self.k:g} % of {self.w}CE"
 
 
 class FocalLoss(ReweightedLoss):

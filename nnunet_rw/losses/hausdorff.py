@@ -137,7 +137,7 @@ class HausdorffDTLoss(ReweightedLoss):
         return self.mean(inputs, self.chosen(error * (target**self.alpha + predicted**self.alpha)))
 
     def unweighted_formula(self) -> str:
-        return f"mean({'w ' if self.weighting else ''}(p - y)^2 (d_p^{self.alpha:g} + d_y^{self.alpha:g}))"
+        return f"mean({self.w}(p - y)^2 (d_p^{self.alpha:g} + d_y^{self.alpha:g}))"
 
 
 class HausdorffErosionLoss(ReweightedLoss):
@@ -188,9 +188,7 @@ class HausdorffErosionLoss(ReweightedLoss):
         return self.mean(inputs, total.view(error.shape))
 
     def unweighted_formula(self) -> str:
-        return (
-            f"mean({'w ' if self.weighting else ''}sum of k^{self.alpha:g} erosion_k((p - y)^2), k <= {self.erosions})"
-        )
+        return f"mean({self.w}sum of k^{self.alpha:g} erosion_k((p - y)^2), k <= {self.erosions})"
 
 
 class HausdorffConvolutionLoss(ReweightedLoss):
@@ -251,7 +249,7 @@ class HausdorffConvolutionLoss(ReweightedLoss):
 
     def unweighted_formula(self) -> str:
         radii = ", ".join(f"{radius:g}" for radius in self.radii)
-        return f"mean({'w ' if self.weighting else ''}sum of r^{self.alpha:g} depth_r (p - y)^2), r = {radii}"
+        return f"mean({self.w}sum of r^{self.alpha:g} depth_r (p - y)^2), r = {radii}"
 
 
 def _threshold(values: torch.Tensor) -> torch.Tensor:
@@ -303,7 +301,7 @@ class FuzzyRoughLoss(ReweightedLoss):
         return 0.0
 
     def unweighted_formula(self) -> str:
-        return f"sum({'w ' if self.weighting else ''}c (p - y)^2) / n, c = 1 - exp(-d_y^2 / {self.alpha:g})"
+        return f"sum({self.w}c (p - y)^2) / n, c = 1 - exp(-d_y^2 / {self.alpha:g})"
 
 
 class DualFuzzyRoughLoss(FuzzyRoughLoss):

@@ -151,11 +151,12 @@ class LossInputs:
         """(B, C, ...) log(1 - p), exact also where p is 1 to the last digit."""
         if self.regions:
             return logsigmoid(-self.logits)
-        rest = [
-            torch.logsumexp(torch.cat([self.logits[:, :c], self.logits[:, c + 1 :]], 1), 1)
-            for c in range(self.logits.shape[1])
-        ]
-        return torch.stack(rest, 1) - torch.logsumexp(self.logits, 1, keepdim=True)
+        # Of the most probable class the sum of all others: 1 - p would lose them. No other has more than half.
+        classes = _per_channel(torch.arange(self.num_heads, device=self.device)[None], self.logits)
+        most = classes == self.logits.argmax(1, keepdim=True)
+        others = self.logits.masked_fill(most, -torch.inf).logsumexp(1, keepdim=True)
+        rest = torch.log1p(-self.probabilities.masked_fill(most, 0))
+        return torch.where(most, others - self.logits.logsumexp(1, keepdim=True), rest)
 
     def mean(self, values: torch.Tensor) -> torch.Tensor:
         """Mean of (B, C, ...) values over batch, channels and labelled voxels; 0 where no voxel is labelled."""
@@ -266,11 +267,8 @@ class LossInputs:
         return self.maps[LESION_TABLE]
 
 
-class SumsById:
-    """Sums over the voxels of every id: ``SumsById(ids, number)(values)`` is (B, C, K + 1), of (B, C, ...) values.
-
-    They are taken in float64, or int64, and returned in the values' own type: one by one, float32 loses what is small
-    beside the sum, or rounds it up each time.
+class ById:
+    """What all voxels of an id have together: (B, C, K + 1), of (B, C, ...) values.
 
     Parameters
     ----------
@@ -278,7 +276,7 @@ class SumsById:
     number : int
         K + 1, above every id.
     lanes : int, optional
-        Over how many places a sum is spread; by default one on a CPU. On a GPU threads that add to one place wait for
+        Over how many places an id is spread; by default one on a CPU. On a GPU threads that add to one place wait for
         each other, and voxels side by side mostly have one id.
     """
 
@@ -291,13 +289,28 @@ class SumsById:
             lane = torch.arange(self.places.shape[2], device=ids.device) % lanes
             self.places = self.places * lanes + lane
 
-    def __call__(self, values: torch.Tensor) -> torch.Tensor:
+    def sums(self, values: torch.Tensor) -> torch.Tensor:
+        """Taken in float64, or int64, and returned in the values' own type.
+
+        One by one, float32 loses what is small beside the sum, or rounds it up each time.
+        """
         exact = torch.float64 if values.dtype.is_floating_point else torch.int64
         if values.device.type == "mps":  # which has no float64
             exact = values.dtype
-        parts = torch.zeros((*self.ids.shape[:2], self.number * self.lanes), dtype=exact, device=values.device)
-        parts = parts.scatter_add(2, self.places, values.expand_as(self.ids).flatten(2).to(exact))
+        parts = self._empty(exact, values.device).scatter_add(2, self.places, self._flat(values).to(exact))
         return parts.unflatten(2, (self.number, self.lanes)).sum(3).to(values.dtype)
+
+    def highest(self, values: torch.Tensor) -> torch.Tensor:
+        """The highest of values of at least 0, 0 where an id has no voxel; without gradient."""
+        parts = self._empty(values.dtype, values.device)
+        parts = parts.scatter_reduce(2, self.places, self._flat(values.detach()), "amax")
+        return parts.unflatten(2, (self.number, self.lanes)).amax(3)
+
+    def _empty(self, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+        return torch.zeros((*self.ids.shape[:2], self.number * self.lanes), dtype=dtype, device=device)
+
+    def _flat(self, values: torch.Tensor) -> torch.Tensor:
+        return values.expand_as(self.ids).flatten(2)
 
 
 def _per_channel(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

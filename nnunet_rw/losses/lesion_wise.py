@@ -8,7 +8,7 @@ import torch
 
 from nnunet_rw.losses.base import SegmentationLoss, check_options
 from nnunet_rw.losses.distance_transform import nearest_id
-from nnunet_rw.losses.inputs import LossInputs, SumsById
+from nnunet_rw.losses.inputs import ById, LossInputs
 from nnunet_rw.maps.kinds import LESION_IDS
 
 
@@ -60,7 +60,7 @@ class BlobLoss(LesionWiseLoss):
         known = 1.0 if inputs.mask is None else inputs.mask.to(p.dtype)
         ids, number = self.ids_by_class(inputs), inputs.lesion_table.shape[2]
         size = p * p if self.squared else p
-        sums = SumsById(ids, number)
+        sums = ById(ids, number).sums
         hit, predicted, voxels = sums(p * y)[..., 1:], sums(size * y)[..., 1:], sums(y)[..., 1:]
         background = (size * (1 - y) * known).flatten(2).sum(2)[..., None]
         losses = 1 - 2 * hit / (background + predicted + voxels).clamp_min(1e-8)
@@ -104,7 +104,7 @@ class CCDiceCELoss(LesionWiseLoss):
         known = torch.ones_like(p) if inputs.mask is None else inputs.mask.to(p.dtype).expand_as(p)
         cells = nearest_id(self.ids_by_class(inputs), inputs.spacing)
         number = inputs.lesion_table.shape[2]
-        sums = SumsById(cells, number)
+        sums = ById(cells, number).sums
         hit, sizes, voxels = sums(p * y * known), sums((p + y) * known), sums(known)
         ce = sums(-torch.where(y > 0, log_p, log_rest) * known)
         dice = 1 - (2 * hit + self.smooth) / (sizes + self.smooth).clamp_min(1e-8)

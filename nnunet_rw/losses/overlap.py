@@ -187,9 +187,8 @@ class FocalTverskyLoss(OverlapLoss):
         return focused(losses, self.gamma).mean()
 
     def unweighted_formula(self) -> str:
-        weight = "w " if self.weighting else ""
-        denominator = f"sum({weight}(p y + {self.alpha:g} (1 - p) y + {self.beta:g} p (1 - y)))"
-        return f"(1 - sum({weight}p y) / {denominator})^(1 / {self.gamma:g})"
+        denominator = f"sum({self.w}(p y + {self.alpha:g} (1 - p) y + {self.beta:g} p (1 - y)))"
+        return f"(1 - sum({self.w}p y) / {denominator})^(1 / {self.gamma:g})"
 
 
 def focused(losses: torch.Tensor, gamma: float) -> torch.Tensor:
@@ -255,9 +254,8 @@ class GeneralizedDiceLoss(ReweightedLoss):
         return 1 - 2 * numerator / denominator.clamp_min(1e-12)
 
     def unweighted_formula(self) -> str:
-        weight = "w " if self.weighting else ""
         power, share = ("", "1 / V_c^2") if self.linear else ("^2", "1 / (1 + V_c^2)")
-        return f"1 - 2 sum(v_c {weight}p y) / sum(v_c {weight}(p{power} + y)), v_c = {share}"
+        return f"1 - 2 sum(v_c {self.w}p y) / sum(v_c {self.w}(p{power} + y)), v_c = {share}"
 
 
 class FocalGeneralizedDiceBCELoss(GeneralizedDiceLoss):

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from nnunet_rw.losses.base import ReweightedLoss, check_options
-from nnunet_rw.losses.inputs import LossInputs, without_single_slices
+from nnunet_rw.losses.inputs import ById, LossInputs, without_single_slices
 from nnunet_rw.maps.kinds import BOUNDARY_DISTANCE, INTERIOR_DISTANCE
 
 
@@ -35,13 +35,10 @@ def relative_depth(inputs: LossInputs) -> torch.Tensor:
     distance = inputs.interior_distance
     if distance.shape[1] > 1:
         distance = distance.gather(1, inputs.labels)
-    spatial = (1,) * (distance.ndim - 2)
-    depth = torch.zeros_like(distance)
-    for head in range(inputs.num_heads):
-        inside = torch.where(inputs.truth(head)[:, None], distance, 0)
-        highest = inside.flatten(1).amax(1).view(-1, 1, *spatial)
-        depth += torch.where(inputs.truth(head)[:, None], _share(inside, highest), 0)
-    return depth
+    if inputs.mask is not None:
+        distance = distance * inputs.mask
+    highest = ById(inputs.labels, inputs.num_heads).highest(distance)
+    return _share(distance, highest.gather(2, inputs.labels.flatten(2)).view_as(distance))
 
 
 def _share(inside: torch.Tensor, highest: torch.Tensor) -> torch.Tensor:
@@ -87,7 +84,7 @@ class RectifiedRegionWiseLoss(ReweightedLoss):
 
     def unweighted_formula(self) -> str:
         mean = "mean over voxels of sum over classes" if self.sum_classes else "mean"
-        return f"{mean}({'w ' if self.weighting else ''}p z), z = -D / max D inside, +1 outside"
+        return f"{mean}({self.w}p z), z = -D / max D inside, +1 outside"
 
 
 class BoundaryLoss(ReweightedLoss):
@@ -121,7 +118,7 @@ class BoundaryLoss(ReweightedLoss):
         return self.mean(inputs, self.chosen(inputs.probabilities * maps))
 
     def unweighted_formula(self) -> str:
-        return f"mean({'w ' if self.weighting else ''}p z), z = signed distance in mm"
+        return f"mean({self.w}p z), z = signed distance in mm"
 
 
 class ActiveContourLoss(ReweightedLoss):
@@ -167,8 +164,7 @@ class ActiveContourLoss(ReweightedLoss):
         return (length * labelled).sum() / (labelled.sum() * length.shape[1]).clamp_min(1)
 
     def unweighted_formula(self) -> str:
-        weight = "w " if self.weighting else ""
-        return f"mean({weight}p z), z = -1 inside, +1 outside, + {self.length_weight:g} length(p)"
+        return f"mean({self.w}p z), z = -1 inside, +1 outside, + {self.length_weight:g} length(p)"
 
 
 class GeneralizedSurfaceLoss(ReweightedLoss):
@@ -208,8 +204,7 @@ class GeneralizedSurfaceLoss(ReweightedLoss):
         return (missing / whole.clamp_min(torch.finfo(whole.dtype).tiny)).mean()
 
     def unweighted_formula(self) -> str:
-        weight = "w " if self.weighting else ""
-        return f"1 - sum({weight}z^2 (1 - y - p)^2) / sum({weight}z^2), z = signed distance"
+        return f"1 - sum({self.w}z^2 (1 - y - p)^2) / sum({self.w}z^2), z = signed distance"
 
 
 def _shifted(values: torch.Tensor, ahead: int | None) -> torch.Tensor:

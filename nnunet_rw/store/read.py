@@ -106,7 +106,12 @@ class StoredMaps:
                 f"Expected the {kind} map of case '{case}' in {self.data_folder} to have shape {tuple(expected)}, but "
                 f"got {array.shape}. {self.settings.maps_advice(self.data_folder, overwrite=True)}"
             )
-        return array[(slice(None), *inside)]
+        try:
+            return array[(slice(None), *inside)]
+        except RuntimeError as error:  # blosc2's, of a chunk that it cannot decompress
+            raise ValueError(
+                f"Map file {array.schunk.urlpath} is damaged. Delete it. {self.settings.maps_advice(self.data_folder)}"
+            ) from error
 
 
 def _with_border(values: torch.Tensor, padding: Sequence[tuple[int, int]]) -> torch.Tensor:

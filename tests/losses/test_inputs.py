@@ -7,7 +7,7 @@ import torch
 from loss_problems import IGNORE, ROW, SHIFTED, SPACING_MM, P, logits_of, random_problem, row
 
 from nnunet_rw.losses import LossInputs, build
-from nnunet_rw.losses.inputs import SumsById
+from nnunet_rw.losses.inputs import ById
 
 
 class TestBoundaryDistance:
@@ -197,23 +197,44 @@ class TestMaps:
             assert value.item() == pytest.approx(1 / 32)
 
 
-class TestSumsById:
+@pytest.mark.parametrize("num_classes", [2, 3, 40])
+@pytest.mark.parametrize("scale", [0.0, 10.0, 100.0, 1e4])
+def test_log_complement_of_large_and_of_tiny_probabilities(num_classes, scale):
+    logits = scale * torch.randn(1, num_classes, 20, 20, generator=torch.Generator().manual_seed(0))
+    found = LossInputs(logits, torch.zeros(1, 1, 20, 20, dtype=torch.int64)).log_complements
+    # In double precision, the class left out, as the sum of all others.
+    others = [torch.cat([logits[:, :c], logits[:, c + 1 :]], 1).double().logsumexp(1) for c in range(num_classes)]
+    expected = torch.stack(others, 1) - logits.double().logsumexp(1, keepdim=True)
+    told = expected < -1e-9  # by that difference
+    torch.testing.assert_close(found.double()[told], expected[told], rtol=2e-5, atol=0)
+    assert (found[~told] <= 0).all()
+    assert (found[~told] > -2e-9).all()
+
+
+class TestById:
     ids = torch.tensor([[0, 1, 1, 3, 0, 1], [2, 2, 0, 0, 2, 3]])[:, None, None]
 
     @pytest.mark.parametrize("lanes", [None, 1, 2, 4, 100])
     def test_by_hand(self, lanes):
         # On a GPU a sum is spread over lanes, on a CPU it has one.
-        sums = SumsById(self.ids, 5, lanes)
+        sums = ById(self.ids, 5, lanes).sums
         values = torch.tensor([[1.0, 2, 3, 4, 5, 6], [1, 1, 1, 1, 1, 9]])[:, None, None]
         assert sums(values)[:, 0].tolist() == [[6, 11, 0, 4, 0], [2, 0, 3, 9, 0]]
         assert sums(torch.ones((), dtype=torch.int64))[:, 0].tolist() == [[2, 3, 0, 1, 0], [2, 0, 3, 1, 0]]
 
+    @pytest.mark.parametrize("lanes", [None, 1, 3])
+    def test_highest(self, lanes):
+        values = torch.tensor([[1.0, 2, 3, 4, 5, 6], [1, 0, 1, 1, 7, 9]])[:, None, None].requires_grad_()
+        highest = ById(self.ids, 5, lanes).highest(values)
+        assert highest[:, 0].tolist() == [[5, 6, 0, 4, 0], [1, 0, 7, 9, 0]]
+        assert not highest.requires_grad
+
     @pytest.mark.parametrize("lanes", [1, 3])
     def test_gradient(self, lanes):
         values = torch.ones(2, 1, 1, 6, requires_grad=True)
-        (SumsById(self.ids, 5, lanes)(values) * torch.tensor([1.0, 10, 100, 1000, 0])).sum().backward()
+        (ById(self.ids, 5, lanes).sums(values) * torch.tensor([1.0, 10, 100, 1000, 0])).sum().backward()
         assert values.grad[0].flatten().tolist() == [1, 10, 10, 1000, 1, 10]
 
     def test_what_is_small_beside_the_sum(self):
         values = torch.cat([torch.tensor([2.0**24]), torch.ones(64)])[None, None, None]
-        assert SumsById(torch.zeros_like(values, dtype=torch.int64), 1)(values).item() == 2**24 + 64
+        assert ById(torch.zeros_like(values, dtype=torch.int64), 1).sums(values).item() == 2**24 + 64

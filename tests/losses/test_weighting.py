@@ -110,10 +110,12 @@ class TestInverseVolume:
     def test_errors(self):
         with pytest.raises(ValueError, match=r"scope to be one of \('patch', 'case'\), but got 'batch'"):
             build("ce", reweight="inverse_volume", scope="batch")
-        with pytest.raises(ValueError, match=r"0 <= w_min <= w_max, but got 2.0 and 1.0"):
+        with pytest.raises(ValueError, match=r"0 <= w_min <= w_max and w_max > 0, but got 2.0 and 1.0"):
             build("ce", reweight="inverse_volume", w_min=2.0, w_max=1.0)
-        with pytest.raises(ValueError, match=r"0 <= w_min <= w_max, but got -1.0 and 1.0"):
+        with pytest.raises(ValueError, match=r"0 <= w_min <= w_max and w_max > 0, but got -1.0 and 1.0"):
             build("ce", reweight="inverse_volume", w_min=-1.0, w_max=1.0)
+        with pytest.raises(ValueError, match=r"w_max > 0, but got 0\.0 and 0\.0"):  # a mean of no weights
+            build("ce", reweight="inverse_volume", w_min=0.0, w_max=0.0, normalise=True)
         with pytest.raises(ValueError, match="reweight to be 'inverse_volume' or None, but got 'volume'"):
             build("dice", reweight="volume")
         with pytest.raises(ValueError, match="reweight='inverse_volume' with scope, power, w_min, w_max or normalise"):

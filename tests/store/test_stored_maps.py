@@ -1,11 +1,14 @@
 """Maps that are read when the spatial transform knows what it needs, against maps of the whole loaded patch."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
 from spatial_transforms import spatial
 
 from nnunet_rw.maps.kinds import BOUNDARY_DISTANCE, INTERIOR_DISTANCE, KINDS, LESION_IDS, LabelScheme, compute_distances
+from nnunet_rw.store.files import map_path
 from nnunet_rw.store.layout import MapLayout
 from nnunet_rw.store.read import MapPatch, StoredMaps
 from nnunet_rw.training.dataloading import MAP_PATCH, MAPS, SPACING
@@ -125,3 +128,15 @@ def test_beyond_the_image_distances_grow(make_patch, zoom):
     lesion = (transformed > 0) & (maps[layout.num_distances :] == 0).all(0)
     assert LESION_IDS in layout.kinds
     assert not lesion.any()
+
+
+def test_map_damaged_within_is_named(make_patch):
+    patch, _, _ = make_patch("3d_fullres", BOXES["3d_fullres"][0])
+    path = map_path(patch.stored.data_folder, INTERIOR_DISTANCE, "a", patch.stored.settings)
+    content = path.read_bytes()
+    middle = len(content) // 2
+    path.write_bytes(content[:middle] + bytes(1000) + content[middle + 1000 :])
+    with pytest.raises(
+        ValueError, match=rf"Map file {re.escape(str(path))} is damaged\. Delete it\. Run: nnunet-rw maps"
+    ):
+        patch.whole()

@@ -10,7 +10,7 @@ import numpy as np
 
 from nnunet_rw.benchmark.results import BenchmarkResults, TaskResults
 from nnunet_rw.evaluation.comparison.groups import units_of
-from nnunet_rw.evaluation.comparison.metrics import METRICS, enough_decimals, metric_words
+from nnunet_rw.evaluation.comparison.metrics import METRICS, case_values, enough_decimals, metric_words
 from nnunet_rw.evaluation.comparison.rows import BETTER, NOT_SHOWN, NOT_TESTED, WITHIN_NOISE, WORSE
 from nnunet_rw.evaluation.comparison.statistics import Interval, mean_interval, recall_interval
 from nnunet_rw.evaluation.comparison.tables import intervals_text
@@ -18,7 +18,6 @@ from nnunet_rw.evaluation.folder import Evaluation
 from nnunet_rw.evaluation.metrics.detection import DEFAULT_EDGES_MM3, Detection
 from nnunet_rw.evaluation.metrics.lesions import ROUNDING
 from nnunet_rw.evaluation.metrics.probabilities import average_recall
-from nnunet_rw.evaluation.summary import aggregate
 from nnunet_rw.util.tables import NOTHING, Cell, CellLike, Table, as_cell, counted, number, spread, with_interval
 
 # The first of the size classes, which are the same for all datasets.
@@ -102,16 +101,12 @@ def mean_over_cases(
     ValueError
         A distance has no end, and the evaluation tells no diagonal.
     """
-    values, diagonals_mm = METRICS[metric].values(evaluation.columns[label]), evaluation.diagonals_mm()
-    try:
-        found = aggregate(values, diagonals_mm)
-    except ValueError as error:
-        raise ValueError(f"{metric} in {evaluation.folder}: {error} Evaluate again.") from error
-    penalised = np.where(np.isinf(values), diagonals_mm, values)
-    defined = ~np.isnan(penalised)
+    values, endless = case_values([evaluation], metric, label)
+    defined = ~np.isnan(values)
     units = np.array(units_of(evaluation.cases, groups))
-    interval = mean_interval(penalised[defined], units[defined]).within(0, METRICS[metric].largest)
-    return Estimate(found.mean, interval, found.n, found.n_penalised)
+    interval = mean_interval(values[defined], units[defined]).within(0, METRICS[metric].largest)
+    mean = float(values[defined].mean()) if defined.any() else math.nan
+    return Estimate(mean, interval, int(defined.sum()), int(endless.sum()))
 
 
 def lesion_recall(
@@ -146,7 +141,7 @@ def _standing(task: TaskResults, trainer: str, seeds: dict[int, Evaluation], lab
         false_positives=mean_over_cases(evaluation, "false_positives", label, groups),
         froc_average=average_recall(curve) if curve else math.nan,
         verdicts=_verdicts(task, trainer, label) if seed == 0 else {},
-        dice_of_seeds=tuple(aggregate(METRICS["dice"].values(seeds[k].columns[label])).mean for k in sorted(seeds)),
+        dice_of_seeds=tuple(mean_over_cases(seeds[k], "dice", label).value for k in sorted(seeds)),
         recall_of_seeds=tuple(pooled_detection(seeds[k], label).recall for k in sorted(seeds)),
     )
 

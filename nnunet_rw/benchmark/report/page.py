@@ -17,7 +17,7 @@ from markupsafe import Markup, escape
 from PIL import Image, features
 from plotly.offline import get_plotlyjs
 
-from nnunet_rw.benchmark.report.answer import Answer, answers
+from nnunet_rw.benchmark.report.answer import answers
 from nnunet_rw.benchmark.report.case_figures import paired_differences, volume_agreement
 from nnunet_rw.benchmark.report.figures import DARK, Block, Style, colour_properties, trainer_styles
 from nnunet_rw.benchmark.report.leaderboard import (
@@ -37,7 +37,6 @@ from nnunet_rw.benchmark.results import BenchmarkResults, TaskResults
 from nnunet_rw.datasets.msd import published_sentence
 from nnunet_rw.pictures.gallery import SHOWN
 from nnunet_rw.util.files import write_atomically
-from nnunet_rw.util.tables import Table
 
 Galleries = Mapping[tuple[str, str], Sequence[Path]]
 
@@ -168,45 +167,10 @@ def _listed(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
-@dataclass(frozen=True)
-class LabelContents:
-    """The figures of one label."""
-
-    name: str
-    blocks: list[Block]
-
-
-@dataclass(frozen=True)
-class TaskContents:
-    """A section of the page.
-
-    Attributes
-    ----------
-    name, dataset, description : str
-    answers : list of Answer
-    leaderboard : Table
-        Without rows where nothing is evaluated.
-    labels : list of LabelContents
-    blocks : list of Block
-        Of all labels together.
-    gallery : list of (str, list of EmbeddedPicture)
-        By trainer.
-    """
-
-    name: str
-    dataset: str
-    description: str
-    answers: list[Answer]
-    leaderboard: Table
-    labels: list[LabelContents]
-    blocks: list[Block]
-    gallery: list[tuple[str, list[EmbeddedPicture]]]
-
-
 def task_contents(
     task: TaskResults, styles: Mapping[str, Style], names: Mapping[str, str], galleries: Galleries
-) -> TaskContents:
-    """All there is of a task; what is not done yet is left out.
+) -> dict[str, Any]:
+    """What the template shows of a task; what is not done yet is left out.
 
     Parameters
     ----------
@@ -225,20 +189,21 @@ def task_contents(
         for trainer in styles
         if galleries.get((task.task, trainer))
     ]
-    return TaskContents(
-        name=task.task,
-        dataset=task.dataset,
-        description=task.description,
-        answers=answers(task),
+    labels = [
+        {"name": task.label_text(label), "blocks": _present(_label_blocks(task, label, places, styles, names))}
+        for label in dict.fromkeys(found.label for found in places)
+    ]
+    return {
+        "name": task.task,
+        "dataset": task.dataset,
+        "description": task.description,
+        "answers": answers(task),
         # The trainer names the row.
-        leaderboard=without_lone_label(leaderboard_table(task, places)).first("trainer"),
-        labels=[
-            LabelContents(task.label_text(label), _present(_label_blocks(task, label, places, styles, names)))
-            for label in dict.fromkeys(found.label for found in places)
-        ],
-        blocks=_present([training_curves(task, styles)]),
-        gallery=gallery,
-    )
+        "leaderboard": without_lone_label(leaderboard_table(task, places)).first("trainer"),
+        "labels": labels,
+        "blocks": _present([training_curves(task, styles)]),
+        "gallery": gallery,
+    }
 
 
 def _label_blocks(

@@ -111,5 +111,5 @@ def test_no_interval_reaches_beyond_what_is_possible(tmp_path):
 
 def test_distance_without_diagonal(tmp_path):
     folder = write_evaluation(tmp_path, {"a": {"hd95_mm": "inf"}}, settings={"image_diagonal_mm": None})
-    with pytest.raises(ValueError, match=r"hd95_mm in .* finite penalty .* Evaluate again"):
+    with pytest.raises(ValueError, match=r"hd95_mm of case .* has no end, .* Evaluate again"):
         mean_over_cases(read_evaluation(folder), "hd95_mm", "1")
