@@ -12,6 +12,7 @@ from typing import Any
 from nnunet_rw.evaluation.comparison.metrics import METRICS
 from nnunet_rw.evaluation.comparison.rows import Comparison, MatchedRow, MetricRow, RankingRow, RuleRow, SizeRow
 from nnunet_rw.evaluation.comparison.statistics import MIN_UNITS
+from nnunet_rw.maps.arrays import as_connectivity
 from nnunet_rw.util.files import write_atomically
 from nnunet_rw.util.tables import (
     TOO_FEW,
@@ -223,7 +224,7 @@ def _ranking_cells(rows: Sequence[RankingRow], trainers: int, unit: str) -> list
         }
         setting: dict[str, CellLike] = {
             "rule": first.rule,
-            "connected": first.connectivity,
+            "connected": as_connectivity(first.connectivity, 3 if unit == "mm3" else 2),
             f"minimum in {unit}": f"{first.min_volume_mm3:g}",
             "lesions": first.lesions,
         }

@@ -145,6 +145,11 @@ def test_tables_by_hand(comparison):
     )
 
 
+def test_places_name_the_connectivity_of_two_dimensions(comparison):
+    *_, places = comparison_tables(replace(comparison, size_unit="pixels"))
+    assert [line["connected"] for line in places.records] == ["8", "8"]
+
+
 def fp_cells():
     return "0.50", "1.25", "0.75 [0.50, 1.00]"
 
