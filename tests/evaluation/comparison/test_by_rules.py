@@ -19,7 +19,7 @@ from nnunet_rw.evaluation.sources import cross_validation_source
 from nnunet_rw.postprocessing.threshold.fit import fit_rules
 
 CASES = ("a", "b", "c", "d")
-TITLE = "With no more false positives and no less Dice than the baseline has, by rules that other folds chose"
+TITLE = "By rules that other folds chose for no more false positives and no less Dice than the baseline has"
 
 
 @pytest.fixture

@@ -2,10 +2,11 @@ import math
 from dataclasses import replace
 
 import pytest
+from benchmark_results import chosen_rule
 
 from nnunet_rw.evaluation.comparison.metrics import enough_decimals
 from nnunet_rw.evaluation.comparison.rows import Comparison, Family, MetricRow, RankingRow, SizeRow
-from nnunet_rw.evaluation.comparison.tables import comparison_tables, legend, terminal_text
+from nnunet_rw.evaluation.comparison.tables import comparison_tables, latex_text, legend, markdown_text, terminal_text
 
 NAN = math.nan
 METRIC = MetricRow(
@@ -152,6 +153,17 @@ def test_places_name_the_connectivity_of_two_dimensions(comparison):
 
 def fp_cells():
     return "0.50", "1.25", "0.75 [0.50, 1.00]"
+
+
+def test_a_rule_has_the_interval_of_its_false_positives(comparison):
+    ruled = replace(comparison, rules=(chosen_rule("RW_new"),))
+    *_, as_segmented, by_rule = comparison_tables(ruled)[2].records
+    assert as_segmented["FP against the baseline"] == ""
+    # 0.875 - 1, and the ends of what is beyond those allowed.
+    assert by_rule["FP against the baseline"] == "-0.12 [-0.25, 0.12]"
+    for text in (terminal_text(ruled), markdown_text(ruled), latex_text(ruled)):
+        assert "By rules that other folds chose for no more false positives" in text
+        assert "[-0.25, 0.12]" in text.replace("$", "")
 
 
 def test_columns_that_tell_nothing_are_left_out(comparison):
