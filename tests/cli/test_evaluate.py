@@ -296,7 +296,7 @@ def test_compare_at_equal_false_positives(succeeds, fails, models):
     table = text[text.index("By rules that other folds chose for no more") :].splitlines()[4:8]
     rows = [line.split() for line in table]
     assert [row[0] for row in rows] == ["nnUNetTrainer"] * 2 + ["RWTrainer"] * 2
-    assert rows[0][:4] == ["nnUNetTrainer", "at", "0.5", "1.00"]
+    assert rows[0][:4] == ["nnUNetTrainer", "as", "segmented", "1.00"]
     assert rows[3][:5] == ["RWTrainer", "above", "0.5", "0.00", "1.000"]
     assert (models[1] / "evaluation" / "operating_points.csv").is_file()
     assert not (models[1] / "evaluation" / "connectivity_6" / "operating_points.csv").exists()

@@ -85,7 +85,7 @@ def benchmark_results(folder, trainers=TRAINERS, seeds=2, froc=True, compared=Tr
 
 
 def chosen_rule(trainer, **changes):
-    """Of the second task: twice the baseline's false positives at 0.5, fewer than it has out of fold."""
+    """Of the second task: twice the baseline's false positives as segmented, fewer than it has out of fold."""
     row = RuleRow(
         label="1",
         baseline="nnUNetTrainer",

@@ -148,7 +148,7 @@ def _out_of_fold(row: RuleRow, of_baseline: RuleRow | None, unit: str) -> str:
     if row.rule is None:
         return f"With one-to-one matching no rule of {row.trainer} keeps within {price} and the Dice."
     measured = "and measured out of fold with one-to-one matching"
-    half = f"at 0.5 it finds {_percent(row.half_recall)} with {_number(row.half_false_positives)}"
+    half = f"as segmented it finds {_percent(row.half_recall)} with {_number(row.half_false_positives)}"
     if of_baseline is None or of_baseline.rule is None or not of_baseline.rule_loses_nothing:
         gain = _signed(100 * row.recall_difference, 100 * row.recall_low, 100 * row.recall_high, 1)
         return (

@@ -314,11 +314,11 @@ def _recall_cells(curves: Mapping[str, Sequence[FrocCurve]]) -> list[dict[str, C
 
 
 _RULE_CAPTION = (
-    "Lesions matched one-to-one. Open markers show what is segmented at a probability of 0.5, filled ones what the "
-    "chosen rule does out of fold: every case under the rule that was chosen without its fold, for most lesions with "
-    "no more false positives per case than {baseline} has at 0.5 (dotted lines) and a Dice not below its own. Bars are "
-    "95 % intervals of the difference to {baseline} at 0.5. A filled marker right of the upright line has more false "
-    "positives in cases that the choice had not seen."
+    "Lesions matched one-to-one. Open markers show what is segmented without a rule, filled ones what the chosen rule "
+    "does out of fold: every case under the rule that was chosen without its fold, for most lesions with no more false "
+    "positives per case than {baseline} has as segmented (dotted lines) and a Dice not below its own. Bars are 95 % "
+    "intervals of the difference to that. A filled marker right of the upright line has more false positives in cases "
+    "that the choice had not seen."
 )
 
 
@@ -329,7 +329,7 @@ def chosen_rules(task: TaskResults, label: str) -> tuple[RuleRow, ...]:
 
 
 def rule_plane(task: TaskResults, label: str, styles: Mapping[str, Style]) -> Block | None:
-    """Recall against false positives per case, at 0.5 and with the chosen rule; None without a rule to choose."""
+    """Recall against false positives per case, as segmented and with the chosen rule; None without a rule to choose."""
     rows = chosen_rules(task, label)
     if not rows:
         return None
@@ -350,22 +350,22 @@ def rule_plane(task: TaskResults, label: str, styles: Mapping[str, Style]) -> Bl
     low, high = (find(value for value in y if math.isfinite(value)) for find in (min, max))
     margin = 0.08 * (high - low) or 0.05
     figure.update_yaxes(range=[max(low - margin, -0.03), min(high + margin, 1.03)])
-    table = Table.of("At 0.5, and with the chosen rule out of fold", rule_cells(rows, unit)).without(["label"])
+    table = Table.of("As segmented, and with the chosen rule out of fold", rule_cells(rows, unit)).without(["label"])
     trainers = tuple(dict.fromkeys((baseline, *(row.trainer for row in rows))))
     caption = _RULE_CAPTION.format(baseline=baseline)
     return Block(
         "rule",
         "Recall at the same price",
         caption,
-        (Panel("Open: at 0.5; filled: chosen rule, out of fold", figure),),
+        (Panel("Open: as segmented; filled: chosen rule, out of fold", figure),),
         (table,),
         trainers,
     )
 
 
 def _rule_traces(style: Style, row: RuleRow, unit: str) -> list[go.Scatter]:
-    """The marker at 0.5, and a line from it to the one of the rule, with its intervals."""
-    half = _rule_point(style, f"{style.text} at 0.5", row.half_false_positives, row.half_recall, opened=True)
+    """The marker of what was segmented, and a line from it to the one of the rule, with its intervals."""
+    half = _rule_point(style, f"{style.text}, as segmented", row.half_false_positives, row.half_recall, opened=True)
     if not math.isfinite(row.recall):
         return [half]
     line = go.Scatter(

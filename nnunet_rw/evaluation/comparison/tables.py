@@ -81,8 +81,8 @@ def legend(comparison: Comparison) -> list[str]:
         *(
             [
                 "By rules: lesions matched one to one; every case by the rule that was chosen without its fold, which "
-                "may have more false positives there than in those of its choice. The baseline's best: by its own rule, "
-                "or at 0.5 where that finds more."
+                "may have more false positives there than in those of its choice. The baseline's best: by its own "
+                "rule, or as segmented where that finds more."
             ]
             if comparison.rules
             else []
@@ -167,10 +167,10 @@ def rule_cells(rows: Sequence[RuleRow], unit: str) -> list[dict[str, CellLike]]:
     for row in rows:
         if row.label not in labels and row.trainer != row.baseline:
             of_baseline = row.allowed, row.baseline_recall, row.baseline_f1, row.baseline_dice
-            cells.append(_rule_line(row.label, row.baseline, "at 0.5", of_baseline))
+            cells.append(_rule_line(row.label, row.baseline, "as segmented", of_baseline))
         labels.add(row.label)
         half = row.half_false_positives, row.half_recall, row.half_f1, row.half_dice
-        cells.append(_rule_line(row.label, row.trainer, "at 0.5", half))
+        cells.append(_rule_line(row.label, row.trainer, "as segmented", half))
         rule = "none keeps within" if row.rule is None else row.rule.text(unit)
         cells.append(
             _rule_line(
@@ -209,7 +209,7 @@ def _rule_line(
         "lesion F1": number(f1, 3),
         "Dice": number(dice, 3),
         "FP against the baseline": more_false_positives,
-        "recall against the baseline at 0.5": recall_difference,
+        "recall against the baseline as segmented": recall_difference,
         "against its best": recall_gain,
         "Dice against its best": dice_gain,
         "rules in folds": rules_in_folds,

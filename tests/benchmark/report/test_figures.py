@@ -296,10 +296,10 @@ def test_the_chosen_rule_stands_beside_the_point_at_a_half(results):
     table = block.tables[0].records
     assert [row["segmented"] for row in table[2:]] == [
         "above 0.6, peak above 0.95, from 12 mm3",
-        "at 0.5",
+        "as segmented",
         "none keeps within",
     ]
-    assert table[2]["recall against the baseline at 0.5"] == "0.125 [0.062, 0.250]"
+    assert table[2]["recall against the baseline as segmented"] == "0.125 [0.062, 0.250]"
     assert (table[2]["rules in folds"], table[4]["recall"]) == ("2 in 5", "-")
 
 

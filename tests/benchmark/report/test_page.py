@@ -135,8 +135,8 @@ def test_answer_with_a_rule_that_was_chosen_out_of_fold(results):
     assert (
         "With a rule chosen for no more than the 1.00 false positives per case that nnUNetTrainer has (above 0.6, peak "
         "above 0.95, from 12 mm3) and measured out of fold with one-to-one matching, RWTrainer_IWDiceCE finds 62.5 % "
-        "instead of 50.0 %, +12.5 [+6.2, +25.0] points, with 0.88 false positives per case; at 0.5 it finds 75.0 % "
-        "with 2.00."
+        "instead of 50.0 %, +12.5 [+6.2, +25.0] points, with 0.88 false positives per case; as segmented it finds "
+        "75.0 % with 2.00."
     ) in answer.details
     # Not what was chosen on the same cases beside it.
     assert "same cases" not in answer.details
@@ -153,7 +153,8 @@ def test_answer_beside_the_baseline_by_its_own_rule(results):
         "With rules chosen for no more than the 1.00 false positives per case that nnUNetTrainer has (above 0.6, peak "
         "above 0.95, from 12 pixels; of nnUNetTrainer above 0.6, peak above 0.95, from 5 pixels) and measured out of "
         "fold with one-to-one matching, RWTrainer_IWDiceCE finds 62.5 % instead of 60.0 %, +2.5 [-5.0, +12.5] points, "
-        "with 0.88 instead of 0.90 false positives per case; at 0.5 it finds 75.0 % with 2.00, nnUNetTrainer 50.0 %."
+        "with 0.88 instead of 0.90 false positives per case; as segmented it finds 75.0 % with 2.00, "
+        "nnUNetTrainer 50.0 %."
     ) in answer.details
     # As it was segmented it finds more than by its rule.
     (answer,) = answers(with_rules(task, replace(own, recall=0.45), row))

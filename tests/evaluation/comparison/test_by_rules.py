@@ -96,7 +96,7 @@ def test_the_baseline_by_its_own_rule(sources, tmp_path, of_second_lesion, rule,
     assert (row.dice_difference, row.dice_gain) == pytest.approx((0.3, 0.3 * (2 - found)))
     (table,) = (table for table in comparison_tables(comparison) if table.title == TITLE)
     lines = [(line["trainer"], line["segmented"]) for line in table.records]
-    assert lines[:3] == [("nnUNetTrainer", "at 0.5"), ("nnUNetTrainer", rule), ("RWTrainer", "at 0.5")]
+    assert lines[:3] == [("nnUNetTrainer", "as segmented"), ("nnUNetTrainer", rule), ("RWTrainer", "as segmented")]
 
 
 def test_a_baseline_that_finds_more_without_its_rule(folders):
