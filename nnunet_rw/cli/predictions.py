@@ -145,6 +145,7 @@ def _fit_rules(options: argparse.Namespace) -> None:
     from nnunet_rw.datasets.folders import dataset_folder
     from nnunet_rw.evaluation.metrics.rules import FAMILIES
     from nnunet_rw.evaluation.sources import cross_validation_source
+    from nnunet_rw.postprocessing.threshold.apply import judged_together
     from nnunet_rw.postprocessing.threshold.fit import NoLesions, fit_rules
     from nnunet_rw.postprocessing.threshold.report import FittedModel, rules_text, write_rules
 
@@ -176,6 +177,7 @@ def _fit_rules(options: argparse.Namespace) -> None:
             fits.append(fit)
     if not fits:
         raise ValueError(" ".join(without))
+    fits = judged_together(source, fits, options.np)
     fitted_on = FittedModel(dataset_folder(options.d).name, options.tr, options.plans, options.c)
     written = write_rules(fits, fitted_on, options.o)
     print(rules_text(fits), *without, "", *written, sep="\n")

@@ -108,6 +108,8 @@ class RuleFit:
         Of single thresholds, all cases, by any overlap.
     settings : dict
         Matching, connectivity, minimum volume of the reference, number of splits and seed.
+    together : tuple of Decided, optional
+        Of each case, by the rules of all labels together, see `nnunet_rw.postprocessing.threshold.apply`.
     """
 
     model: str
@@ -124,6 +126,7 @@ class RuleFit:
     choice: RuleChoice
     points: OperatingPoints
     settings: dict[str, float | str]
+    together: tuple[Decided, ...] | None = None
 
     @property
     def resampled(self) -> str:
@@ -138,6 +141,10 @@ class RuleFit:
     @property
     def baseline_figures(self) -> Figures:
         return figures(self.compared, self.num_lesions)
+
+    @property
+    def together_figures(self) -> Figures | None:
+        return None if self.together is None else figures(pooled(self.together), self.num_lesions)
 
     @property
     def matching(self) -> Matching:
@@ -286,15 +293,28 @@ def fitted_case(
     if masks.baseline is None:
         half = components.decided(HALF, matching)
         return FittedCase(case.case, case.fold, components, half, case.unit, masks.spacing_mm)
-    matches = match_lesions(masks.reference, masks.baseline, *settings)
+    baseline = decided_mask(masks.reference, masks.baseline, *settings, matching)
+    return FittedCase(case.case, case.fold, components, baseline, case.unit, masks.spacing_mm)
+
+
+def decided_mask(
+    reference: np.ndarray,
+    segmented: np.ndarray,
+    spacing_mm: Sequence[float],
+    connectivity: int,
+    min_volume_mm3: float,
+    known: np.ndarray | None,
+    matching: Matching,
+) -> Decided:
+    """What a segmentation finds; parameters as of `nnunet_rw.evaluation.metrics.lesions.match_lesions`."""
+    matches = match_lesions(reference, segmented, spacing_mm, connectivity, min_volume_mm3, known)
     right = found_lesions(matches.predicted, matching)
-    baseline = Decided(
+    return Decided(
         found_lesions(matches.reference, matching),
         int(right.sum()),
         int((~right).sum()),
-        overlap(masks.reference, masks.baseline, masks.known).dice,
+        overlap(reference, segmented, known).dice,
     )
-    return FittedCase(case.case, case.fold, components, baseline, case.unit, masks.spacing_mm)
 
 
 def compared_masks(case: PairedCase, reader: BaseReaderWriter, labels: Labels, label: Label) -> ComparedMasks:

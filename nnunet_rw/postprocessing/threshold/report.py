@@ -40,6 +40,7 @@ FAMILY_NAMES = {
     "hysteresis": "hysteresis",
     "hysteresis_volume": "hysteresis + minimum volume",
 }
+TOGETHER = "all rules together"
 _AIMS = {"recall": "recall", "f1": "lesion F1", "dice": "Dice"}
 
 
@@ -74,8 +75,8 @@ def write_rules(fits: Sequence[RuleFit], model: FittedModel, folder: str | Path)
     """Write thresholds.csv, rules.csv and rules.json; return their paths.
 
     thresholds.csv tells what is found, by any overlap, at every single threshold, rules.csv what each family does in
-    cases left out; rules.json holds the rules to apply. A label of which no rule keeps the conditions is not in
-    rules.json; without any, the file is not written and an earlier one removed.
+    cases left out and, of several labels, all rules together; rules.json holds the rules to apply. A label of which no
+    rule keeps the conditions is not in rules.json; without any, the file is not written and an earlier one removed.
     """
     folder = Path(folder)
     paths = [folder / name for name in ("thresholds.csv", "rules.csv", "rules.json")]
@@ -96,6 +97,11 @@ def write_rules(fits: Sequence[RuleFit], model: FittedModel, folder: str | Path)
 def _content(chosen: dict[str, RuleFit], model: FittedModel) -> dict[str, Any]:
     first = next(iter(chosen.values()))
     best = {label: fit.choice.best for label, fit in chosen.items()}
+    together = {
+        label: json_value(_numbers(fit.together_figures))
+        for label, fit in chosen.items()
+        if fit.together_figures is not None
+    }
     return {
         **asdict(model),
         "baseline": first.baseline,
@@ -116,6 +122,7 @@ def _content(chosen: dict[str, RuleFit], model: FittedModel) -> dict[str, Any]:
             for label, found in best.items()
             if found
         },
+        **({"together": together} if together else {}),
         "rules_without": {
             label: {fold: rule._asdict() for fold, rule in found.rules_without.items()}
             for label, found in best.items()
@@ -163,6 +170,7 @@ def rules_text(fits: Sequence[RuleFit]) -> str:
     """For each label the families beside the baseline in cases left out, their differences, and the chosen rule."""
     first = fits[0]
     legend = _LEGEND.format(
+        expect="" if any(fit.together for fit in fits) else "; expect this of new cases",
         matching="one to one" if first.matching == "one_to_one" else "by any overlap",
         resampled=first.resampled,
         unit=first.size_unit,
@@ -170,6 +178,8 @@ def rules_text(fits: Sequence[RuleFit]) -> str:
         kept=f"About {100 * first.margin:g} % or more" if first.margin else "About half",
         more="" if first.margin else "; with --margin 0.9 nine of ten do",
     )
+    if any(fit.together for fit in fits):
+        legend = f"{legend}\n{_TOGETHER_LEGEND}"
     return "\n\n".join([*map(_label_text, fits), legend])
 
 
@@ -191,6 +201,7 @@ def _label_text(fit: RuleFit) -> str:
                     _figure_row(FAMILY_NAMES[family.family], family.figures, _found(fit, family), sizes)
                     for family in fit.choice.families
                 ),
+                *_together_row(fit, sizes),
             ],
         ),
         text_table(
@@ -206,9 +217,13 @@ def _label_text(fit: RuleFit) -> str:
 
 
 _LEGEND = """\
-Cases left out: each is segmented by the rule that was chosen without its fold; expect this of new cases. Lesions are
+Cases left out: each is segmented by the rule that was chosen without its fold{expect}. Lesions are
 matched {matching}, recall also by size in {unit}. Brackets: 95 % intervals, resampling {resampled}; none with fewer
 than {few}. {kept} of such choices have no more false positives than allowed in new cases{more}."""
+
+_TOGETHER_LEGEND = """\
+Rules are chosen for each label alone. "All rules together" is the segmentation that they make of a case, each the
+one chosen without its fold: where two classes meet, one gives way. Expect this of new cases."""
 
 
 def _sizes(fit: RuleFit) -> dict[str, np.ndarray]:
@@ -232,6 +247,12 @@ def _figure_row(name: str, figures: Figures, found: Sequence[np.ndarray], sizes:
     false, recall, f1, dice = map(float, figures)
     by_size = [_number(float(of_all[chosen].mean())) for chosen in sizes.values()]
     return [name, f"{false:.2f}", _number(recall), *by_size, _number(f1), _number(dice)]
+
+
+def _together_row(fit: RuleFit, sizes: dict[str, np.ndarray]) -> list[list[str]]:
+    if fit.together is None or fit.together_figures is None:
+        return []
+    return [_figure_row(TOGETHER, fit.together_figures, [case.found for case in fit.together], sizes)]
 
 
 def _difference_row(fit: RuleFit, family: FamilyFit, folds: int) -> list[str]:
@@ -297,6 +318,8 @@ def _rows(fit: RuleFit) -> list[dict[str, Any]]:
             row[f"{name}_low"], row[f"{name}_high"] = getattr(family, name)
         row["rules_in_folds"] = len(set(family.rules_without.values()))
         rows.append(row)
+    if fit.together_figures is not None:
+        rows.append({"label": fit.label, "segmentation": TOGETHER, **_numbers(fit.together_figures)})
     return [{key: "" if value != value else value for key, value in row.items()} for row in rows]
 
 
