@@ -17,9 +17,9 @@ from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunet_rw.datasets.folders import read_dataset_json
+from nnunet_rw.datasets.folders import Labels, read_dataset_json
 from nnunet_rw.evaluation.comparison.groups import folds_or_parts, units_of
-from nnunet_rw.evaluation.reading import read_probabilities
+from nnunet_rw.evaluation.reading import Case, read_case, read_probabilities
 from nnunet_rw.evaluation.sources import CaseFiles, Source
 from nnunet_rw.maps.arrays import as_spacing
 from nnunet_rw.util.files import case_names, write_atomically
@@ -277,6 +277,28 @@ def paired_cases(
         PairedCase(case, fold, tuple(cases[case] for cases in by_case), unit)
         for case, fold, unit in zip(names_of_cases, folds, units, strict=True)
     ]
+
+
+def read_models(case: PairedCase, reader: BaseReaderWriter, labels: Labels) -> list[Case]:
+    """The case as each model has it, with probabilities where its files have them.
+
+    Raises
+    ------
+    ValueError
+        See `nnunet_rw.evaluation.reading.read_case`; or models have different references.
+    """
+    models = [read_case(files, reader, labels.known, labels.num_channels) for files in case.files]
+    for files, model in zip(case.files, models, strict=True):
+        if not np.array_equal(model.reference, models[0].reference):
+            raise ValueError(f"Expected {files.reference} and {case.files[0].reference} to be equal, but they differ.")
+    return models
+
+
+def model_probabilities(model: Case) -> np.ndarray:
+    """(C, X, Y[, Z]); a ValueError where they were not asked for."""
+    if model.probabilities is None:
+        raise ValueError("Expected probabilities, but got a prediction without them.")
+    return model.probabilities
 
 
 def _check(source: Source, cases: dict[str, CaseFiles], first: Source, first_cases: dict[str, CaseFiles]) -> None:

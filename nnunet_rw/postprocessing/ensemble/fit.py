@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
-from nnunet_rw.datasets.folders import Labels, labels_of
+from nnunet_rw.datasets.folders import labels_of
 from nnunet_rw.evaluation.metrics.lesions import LesionMatches, match_lesions
-from nnunet_rw.evaluation.reading import Case, read_case
+from nnunet_rw.evaluation.reading import read_case
 from nnunet_rw.evaluation.sources import Source
 from nnunet_rw.evaluation.units import size_unit
 from nnunet_rw.postprocessing.ensemble.average import (
@@ -29,7 +29,14 @@ from nnunet_rw.postprocessing.ensemble.weights import (
     class_statistics,
     fit_class_weights,
 )
-from nnunet_rw.postprocessing.predictions import PairedCase, label_manager, paired_cases, to_segmentation
+from nnunet_rw.postprocessing.predictions import (
+    PairedCase,
+    label_manager,
+    model_probabilities,
+    paired_cases,
+    read_models,
+    to_segmentation,
+)
 from nnunet_rw.util.parallel import list_in_processes
 
 # Of each class, in the order of the dataset's foreground labels.
@@ -59,17 +66,17 @@ def case_statistics(
     Raises
     ------
     ValueError
-        See `nnunet_rw.evaluation.reading.read_case`; or models have different references.
+        See `nnunet_rw.postprocessing.predictions.read_models`.
     """
     labels = labels_of(dataset_json)
-    models = _read(case, reader, labels)
+    models = read_models(case, reader, labels)
     reference = models[0].reference
     known = slice(None) if labels.ignore is None else reference != labels.ignore
     voxel_mm3 = float(np.prod(models[0].spacing_mm))
     by_channel = dict(zip(labels.channels, labels.foreground, strict=True))
     return tuple(
         class_statistics(
-            [_probabilities(model)[channel][known].ravel() for model in models],
+            [model_probabilities(model)[channel][known].ravel() for model in models],
             np.isin(reference[known].ravel(), by_channel.get(channel, 0)),
             voxel_mm3,
             background=channel not in by_channel,
@@ -104,11 +111,11 @@ def match_case(
         As for `case_statistics`.
     """
     labels, manager = labels_of(dataset_json), label_manager(dataset_json)
-    models = _read(case, reader, labels)
+    models = read_models(case, reader, labels)
     spacing = models[0].spacing_mm
     segmentations = {f"model {index}": model.prediction for index, model in enumerate(models) if models_too}
     for name, candidate in candidates.items():
-        averaged = combine(map(_probabilities, models), candidate.weights, manager.has_regions)
+        averaged = combine(map(model_probabilities, models), candidate.weights, manager.has_regions)
         segmentation = to_segmentation(averaged, manager)
         if any(candidate.min_component_mm3.values()):
             segmentation = remove_small_components(
@@ -124,20 +131,6 @@ def match_case(
         )
         for name, values in segmentations.items()
     }
-
-
-def _read(case: PairedCase, reader: BaseReaderWriter, labels: Labels) -> list[Case]:
-    models = [read_case(files, reader, labels.known, labels.num_channels) for files in case.files]
-    for files, model in zip(case.files, models, strict=True):
-        if not np.array_equal(model.reference, models[0].reference):
-            raise ValueError(f"Expected {files.reference} and {case.files[0].reference} to be equal, but they differ.")
-    return models
-
-
-def _probabilities(model: Case) -> np.ndarray:
-    if model.probabilities is None:
-        raise ValueError("Expected probabilities, but got a prediction without them.")
-    return model.probabilities
 
 
 # What fitted weights must gain over equal ones, in mean Dice over cases, to be kept.

@@ -21,6 +21,7 @@ from nnunet_rw.maps.arrays import as_connectivity, connected_components
 from nnunet_rw.postprocessing.predictions import (
     PredictionFolders,
     label_manager,
+    model_probabilities,
     open_folders,
     probabilities_of,
     properties_of,
@@ -177,9 +178,8 @@ def _judge_case(
 ) -> list[Decided]:
     """What the rules, one a label or none, make of a case."""
     case = read_case(files, reader, labels.known, labels.num_channels)
-    assert case.probabilities is not None
     chosen = {label: rule for label, rule in zip(judged, rules, strict=True) if rule is not None}
-    segmentation = _segmented(case.probabilities, chosen, labels, manager, case.spacing_mm, connectivity)
+    segmentation = _segmented(model_probabilities(case), chosen, labels, manager, case.spacing_mm, connectivity)
     known = None if labels.ignore is None else case.reference != labels.ignore
     return [
         decided_mask(

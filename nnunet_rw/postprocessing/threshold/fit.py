@@ -28,10 +28,9 @@ from nnunet_rw.evaluation.metrics.rules import (
     rule_case,
     volumes_to_try,
 )
-from nnunet_rw.evaluation.reading import read_case
 from nnunet_rw.evaluation.sources import Source
 from nnunet_rw.evaluation.units import size_unit
-from nnunet_rw.postprocessing.predictions import PairedCase, paired_cases
+from nnunet_rw.postprocessing.predictions import PairedCase, model_probabilities, paired_cases, read_models
 from nnunet_rw.util.parallel import list_in_processes
 
 # What nnU-Net segments where there is one class.
@@ -323,20 +322,13 @@ def compared_masks(case: PairedCase, reader: BaseReaderWriter, labels: Labels, l
     Raises
     ------
     ValueError
-        See `nnunet_rw.evaluation.reading.read_case`; or models have different references.
+        See `nnunet_rw.postprocessing.predictions.read_models`; or the model has no probabilities.
     """
-    model, *others = [read_case(files, reader, labels.known, labels.num_channels) for files in case.files]
-    if model.probabilities is None:
-        raise ValueError(f"Expected the probabilities of case '{case.case}', but got a prediction without them.")
-    baseline = None
-    for other in others:
-        if not np.array_equal(other.reference, model.reference):
-            first, second = (files.reference for files in case.files)
-            raise ValueError(f"Expected {second} and {first} to be equal, but they differ.")
-        baseline = np.isin(other.prediction, label)
+    model, *others = read_models(case, reader, labels)
+    baseline = np.isin(others[0].prediction, label) if others else None
     return ComparedMasks(
         np.isin(model.reference, label),
-        model.probabilities[labels.channels[labels.foreground.index(label)]].astype(np.float32, copy=False),
+        model_probabilities(model)[labels.channels[labels.foreground.index(label)]].astype(np.float32, copy=False),
         None if labels.ignore is None else model.reference != labels.ignore,
         baseline,
         model.spacing_mm,
