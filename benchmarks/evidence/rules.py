@@ -27,6 +27,7 @@ from nnunet_rw.evaluation.sources import Source, cross_validation_source
 from nnunet_rw.postprocessing.threshold.fit import FittedCase, fitted_cases, rule_cases
 from nnunet_rw.util.tables import json_value
 
+HALF = DecisionRule(0.5, 0.5)
 # A lesion of up to 20 voxels is less than three across.
 SMALL_VOXELS = 20
 
@@ -60,7 +61,7 @@ class Training:
     @cached_property
     def own_false_positives(self) -> float:
         """Per case, above a probability of 0.5."""
-        return float(self.under_rules.baseline.false_positives.mean())
+        return fmean(case.components.decided(HALF).false_positives for case in self.cases)
 
     def left_out(self, price: float) -> dict[str, LeftOut]:
         """By the family of rules, each chosen to have at most so many false positives per case in other folds."""

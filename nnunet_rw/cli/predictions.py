@@ -52,7 +52,7 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
     command.add_argument("--fit", action="store_true", help="choose; write rules.json, rules.csv and thresholds.csv")
     add_trained_model(command)
     command.add_argument(
-        "--like", metavar="TRAINER", help="no more false positives and no less Dice than it has; default: itself at 0.5"
+        "--like", metavar="TRAINER", help="no more false positives and no less Dice than it has; default: itself"
     )
     command.add_argument("--false-positives", metavar="N", type=float, help="per case; instead of the compared ones")
     command.add_argument("--any-dice", action="store_true", help="also rules whose Dice is below the compared one")

@@ -92,7 +92,7 @@ def test_rules_are_fitted_and_applied(succeeds, model, tmp_path, price):
     rows = (tmp_path / "fit" / "rules.csv").read_text().splitlines()
     assert [row.split(",")[1] for row in rows] == [
         "segmentation",
-        "nnUNetTrainer" if "--like" in price else "RWTrainer above 0.5",
+        "nnUNetTrainer" if "--like" in price else "RWTrainer as segmented",
         *FAMILIES,
     ]
     assert (tmp_path / "fit" / "thresholds.csv").read_text().startswith("label,threshold,false_positives_per_case")

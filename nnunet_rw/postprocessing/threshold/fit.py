@@ -19,7 +19,6 @@ from nnunet_rw.evaluation.metrics.probabilities import OperatingPoints
 from nnunet_rw.evaluation.metrics.rules import (
     FAMILIES,
     Decided,
-    DecisionRule,
     Outcomes,
     RuleCase,
     RuleGrid,
@@ -33,9 +32,6 @@ from nnunet_rw.evaluation.units import size_unit
 from nnunet_rw.postprocessing.predictions import PairedCase, model_probabilities, paired_cases, read_models
 from nnunet_rw.util.parallel import list_in_processes
 
-# What nnU-Net segments where there is one class.
-HALF = DecisionRule(0.5, 0.5)
-
 
 @dataclass(frozen=True)
 class FittedCase:
@@ -48,7 +44,7 @@ class FittedCase:
         Its rule is chosen on the cases of other folds alone.
     components : RuleCase
     baseline : Decided
-        By another model, or by the model itself above 0.5.
+        By another model, or by the model itself as it was segmented.
     unit : str
         The patient, or the case itself.
     spacing_mm : tuple of float
@@ -63,21 +59,21 @@ class FittedCase:
 
 
 class ComparedMasks(NamedTuple):
-    """One class of one case: the reference, a model's probabilities, and what a baseline segments.
+    """One class of one case: the reference, a model's probabilities, and what the baseline segmented.
 
     Attributes
     ----------
     reference : boolean array (X, Y[, Z])
     probability : float array of that shape
     known : boolean array of that shape, or None where all voxels are labelled
-    baseline : boolean array of that shape, or None without one
+    baseline : boolean array of that shape
     spacing_mm : tuple of float
     """
 
     reference: np.ndarray
     probability: np.ndarray
     known: np.ndarray | None
-    baseline: np.ndarray | None
+    baseline: np.ndarray
     spacing_mm: tuple[float, ...]
 
 
@@ -90,7 +86,7 @@ class RuleFit:
     model, label, label_text : str
         The label as evaluations name it, and with its name.
     baseline : str
-        Whose segmentations are compared: of another model, or the model's own above 0.5.
+        Whose segmentations are compared: of another model, or the model's own.
     cases : tuple of FittedCase
     false_positives : float
         Per case, that a rule may have.
@@ -179,7 +175,7 @@ def fit_rules(
         From `nnunet_rw.evaluation.sources.cross_validation_source` with probabilities.
     baseline : Source, optional
         Of the same cases: its false positives are those that a rule may have, and its Dice is the least. Default: the
-        model's own segmentation above 0.5.
+        model itself as it was segmented, with several classes where each is the most probable.
     false_positives : float, optional
         Per case; in place of the baseline's.
     label : str, optional
@@ -223,7 +219,7 @@ def fit_rules(
         model=source.name,
         label=str(chosen),
         label_text=label_text,
-        baseline=source.name + " above 0.5" if baseline is None else baseline.name,
+        baseline=f"{source.name} as segmented" if baseline is None else baseline.name,
         cases=cases,
         false_positives=float(pooled_cases.allowed.mean()),
         least_dice=pooled_cases.least_dice,
@@ -289,9 +285,6 @@ def fitted_case(
     masks = compared_masks(case, reader, labels, label)
     settings = masks.spacing_mm, connectivity, min_volume_mm3, masks.known
     components = rule_case(masks.reference, masks.probability, *settings)
-    if masks.baseline is None:
-        half = components.decided(HALF, matching)
-        return FittedCase(case.case, case.fold, components, half, case.unit, masks.spacing_mm)
     baseline = decided_mask(masks.reference, masks.baseline, *settings, matching)
     return FittedCase(case.case, case.fold, components, baseline, case.unit, masks.spacing_mm)
 
@@ -317,20 +310,20 @@ def decided_mask(
 
 
 def compared_masks(case: PairedCase, reader: BaseReaderWriter, labels: Labels, label: Label) -> ComparedMasks:
-    """Read a case of one model, with probabilities, and of the baseline where there is a second.
+    """Read a case of one model, with probabilities, and of the baseline where there is a second model.
 
     Raises
     ------
     ValueError
         See `nnunet_rw.postprocessing.predictions.read_models`; or the model has no probabilities.
     """
-    model, *others = read_models(case, reader, labels)
-    baseline = np.isin(others[0].prediction, label) if others else None
+    models = read_models(case, reader, labels)
+    model, baseline = models[0], models[-1]
     return ComparedMasks(
         np.isin(model.reference, label),
         model_probabilities(model)[labels.channels[labels.foreground.index(label)]].astype(np.float32, copy=False),
         None if labels.ignore is None else model.reference != labels.ignore,
-        baseline,
+        np.isin(baseline.prediction, label),
         model.spacing_mm,
     )
 

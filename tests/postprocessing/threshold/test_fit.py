@@ -146,6 +146,15 @@ def test_a_label_among_several(model, dataset_json):
         fit_rules(source, false_positives=0, label="3")
 
 
+def test_without_a_baseline_the_price_is_that_of_the_most_probable_class(model, dataset_json):
+    # A lesion of 0.6, and of label 2 one where it has 0.45, more than any other class: not above 0.5.
+    probabilities = np.zeros((3, 1, 1, 4), np.float32)
+    probabilities[:, 0, 0] = [[0.4, 1, 0.3, 1], [0.0, 0, 0.25, 0], [0.6, 0, 0.45, 0]]
+    cases = {f"case_{number}": (number, np.array([[[2, 0, 0, 0]]]), probabilities) for number in range(2)}
+    fit = fit_rules(model("RWTrainer", cases, dataset_json), label="2", **SINGLE)
+    assert (fit.baseline, fit.false_positives) == ("RWTrainer as segmented", 1)
+
+
 def test_a_class_without_lesions_has_no_rule(model, dataset_json):
     probabilities = np.full((3, 1, 1, 4), 0.3, np.float32)
     cases = {f"case_{number}": (number, np.array([[[1, 0, 0, 0]]]), probabilities) for number in range(2)}
@@ -199,7 +208,7 @@ def test_a_region_has_the_false_positives_that_were_promised(model, predictions,
 def test_every_family_is_fitted(models):
     fit = fit_rules(models(*[((RIM, True), ((0.6,), False))] * 3))
     assert [family.family for family in fit.choice.families] == list(FAMILIES)
-    assert fit.baseline == "RWTrainer above 0.5"
+    assert fit.baseline == "RWTrainer as segmented"
 
 
 def test_hysteresis_draws_the_rim_that_a_threshold_loses(models):
