@@ -339,6 +339,7 @@ def segment_folders(
     record: tuple[str, dict[str, Any]],
     description: str,
     processes: int | None = None,
+    with_probabilities: bool = False,
 ) -> list[Path]:
     """Write a segmentation for every case, and what nnU-Net and a reader need beside them.
 
@@ -360,11 +361,18 @@ def segment_folders(
         Heads the progress bar.
     processes : int, optional
         Default: nnU-Net's number, at most all processors.
+    with_probabilities : bool
+        Whether ``segment`` writes these, and properties, as well.
 
     Returns
     -------
     list of Path
         The segmentations, sorted.
+
+    Raises
+    ------
+    ValueError
+        The output holds other cases or probabilities, which would be taken for those of these segmentations.
     """
     dataset_json, plans = predictions.dataset_json, predictions.plans
     manager = PlansManager(plans)
@@ -375,6 +383,7 @@ def segment_folders(
         transpose_backward=tuple(plans.get("transpose_backward", range(3))),
     )
     names = [f"{case}{dataset_json.get('file_ending', '.nii.gz')}" for case in predictions.cases]
+    _refuse_others(output, predictions.cases, dataset_json.get("file_ending", ".nii.gz"), with_probabilities)
     # Of the same file system as the output, which need not be there yet.
     beside = next(folder for folder in (output, *output.absolute().parents) if folder.is_dir())
     with tempfile.TemporaryDirectory(prefix=".segmenting-", dir=beside) as folder:
@@ -396,6 +405,19 @@ def segment_folders(
         for file in sorted(written, key=lambda file: (file == record[0], file in last, file)):
             os.replace(Path(folder) / file, output / file)
     return [output / file for file in names]
+
+
+def _refuse_others(output: Path, cases: Sequence[str], file_ending: str, with_probabilities: bool) -> None:
+    # Not removed: who wrote them, and whether they are still wanted, nobody can tell.
+    beside = (".npz", ".pkl")
+    written = {f"{case}{ending}" for case in cases for ending in (file_ending, *beside * with_probabilities)}
+    there = sorted(path.name for path in output.iterdir() if path.is_file()) if output.is_dir() else []
+    others = [name for name in there if name.endswith((file_ending, *beside)) and name not in written]
+    if others:
+        raise ValueError(
+            f"Expected no other cases or probabilities in {output} than will be written, but got {others[0]}"
+            f"{f' and {len(others) - 1} more' if len(others) > 1 else ''}. Name another folder with -o, or remove them."
+        )
 
 
 @contextlib.contextmanager

@@ -279,7 +279,8 @@ def ensemble_folders(
         Of nnUNetv2_predict --save_probabilities, or validation folders of nnUNetv2_train --npz. Labels and the file
         format are those of the first.
     output : path
-        Files of the same name are replaced, each at once.
+        Files of the same name are replaced, each at once; of other cases, or of probabilities that will not be written,
+        there may be none.
     weights : EnsembleWeights, optional
         Default: equal. For the order of folders see `EnsembleWeights.in_order_of`.
     min_component_mm3 : float or mapping of str to float, optional
@@ -300,7 +301,7 @@ def ensemble_folders(
         A folder, probabilities, properties, dataset.json or plans.json are missing.
     ValueError
         Folders hold different cases or labels, arrays different shapes or NaN, properties that cannot be read, the
-        weights do not fit, or the output is one of the folders.
+        weights do not fit, or the output is one of the folders or holds other cases.
     """
     predictions = open_folders(folders, output)
     inputs, labels = predictions.folders, labels_of(predictions.dataset_json)
@@ -320,7 +321,9 @@ def ensemble_folders(
         "weights": "equal" if values is None else dict(zip(channels, values.T.tolist(), strict=True)),
         "min_component_mm3": volumes_mm3,
     }
-    return segment_folders(predictions, Path(output), segment, ("ensemble.json", record), "Averaging", processes)
+    return segment_folders(
+        predictions, Path(output), segment, ("ensemble.json", record), "Averaging", processes, save_probabilities
+    )
 
 
 def _ensemble_case(

@@ -65,7 +65,7 @@ def apply_rules(
     folder : path
         Of nnUNetv2_predict --save_probabilities, or a validation folder of nnUNetv2_train --npz.
     output : path
-        Files of the same name are replaced, once all cases are segmented.
+        Files of the same name are replaced, once all cases are segmented; of other cases there may be none.
     chosen : ChosenRules
     processes : int, optional
         Default: nnU-Net's number, at most all processors.
@@ -81,7 +81,7 @@ def apply_rules(
         The folder, probabilities, properties, dataset.json or plans.json are missing.
     ValueError
         Rules of another model or for labels that are not there, probabilities or properties that cannot be read, or
-        the output is the folder.
+        the output is the folder or holds other cases.
     """
     predictions = open_folders([folder], output)
     check_fitted_on(chosen.fitted_on, predictions)

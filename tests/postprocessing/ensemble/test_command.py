@@ -44,6 +44,18 @@ def test_components_that_are_too_small_go(folders, tmp_path):
     assert json.loads((tmp_path / "out" / "ensemble.json").read_text())
 
 
+def test_probabilities_of_an_earlier_run_are_not_left_beside_other_segmentations(folders, tmp_path, capsys):
+    out = tmp_path / "out"
+    arguments = ("-i", *folders, "-o", out, "-np", 1)
+    assert run(*arguments, "--save-probabilities") == run(*arguments, "--save-probabilities") == 0
+    capsys.readouterr()
+    assert run(*arguments) == 2
+    assert "but got a.npz and 3 more. Name another folder" in capsys.readouterr().err
+    for path in (*out.glob("*.npz"), *out.glob("*.pkl")):
+        path.unlink()
+    assert run(*arguments) == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

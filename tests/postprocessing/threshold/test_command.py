@@ -278,6 +278,25 @@ def test_an_interrupted_case_leaves_the_earlier_ones(folder, tmp_path, monkeypat
     assert read_labels(tmp_path / "out" / "a.nii.gz").tolist() == [[[1, 2, 0, 1]]]
 
 
+def test_cases_of_an_earlier_run_are_not_left_beside_others(folder, predictions, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert run("-i", folder, "-o", out, "--label", 1, "--at", 0.2, "-np", 1) == 0
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    few = predictions("few", {"b": PROBABILITIES})
+    capsys.readouterr()
+    assert run("-i", few, "-o", out, "--label", 1, "--at", 0.9, "-np", 1) == 2
+    assert capsys.readouterr().err == (
+        f"nnunet-rw: Expected no other cases or probabilities in {out} than will be written, but got a.nii.gz. Name "
+        "another folder with -o, or remove them.\n"
+    )
+    # Nothing is anybody's to remove.
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
+    (out / "a.nii.gz").unlink()
+    (out / "notes.txt").write_text("the user's own")
+    assert run("-i", few, "-o", out, "--label", 1, "--at", 0.9, "-np", 1) == 0
+    assert (out / "notes.txt").is_file()
+
+
 def test_a_full_disk_leaves_no_half_of_a_segmentation(folder, tmp_path, monkeypatch):
     from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 
