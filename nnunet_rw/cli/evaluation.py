@@ -46,6 +46,7 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
         commands, "evaluate", _evaluate, "measure predictions, case by case and lesion by lesion", _TWO_WAYS
     )
     _add_source(command)
+    command.add_argument("--probabilities", action="store_true", help="read the .npz files: scores, FROC, thresholds")
     _add_settings(command)
     add_groups(command)
     add_scores(command)
@@ -55,7 +56,8 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
         commands, "overlay", _overlay, "show detected, missed and false lesions, for a viewer and as PNG"
     )
     _add_source(command)
-    _add_settings(command)
+    add_lesions(command)
+    add_processes(command)
     command.add_argument("--worst", metavar="N", type=positive, default=6, help="cases drawn; default: %(default)s")
     command.add_argument("--no-nifti", action="store_true", help="figures only")
     command.add_argument("-o", metavar="FOLDER", type=Path, help="default: evaluation/ beside the predictions")
@@ -126,7 +128,6 @@ def _add_source(command: argparse.ArgumentParser) -> None:
         "-djfile", metavar="FILE", type=Path, help="dataset.json; default: that beside the predictions"
     )
     add_trained_model(command, plans=["--plans"])
-    command.add_argument("--probabilities", action="store_true", help="read the .npz files: scores, FROC, thresholds")
     command.add_argument("--images", metavar="FOLDER", type=Path, help="for volume x mean intensity")
     command.add_argument("--allow-missing", action="store_true", help="leave out cases without a prediction")
 
@@ -147,15 +148,17 @@ def _settings(options: argparse.Namespace) -> EvaluationSettings:
     return EvaluationSettings(options.connectivity, options.min_volume, options.tolerance, options.fast, scores)
 
 
-def _source(options: argparse.Namespace) -> Source:
+def _source(options: argparse.Namespace, probabilities: bool = False) -> Source:
     from nnunet_rw.datasets.folders import dataset_folder
     from nnunet_rw.evaluation.sources import cross_validation_source, folders_source
 
     predictions, plans = options.predictions, options.plans
     if options.d and options.tr and predictions and not options.references:
         # Beside a trainer -p is what it is to nnU-Net.
+        refuse(options, ("plans",), "of a trained model (-d, -tr), whose plans -p names already.")
         predictions, plans = None, str(predictions)
     if predictions and options.references and not options.tr:
+        refuse(options, ("c", "plans", "f"), "of a trained model (-d, -tr), not of folders (-p, -g).")
         dataset_json = options.djfile or (
             dataset_folder(options.d, "nnUNet_raw") / "dataset.json" if options.d else None
         )
@@ -164,17 +167,18 @@ def _source(options: argparse.Namespace) -> Source:
             options.references,
             dataset_json,
             options.images,
-            options.probabilities,
+            probabilities,
             options.allow_missing,
         )
     if options.d and options.tr and not (predictions or options.references):
+        refuse(options, ("djfile",), "of folders (-p, -g); a trained model (-d, -tr) has its own.")
         return cross_validation_source(
             options.d,
             options.c,
             options.tr,
             plans,
             options.f,
-            options.probabilities,
+            probabilities,
             options.allow_missing,
             options.images,
         )
@@ -185,7 +189,9 @@ def _evaluate(options: argparse.Namespace) -> None:
     from nnunet_rw.evaluation.evaluate import evaluation_text, write_evaluation
     from nnunet_rw.pictures.reliability import draw_reliability
 
-    source = _source(options)
+    if options.djfile and options.references:
+        refuse(options, ("d",), "its dataset.json, or another (-djfile); not both.")
+    source = _source(options, options.probabilities)
     folder = options.o or source.folder
     groups = groups_of(options)
     summary = write_evaluation(source, _settings(options), folder, options.np, groups)
@@ -195,6 +201,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _overlay(options: argparse.Namespace) -> None:
+    from nnunet_rw.evaluation.case import EvaluationSettings
     from nnunet_rw.evaluation.sources import raw_images
     from nnunet_rw.pictures.gallery import overlay_evaluation
 
@@ -202,7 +209,8 @@ def _overlay(options: argparse.Namespace) -> None:
         options.images = raw_images(options.d)
     source = _source(options)
     folder = options.o or source.folder
-    written = overlay_evaluation(source, _settings(options), folder, options.worst, not options.no_nifti, options.np)
+    settings = EvaluationSettings(options.connectivity, options.min_volume)
+    written = overlay_evaluation(source, settings, folder, options.worst, not options.no_nifti, options.np)
     print(*(path for path in written if path.suffix == ".png"), sep="\n")
     if not options.no_nifti:
         print(folder / "overlays")

@@ -86,6 +86,30 @@ def test_dataset_json_of_the_dataset_or_a_file(succeeds, fails, options, folders
     assert read_evaluation(folders[0] / "evaluation").labels == ("1", "2")
 
 
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("-f", 7), "-f: of a trained model (-d, -tr), not of folders (-p, -g)."),
+        (("-c", "nonsense", "--plans", "nonsense"), "-c, --plans: of a trained model (-d, -tr), not of folders"),
+        (("-djfile", "other.json", "-d", 900), "-d: its dataset.json, or another (-djfile); not both."),
+    ],
+)
+def test_what_has_no_effect_on_folders_is_refused(fails, options, more, message):
+    assert fails("evaluate", *options, *more).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("-djfile", "/nonexistent.json"), "-djfile: of folders (-p, -g); a trained model (-d, -tr) has its own."),
+        (("-p", "nnUNetPlans", "--plans", "Other"), "--plans: of a trained model (-d, -tr), whose plans -p names"),
+    ],
+)
+def test_what_has_no_effect_on_a_model_is_refused(fails, models, more, message):
+    for command in ("evaluate", "overlay"):
+        assert fails(command, "-d", 900, "-tr", "RWTrainer", *more).startswith(message)
+
+
 def test_settings(succeeds, options, folders):
     succeeds("evaluate", *options)
     settings = summary_of(folders[0] / "evaluation")["settings"]

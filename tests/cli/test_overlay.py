@@ -3,6 +3,8 @@
 import pytest
 from segmentation_files import EMPTY, PREDICTION, REFERENCE, write_folders
 
+from nnunet_rw.cli import main
+
 
 @pytest.fixture
 def options(tmp_path):
@@ -27,6 +29,13 @@ def test_figures_alone(succeeds, options, tmp_path):
     succeeds("overlay", *options, "--no-nifti", "-o", tmp_path / "out")
     assert not (tmp_path / "out" / "overlays").exists()
     assert len(list((tmp_path / "out").glob("*.png"))) >= 2
+
+
+@pytest.mark.parametrize("option", [("--tolerance", "5"), ("--fast",), ("--probabilities",), ("--scores", "cc")])
+def test_no_option_without_effect(capsys, options, option):
+    with pytest.raises(SystemExit):
+        main(["overlay", *map(str, options), *option])
+    assert f"unrecognized arguments: {' '.join(option)}" in capsys.readouterr().err
 
 
 def test_neither_folders_nor_model(fails):
