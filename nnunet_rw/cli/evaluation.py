@@ -263,9 +263,12 @@ def _evaluated(options: argparse.Namespace) -> tuple[list[Path], list[list[Path]
 
 
 def _compare(options: argparse.Namespace) -> None:
-    from nnunet_rw.evaluation.comparison.compare import compare_evaluations
+    from nnunet_rw.evaluation.comparison.compare import check_request, compare_evaluations
     from nnunet_rw.evaluation.comparison.tables import terminal_text, write_comparison
 
+    if options.evaluations or options.tr:
+        trainers = len(options.evaluations or options.tr)
+        check_request(trainers, len(options.challenger_seeds) or None, options.metrics, options.edges)
     groups = groups_of(options)
     folders, others = _evaluated(options)
     comparison = compare_evaluations(

@@ -326,6 +326,19 @@ def test_compare_at_equal_false_positives(succeeds, fails, models):
     assert not (models[1] / "evaluation" / "connectivity_6" / "operating_points.csv").exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("-tr", "nnUNetTrainer"), "Expected at least two evaluations to compare, the baseline first, but got 1."),
+        (("-tr", "nnUNetTrainer", "RWTrainer", "--metrics", "sice"), "Expected metrics out of dice"),
+        (("-tr", "nnUNetTrainer", "RWTrainer", "--edges", 5, 1), "Expected two or more ascending edges in mm3"),
+    ],
+)
+def test_compare_refuses_before_it_evaluates(fails, models, arguments, message):
+    assert fails("compare", "-d", 900, *arguments).startswith(message)
+    assert not any((model / "evaluation").exists() for model in models)
+
+
 def test_compare_evaluates_what_is_missing_alone(succeeds, models):
     succeeds("evaluate", "-d", 900, "-tr", "nnUNetTrainer")
     first = times(models[0])

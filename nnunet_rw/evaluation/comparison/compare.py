@@ -80,7 +80,8 @@ def compare_evaluations(
         or a case without a patient.
     """
     of_trainers = (baseline_seeds, *(challenger_seeds or [()] * (len(folders) - 1)))
-    _check_arguments(folders, of_trainers, metrics, edges_mm3)
+    check_request(len(folders), len(of_trainers) - 1, metrics, edges_mm3)
+    _check_once([*folders, *(folder for of_one in of_trainers for folder in of_one)])
     evaluations = [read_evaluation(folder) for folder in folders]
     others_of = [[read_evaluation(folder) for folder in seeds] for seeds in of_trainers]
     every = [*evaluations, *(seed for seeds in others_of for seed in seeds)]
@@ -236,22 +237,38 @@ def _with_distinct_names(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
     ]
 
 
-def _check_arguments(
-    folders: Sequence[str | Path],
-    seeds: Sequence[Sequence[str | Path]],
-    metrics: Sequence[str],
-    edges_mm3: Sequence[float],
+def check_request(
+    number: int, with_seeds: int | None, metrics: Sequence[str], edges_mm3: Sequence[float] = DEFAULT_EDGES_MM3
 ) -> None:
-    if len(folders) < 2:
-        raise ValueError(f"Expected at least two evaluations to compare, the baseline first, but got {len(folders)}.")
-    if len(seeds) != len(folders):
-        raise ValueError(f"Expected seeds of {len(folders) - 1} challengers, but got those of {len(seeds) - 1}.")
-    paths = [Path(folder).resolve() for folder in (*folders, *(folder for of_one in seeds for folder in of_one))]
-    twice = [path for path in paths if paths.count(path) > 1]
-    if twice:
-        raise ValueError(f"Expected every evaluation once, but got {twice[0]} twice.")
+    """Whether a comparison can be made of so many trainers, before any is evaluated.
+
+    Parameters
+    ----------
+    number : int
+        Of trainers, the baseline among them.
+    with_seeds : int or None
+        Challengers that other seeds are given of; None where of none.
+    metrics, edges_mm3
+        As of `compare_evaluations`.
+
+    Raises
+    ------
+    ValueError
+        Fewer than two, seeds of some challengers alone, or metrics or edges that cannot be.
+    """
+    if number < 2:
+        raise ValueError(f"Expected at least two evaluations to compare, the baseline first, but got {number}.")
+    if with_seeds not in (None, number - 1):
+        raise ValueError(f"Expected seeds of {number - 1} challengers, but got those of {with_seeds}.")
     unknown = [metric for metric in metrics if metric not in METRICS]
     if unknown or not metrics or len(set(metrics)) < len(metrics):
         raise ValueError(f"Expected metrics out of {', '.join(METRICS)}, each once, but got {', '.join(metrics)}.")
     if len(edges_mm3) < 2 or not all(low < high for low, high in pairwise(edges_mm3)):
         raise ValueError(f"Expected two or more ascending edges in mm3, but got {', '.join(map(str, edges_mm3))}.")
+
+
+def _check_once(folders: Sequence[str | Path]) -> None:
+    paths = [Path(folder).resolve() for folder in folders]
+    twice = [path for path in paths if paths.count(path) > 1]
+    if twice:
+        raise ValueError(f"Expected every evaluation once, but got {twice[0]} twice.")
