@@ -48,7 +48,8 @@ class CaseVolumes:
     Attributes
     ----------
     maps : dict of str to array
-        A map of several channels is several, with the number of the channel at the end of its name.
+        A map of several channels is several, with the number of the channel at the end of its name; that of volumes
+        ends with their unit.
     class_names : tuple of str
         Of the scheme's foreground classes or regions.
     size_unit : str
@@ -117,7 +118,11 @@ def load_case_volumes(preprocessed: Preprocessed, case: str | None = None) -> Ca
         maps.update(zip(names, array, strict=True))
     foreground = np.where(labels == scheme.ignore_label, 0, labels)
     unit = size_unit([spacing_mm[1:] if settings.per_slice else spacing_mm])
-    maps[f"{LESION_VOLUME}_{unit}"] = lesion_volume_map(foreground, spacing_mm)
+    if settings.per_slice and len(labels) > 1:
+        # Lesions extend over slices, whose distance the configuration does not tell.
+        maps[f"{LESION_VOLUME}_voxels"] = lesion_volume_map(foreground)
+    else:
+        maps[f"{LESION_VOLUME}_{unit}"] = lesion_volume_map(foreground, spacing_mm)
     if not scheme.regions and not settings.per_slice:
         rectified = rectified_region_wise_maps(labels, scheme.num_heads, spacing_mm, scheme.ignore_label)
         maps |= {f"{REGION_WISE}_{channel}": values for channel, values in enumerate(rectified)}
@@ -311,7 +316,7 @@ def _draw_map(axis: Axes, name: str, volumes: CaseVolumes, index: int, aspect: f
     axis.set_title(look.title + suffix, fontsize=_FONT, loc="left")
     if look.unit:
         bar = axis.figure.colorbar(drawn, ax=axis, fraction=0.04, pad=0.02, aspect=30, extend=look.extend)
-        units = {"length": length_unit(volumes.size_unit), "size": raised(volumes.size_unit)}
+        units = {"length": length_unit(volumes.size_unit), "size": raised(name.rpartition("_")[2])}
         bar.set_label(look.unit.format(**units), fontsize=_FONT - 1)
         bar.ax.tick_params(labelsize=_FONT - 2)
         if isinstance(drawn.norm, TwoSlopeNorm):

@@ -122,6 +122,18 @@ def test_show_other_kinds_of_dataset(make_dataset, blobs, succeeds, tmp_path, op
     assert min(png_size(tmp_path / "a.png")) > 400
 
 
+def test_show_slices_of_a_volume_with_lesions_in_voxels(make_dataset, succeeds, tmp_path):
+    """The distance between slices is not known to a network of two dimensions."""
+    labels = np.zeros(SHAPE, np.int16)
+    labels[4:6, 5, 5], labels[9, 5, 8] = 1, 1
+    make_dataset({"a": labels, "b": labels}, configurations={"2d": {"patch_size": (16, 16), "spacing": (1.0, 0.5)}})
+    command = ("show", "-d", "900", "-c", "2d", "-o", tmp_path / "a.png", "--nifti", tmp_path / "volumes")
+    (file,) = (line for line in succeeds(*command).splitlines() if "lesion_volume" in line)
+    assert file.endswith("a_lesion_volume_voxels.nii.gz")
+    volume = sitk.GetArrayFromImage(sitk.ReadImage(file))
+    assert (volume[4, 5, 5], volume[9, 5, 8]) == (2, 1)
+
+
 @pytest.mark.filterwarnings("error")
 def test_show_a_case_without_lesions(make_dataset, capsys, tmp_path):
     empty = np.zeros(SHAPE, np.int16)
