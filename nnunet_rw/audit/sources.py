@@ -18,6 +18,7 @@ from nnunet_rw.datasets.folders import (
     Preprocessed,
     data_configurations,
     dataset_folder,
+    label_names,
     labels_of,
     open_preprocessed,
     read_dataset_json,
@@ -190,17 +191,13 @@ def _preprocessed(dataset: str, configuration: str | None, plans_name: str) -> P
 def _described(
     dataset: Path, folder: Path, cases: Sequence[str] | Mapping[str, Path], plans: PlansManager, content: dict[str, Any]
 ) -> dict[str, Any]:
-    names = {
-        str(tuple(value) if isinstance(value, (list, tuple)) else value): name
-        for name, value in content["labels"].items()
-    }
-    values = tuple(str(label) for label in labels_of(content).foreground)
+    names, foreground = label_names(content), labels_of(content).foreground
     return {
         "dataset": dataset.name,
         "folder": folder,
         "cases": tuple(sorted(cases)),
         "manager": plans.get_label_manager(content),
         "scheme": label_scheme(plans, content),
-        "label_names": tuple(names[value] for value in values),
-        "label_values": values,
+        "label_names": tuple(names[label] for label in foreground),
+        "label_values": tuple(str(label) for label in foreground),
     }

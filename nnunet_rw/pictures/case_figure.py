@@ -20,7 +20,7 @@ from matplotlib.colors import ListedColormap, LogNorm, TwoSlopeNorm
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from nnunet_rw.datasets.folders import Preprocessed
+from nnunet_rw.datasets.folders import Preprocessed, label_names, label_values
 from nnunet_rw.evaluation.units import length_unit, raised, size_unit
 from nnunet_rw.maps import lesion_volume_map, rectified_region_wise_maps
 from nnunet_rw.maps.kinds import (
@@ -126,14 +126,9 @@ def load_case_volumes(preprocessed: Preprocessed, case: str | None = None) -> Ca
     if not scheme.regions and not settings.per_slice:
         rectified = rectified_region_wise_maps(labels, scheme.num_heads, spacing_mm, scheme.ignore_label)
         maps |= {f"{REGION_WISE}_{channel}": values for channel, values in enumerate(rectified)}
-    class_names = _class_names(preprocessed.dataset_json["labels"], scheme)
+    named = {label_values(label): name for label, name in label_names(preprocessed.dataset_json).items()}
+    class_names = tuple(named[frozenset(group)] for group in scheme.foreground)
     return CaseVolumes(case, image, labels, maps, spacing_mm, scheme, class_names, unit)
-
-
-def _class_names(labels: dict[str, Any], scheme: LabelScheme) -> tuple[str, ...]:
-    """Those of the dataset.json, in the scheme's order."""
-    names = {tuple(np.atleast_1d(values).tolist()): name for name, values in labels.items()}
-    return tuple(names[group] for group in scheme.foreground)
 
 
 def slice_with_most_lesions(volumes: CaseVolumes) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from enum import IntEnum
 from pathlib import Path
@@ -13,14 +13,13 @@ import numpy as np
 import SimpleITK as sitk
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
-from nnunet_rw.datasets.folders import Label, Labels
+from nnunet_rw.datasets.folders import Label, Labels, label_names
 from nnunet_rw.evaluation.case import EvaluationSettings
 from nnunet_rw.evaluation.metrics.lesions import match_lesions
 from nnunet_rw.evaluation.reading import Case, read_case
-from nnunet_rw.evaluation.sources import CaseFiles, Source
+from nnunet_rw.evaluation.sources import CaseFiles
 from nnunet_rw.maps.arrays import as_connectivity, connected_components, foreground_box
-from nnunet_rw.util.files import replaced_whole, write_atomically
-from nnunet_rw.util.parallel import list_in_processes
+from nnunet_rw.util.files import replaced_whole
 
 
 class Code(IntEnum):
@@ -121,10 +120,7 @@ def class_names(dataset_json: Mapping[str, Any], labels: Sequence[Label]) -> lis
 
     Names that a file system might take for the same are told apart by their labels.
     """
-    given = {
-        tuple(value) if isinstance(value, list | tuple) else int(value): name
-        for name, value in dataset_json["labels"].items()
-    }
+    given = label_names(dataset_json)
     names = [re.sub(r"[^\w.-]+", "_", str(given[label])) for label in labels]
     if len({name.casefold() for name in names}) == len(names):
         return names
@@ -140,57 +136,6 @@ def _by_id(first: np.ndarray, first_code: Code, second: np.ndarray, second_code:
 
 LABELS_FILE = "labels.txt"
 _ENDING = ".nii.gz"
-
-
-def write_overlays(
-    source: Source,
-    settings: EvaluationSettings,
-    folder: str | Path,
-    cases: Collection[str] | None = None,
-    processes: int | None = None,
-) -> list[Path]:
-    """Write ``<case>_<class>.nii.gz`` for every case and class, and ``labels.txt`` with the colours of the codes.
-
-    One file per class, because regions overlap, and a voxel of one class that is predicted as another is missed
-    in the one and false in the other. The codes are those of `nnunet_rw.pictures.overlays.Code` in every file, so
-    one ``labels.txt`` fits all; in ITK-SNAP load it under Segmentation, Import Label Descriptions.
-
-    Parameters
-    ----------
-    source : Source
-        Its probabilities and images are not read.
-    settings : EvaluationSettings
-    folder : path
-        Made where there is none; files of the same name are replaced.
-    cases : collection of str, optional
-        Names of those to be written. Default: all.
-    processes : int, optional
-        Default: nnU-Net's number, at most all processors.
-
-    Returns
-    -------
-    list of Path
-        ``labels.txt`` first, then as the source orders its cases and labels.
-
-    Raises
-    ------
-    ValueError
-        A file cannot be evaluated, or the source has no such case.
-    """
-    folder = Path(folder)
-    unknown = sorted(set(cases or ()) - {files.case for files in source.cases})
-    if unknown:
-        raise ValueError(f"No case {unknown[0]!r} in {source.name}.")
-    write_atomically(folder / LABELS_FILE, label_descriptions().encode())
-    reader, labels = source.reader, source.labels
-    names = class_names(source.dataset_json, labels.foreground)
-    tasks = [
-        (files, reader, labels, names, settings, folder)
-        for files in source.cases
-        if cases is None or files.case in cases
-    ]
-    written = list_in_processes(write_case_overlays, tasks, "Overlays", processes)
-    return [folder / LABELS_FILE, *(path for of_case in written for path in of_case)]
 
 
 def label_descriptions() -> str:
@@ -218,12 +163,23 @@ def write_case_overlays(
     settings: EvaluationSettings,
     folder: Path,
 ) -> list[Path]:
-    """Write the overlays of one case to a folder that is there; see `write_overlays`.
+    """Write ``<case>_<class>.nii.gz`` for every class to a folder that is there, and return their paths.
+
+    One file per class, because regions overlap, and a voxel of one class that is predicted as another is missed in the
+    one and false in the other. The codes are those of `Code` in every file, so that one `LABELS_FILE` fits all; in
+    ITK-SNAP load it under Segmentation, Import Label Descriptions.
 
     Parameters
     ----------
+    files : CaseFiles
+        Probabilities and images are not read.
     names : list of str
         Of the classes, for the file names.
+
+    Raises
+    ------
+    ValueError
+        A file cannot be evaluated.
     """
     plain = replace(files, probabilities=None, images=())
     case = read_case(plain, reader, labels.known, labels.num_channels)

@@ -6,7 +6,9 @@ import numpy as np
 import SimpleITK as sitk
 from PIL import Image
 
+from nnunet_rw.evaluation.case import EvaluationSettings
 from nnunet_rw.evaluation.sources import folders_source
+from nnunet_rw.pictures.overlays import class_names, write_case_overlays
 
 # Array axes have 4, 2 and 0.5 mm; ITK names them in reverse.
 SPACING_MM = (4.0, 2.0, 0.5)
@@ -67,3 +69,13 @@ def write_source(folder, cases, images=None, labels=None, ending=".nii.gz", **da
     }
     (folder / "model" / "dataset.json").write_text(json.dumps(content))
     return folders_source(folder / "model", folder / "references", images=folder / "images" if images else None)
+
+
+def write_overlays(source, folder):
+    """The overlays of all cases, in a folder that is made."""
+    folder.mkdir(parents=True)
+    classes = source.labels, class_names(source.dataset_json, source.labels.foreground)
+    written = (
+        write_case_overlays(files, source.reader, *classes, EvaluationSettings(), folder) for files in source.cases
+    )
+    return [path for of_case in written for path in of_case]

@@ -5,14 +5,12 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
-from overlay_sources import SPACING_MM, write_source
+from overlay_sources import SPACING_MM, write_overlays, write_source
 from scipy import ndimage
 
-from nnunet_rw.evaluation.case import EvaluationSettings
 from nnunet_rw.evaluation.sources import folders_source
-from nnunet_rw.pictures.overlays import COLOURS, MEANINGS, Code, class_names, overlay_codes, write_overlays
+from nnunet_rw.pictures.overlays import COLOURS, MEANINGS, Code, class_names, label_descriptions, overlay_codes
 
-SETTINGS = EvaluationSettings()
 VOXEL_MM3 = 4.0
 READERS = ("NibabelIO", "NibabelIOWithReorient", "SimpleITKIO", "SimpleITKIOWithReorient")
 
@@ -105,9 +103,9 @@ def volumes():
 def test_files_lie_on_the_grid_of_the_reference(tmp_path, volumes, reader):
     reference, prediction, codes = volumes
     source = write_source(tmp_path, {"a": (reference, prediction)}, overwrite_image_reader_writer=reader)
-    labels, written = write_overlays(source, SETTINGS, tmp_path / "new" / "overlays")
-    assert (labels.name, written.name) == ("labels.txt", "a_lesion.nii.gz")
-    assert sorted(labels.parent.iterdir()) == [written, labels]
+    (written,) = write_overlays(source, tmp_path / "overlays")
+    assert written.name == "a_lesion.nii.gz"
+    assert list(written.parent.iterdir()) == [written]
     image, truth = (sitk.ReadImage(str(path)) for path in (written, source.cases[0].reference))
     for geometry in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection"):
         assert getattr(image, geometry)() == pytest.approx(getattr(truth, geometry)(), abs=1e-5)
@@ -120,7 +118,7 @@ def test_two_dimensions_and_other_formats(tmp_path, volumes, ending):
     # The last slice, and the first beside it; as NIfTI whatever the format.
     reference, prediction, codes = (np.concatenate([array[0], array[2]], axis=1) for array in volumes)
     source = write_source(tmp_path, {"a": (reference, prediction)}, ending=ending)
-    _, written = write_overlays(source, SETTINGS, tmp_path / "overlays")
+    (written,) = write_overlays(source, tmp_path / "overlays")
     image = sitk.ReadImage(str(written))
     np.testing.assert_array_equal(sitk.GetArrayFromImage(image), codes)
     assert written.name == "a_lesion.nii.gz"
@@ -136,14 +134,14 @@ def test_tiff_has_the_spacing_that_a_file_tells(tmp_path, volumes):
     (folders[1] / "a.json").unlink()
     content = {"channel_names": {"0": "EM"}, "labels": {"background": 0, "lesion": 1}, "file_ending": ".tif"}
     (folders[0] / "dataset.json").write_text(json.dumps(content))
-    _, written = write_overlays(folders_source(*folders), SETTINGS, tmp_path / "overlays")
+    (written,) = write_overlays(folders_source(*folders), tmp_path / "overlays")
     assert sitk.ReadImage(str(written)).GetSpacing() == pytest.approx(SPACING_MM[::-1])
 
 
 def test_a_case_without_lesions_is_an_empty_file(tmp_path):
     empty = np.zeros((3, 4, 6), np.uint8)
     source = write_source(tmp_path, {"a": (empty, empty)})
-    _, written = write_overlays(source, SETTINGS, tmp_path / "overlays")
+    (written,) = write_overlays(source, tmp_path / "overlays")
     assert not sitk.GetArrayFromImage(sitk.ReadImage(str(written))).any()
 
 
@@ -156,27 +154,16 @@ def test_a_file_a_region_because_regions_overlap(tmp_path):
         labels=labels,
         regions_class_order=[1, 2],
     )
-    _, *written = write_overlays(source, SETTINGS, tmp_path / "overlays")
+    written = write_overlays(source, tmp_path / "overlays")
     assert [path.name for path in written] == ["a_whole_tumour.nii.gz", "a_core.nii.gz"]
     codes = [sitk.GetArrayFromImage(sitk.ReadImage(str(path))).ravel().tolist() for path in written]
     assert codes == [[2, 2, 1, 1, 0, 0, 0, 6, 6, 0], [0, 2, 1, 4, 0, 0, 0, 6, 6, 0]]
 
 
-def test_some_cases(tmp_path, volumes):
-    source = write_source(tmp_path, {case: volumes[:2] for case in "abc"})
-    _, *written = write_overlays(source, SETTINGS, tmp_path / "overlays", cases=["c", "a"])
-    assert [path.name for path in written] == ["a_lesion.nii.gz", "c_lesion.nii.gz"]
-    with pytest.raises(ValueError, match="No case 'd' in model"):
-        write_overlays(source, SETTINGS, tmp_path / "none", cases=["a", "d"])
-    assert not (tmp_path / "none").exists()
-
-
-def test_labels_file_tells_number_colour_and_meaning(tmp_path, volumes):
-    source = write_source(tmp_path, {"a": volumes[:2]})
-    labels, _ = write_overlays(source, SETTINGS, tmp_path / "overlays")
+def test_labels_file_tells_number_colour_and_meaning():
     # As ITK-SNAP writes it: IDX R G B A VIS MSH "LABEL".
     pattern = re.compile(r'\s*(\d+)\s+(\d+)\s+(\d+)\s+(\d+)\s+[01]\s+[01]\s+[01]\s+"([^"]+)"')
-    rows = [pattern.fullmatch(row).groups() for row in labels.read_text().splitlines() if not row.startswith("#")]
+    rows = [pattern.fullmatch(row).groups() for row in label_descriptions().splitlines() if not row.startswith("#")]
     assert rows[0] == ("0", "0", "0", "0", "Clear Label")
     assert {int(number): (int(r), int(g), int(b)) for number, r, g, b, _ in rows[1:]} == COLOURS
     assert [name for *_, name in rows[1:]] == list(MEANINGS.values())
