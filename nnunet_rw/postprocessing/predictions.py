@@ -50,16 +50,20 @@ class PredictionFolders:
 
 
 def open_folders(folders: Sequence[str | Path], output: str | Path) -> PredictionFolders:
-    """Check folders before anything is made of them; see `cases_of_folders` and `dataset_and_plans`.
+    """Check folders before anything is made of them.
 
     Raises
     ------
     FileNotFoundError
-        A segmentation stands without its probabilities.
+        No folder, no probabilities or properties in one, a segmentation without its probabilities, or no dataset.json
+        or plans.json in the first folder, nor in the model that it belongs to.
+    ValueError
+        No folder is given, one twice, the output is one of them, or they hold different cases; a dataset.json or
+        plans.json is damaged, names a reader or file ending that nnU-Net does not have, or lists other labels.
     """
     inputs = [Path(folder) for folder in folders]
-    cases = cases_of_folders(inputs, Path(output))
-    dataset_json, plans = dataset_and_plans(inputs)
+    cases = _cases_of_folders(inputs, Path(output))
+    dataset_json, plans = _dataset_and_plans(inputs)
     for folder in inputs:
         without = sorted(set(case_names(folder, dataset_json["file_ending"])) - set(cases))
         if without:
@@ -67,16 +71,8 @@ def open_folders(folders: Sequence[str | Path], output: str | Path) -> Predictio
     return PredictionFolders(inputs, cases, dataset_json, plans)
 
 
-def cases_of_folders(folders: Sequence[Path], output: Path) -> list[str]:
-    """The cases that all folders hold, sorted.
-
-    Raises
-    ------
-    FileNotFoundError
-        No folder, or no probabilities or properties in one.
-    ValueError
-        No folder is given, one twice, the output is one of them, or they hold different cases.
-    """
+def _cases_of_folders(folders: Sequence[Path], output: Path) -> list[str]:
+    """The cases that all folders hold, sorted."""
     resolved = [folder.resolve() for folder in folders]
     if not folders or len(set(resolved)) < len(folders) or output.resolve() in resolved:
         raise ValueError(
@@ -103,17 +99,8 @@ def cases_of_folders(folders: Sequence[Path], output: Path) -> list[str]:
     return sorted(found[0])
 
 
-def dataset_and_plans(folders: Sequence[Path]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The dataset.json and plans.json of the first folder, or of the model that a validation folder belongs to.
-
-    Raises
-    ------
-    FileNotFoundError
-        The first folder has none.
-    ValueError
-        They are damaged, name a reader or file ending that nnU-Net does not have, or another folder's dataset.json
-        lists other labels.
-    """
+def _dataset_and_plans(folders: Sequence[Path]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The dataset.json and plans.json of the first folder, or of the model that a validation folder belongs to."""
     paths = {name: _beside(folders[0], name) or folders[0] / name for name in ("dataset.json", "plans.json")}
     found = {"dataset.json": read_dataset_json(paths["dataset.json"], _COPY)}
     found["plans.json"] = read_json(paths["plans.json"], _COPY, fault="is no plans file of nnU-Net")

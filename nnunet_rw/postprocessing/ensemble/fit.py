@@ -90,7 +90,6 @@ def match_case(
     reader: BaseReaderWriter,
     dataset_json: dict[str, Any],
     candidates: Mapping[str, Candidate],
-    connectivity: int = 26,
     models_too: bool = False,
 ) -> dict[str, ClassMatches]:
     """Lesions of the reference matched with those of each candidate and, by their position, of each model.
@@ -100,8 +99,6 @@ def match_case(
     case, reader, dataset_json
         As for `case_statistics`.
     candidates : mapping of str to Candidate
-    connectivity : int
-        Of lesions, in the matches and in the removal.
     models_too : bool
         Match each model's own prediction as well, as "model 0", ...
 
@@ -118,15 +115,13 @@ def match_case(
         averaged = combine(map(model_probabilities, models), candidate.weights, manager.has_regions)
         segmentation = to_segmentation(averaged, manager)
         if any(candidate.min_component_mm3.values()):
-            segmentation = remove_small_components(
-                segmentation, manager, spacing, candidate.min_component_mm3, connectivity
-            )
+            segmentation = remove_small_components(segmentation, manager, spacing, candidate.min_component_mm3)
         segmentations[name] = segmentation
     reference = models[0].reference
     known = None if labels.ignore is None else reference != labels.ignore
     return {
         name: tuple(
-            match_lesions(np.isin(reference, label), np.isin(values, label), spacing, connectivity, known=known)
+            match_lesions(np.isin(reference, label), np.isin(values, label), spacing, known=known)
             for label in labels.foreground
         )
         for name, values in segmentations.items()
@@ -142,8 +137,6 @@ _NONE_LEFT_OUT = "none left out"
 def fit_ensemble(
     sources: Sequence[Source],
     num_splits: int = 5,
-    connectivity: int = 26,
-    seed: int = 0,
     processes: int | None = None,
 ) -> FitReport:
     """Learn convex weights per class and minimum volumes of predicted components on cross-validation.
@@ -159,10 +152,6 @@ def fit_ensemble(
         A model each, from `nnunet_rw.evaluation.sources.cross_validation_source` with probabilities.
     num_splits : int
         Where a single fold is there its cases are split into so many.
-    connectivity : int
-        Of lesions: 6, 18 or 26.
-    seed : int
-        Of that split and of the intervals.
     processes : int, optional
         Default: nnU-Net's number, at most all processors.
 
@@ -178,7 +167,7 @@ def fit_ensemble(
     """
     if len(sources) < 2:
         raise ValueError(f"Expected two or more models, but got {len(sources)}.")
-    cases = paired_cases(sources, num_splits, seed)
+    cases = paired_cases(sources, num_splits)
     models = tuple(source.name for source in sources)
     reader, dataset_json = sources[0].reader, sources[0].dataset_json
     labels = labels_of(dataset_json)
@@ -188,7 +177,7 @@ def fit_ensemble(
     statistics = list_in_processes(case_statistics, tasks, "Fitting", processes)
     weights = {name: _fit_weights(_without(statistics, cases, name)) for name in _names(cases)}
     candidates = {EQUAL: Candidate(), **{name: Candidate(values) for name, values in weights.items()}}
-    tasks = [(case, reader, dataset_json, candidates, connectivity, True) for case in cases]
+    tasks = [(case, reader, dataset_json, candidates, True) for case in cases]
     matches = list_in_processes(match_case, tasks, "Testing", processes)
     scores: dict[str, list[CaseScores]] = {
         model: [_scores(found[f"model {index}"]) for found in matches] for index, model in enumerate(models)
@@ -196,7 +185,7 @@ def fit_ensemble(
     scores[EQUAL] = [_scores(found[EQUAL]) for found in matches]
     scores[FITTED] = [_scores(found[case.fold]) for found, case in zip(matches, cases, strict=True)]
 
-    improvement = dice_gain(scores, classes, FITTED, EQUAL, seed)
+    improvement = dice_gain(scores, classes, FITTED, EQUAL)
     chosen = FITTED if improvement is not None and improvement.comparison.mean > MIN_DICE_GAIN else EQUAL
     volumes = {
         name: _min_components(
@@ -205,7 +194,7 @@ def fit_ensemble(
         for name in weights
     }
     cleaning = {name: Candidate(weights[name] if chosen == FITTED else None, volumes[name]) for name in weights}
-    tasks = [(case, reader, dataset_json, {CLEANED: cleaning[case.fold]}, connectivity) for case in cases]
+    tasks = [(case, reader, dataset_json, {CLEANED: cleaning[case.fold]}) for case in cases]
     if any(any(found.values()) for found in volumes.values()):
         matches = list_in_processes(match_case, tasks, "Removing", processes)
         scores[CLEANED] = [_scores(found[CLEANED]) for found in matches]
@@ -222,7 +211,7 @@ def fit_ensemble(
         classes=classes,
         cases=tuple((case.case, case.fold) for case in cases),
         scores=scores,
-        gains=gains(scores, models, classes, seed),
+        gains=gains(scores, models, classes),
         chosen=chosen,
         weights=EnsembleWeights(
             models,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -17,7 +15,7 @@ from nnunet_rw.evaluation.comparison.statistics import MIN_UNITS, PairedComparis
 from nnunet_rw.postprocessing.ensemble.average import Scores
 from nnunet_rw.postprocessing.ensemble.weights import EnsembleWeights
 from nnunet_rw.util.files import write_atomically
-from nnunet_rw.util.tables import json_value, text_table
+from nnunet_rw.util.tables import csv_text, json_value, text_table
 
 EQUAL, FITTED, CLEANED = "equal weights", "fitted weights", "small components removed"
 MEAN = "mean of classes"
@@ -44,9 +42,7 @@ class Gain:
     comparison: PairedComparison
 
 
-def gains(
-    scores: Mapping[str, list[CaseScores]], models: Sequence[str], classes: Sequence[str], seed: int = 0
-) -> tuple[Gain, ...]:
+def gains(scores: Mapping[str, list[CaseScores]], models: Sequence[str], classes: Sequence[str]) -> tuple[Gain, ...]:
     """Gains of the ensembles over the best single model, and of fitted over equal weights.
 
     Per class and, of several, in their mean. The best model is the one with the highest mean on these very cases, which
@@ -57,8 +53,6 @@ def gains(
     scores : mapping of str to N tuples of Scores
         By model, `EQUAL`, `FITTED` and `CLEANED`.
     models, classes : sequences of str
-    seed : int
-        Of the bootstrap.
     """
     found = []
     for label in (*classes, *([MEAN] if len(classes) > 1 else [])):
@@ -66,7 +60,7 @@ def gains(
         defined = {model: mean for model, mean in means.items() if not math.isnan(mean)}
         best = max(sorted(defined), key=defined.__getitem__, default=None)
         pairs = [(method, best) for method in (EQUAL, FITTED, CLEANED) if best] + [(FITTED, EQUAL)]
-        found += [dice_gain(scores, classes, method, against, seed, label) for method, against in pairs]
+        found += [dice_gain(scores, classes, method, against, label) for method, against in pairs]
     return tuple(gain for gain in found if gain)
 
 
@@ -75,7 +69,6 @@ def dice_gain(
     classes: Sequence[str],
     method: str,
     against: str,
-    seed: int = 0,
     label: str = MEAN,
 ) -> Gain | None:
     """The gain of a method; None where no case defines it."""
@@ -88,7 +81,7 @@ def dice_gain(
     if not some.any():
         return None
     first, second = (np.ma.array(values, mask=undefined).mean(axis=1).data[some] for values in (theirs, ours))
-    return Gain(label, method, against, paired_comparison(first, second, seed=seed))
+    return Gain(label, method, against, paired_comparison(first, second))
 
 
 def _dice(scores: Mapping[str, list[CaseScores]], method: str, classes: Sequence[str], label: str) -> np.ndarray:
@@ -167,16 +160,14 @@ class FitReport:
 def write_fit(report: FitReport, folder: str | Path) -> list[Path]:
     """Write cases.csv and, last, weights.json for ``nnunet-rw ensemble --weights``; return their paths."""
     folder = Path(folder)
-    rows = io.StringIO(newline="")
-    writer = csv.writer(rows, lineterminator="\n")
-    writer.writerow(_COLUMNS)
-    for method, of_cases in report.scores.items():
-        for (case, fold), of_classes in zip(report.cases, of_cases, strict=True):
-            for label, scores in zip(report.classes, of_classes, strict=True):
-                cells = asdict(scores) | {"dice": "" if math.isnan(scores.dice) else repr(scores.dice)}
-                writer.writerow([case, fold, label, method, *cells.values()])
+    rows = (
+        [case, fold, label, method, *asdict(scores).values()]
+        for method, of_cases in report.scores.items()
+        for (case, fold), of_classes in zip(report.cases, of_cases, strict=True)
+        for label, scores in zip(report.classes, of_classes, strict=True)
+    )
     paths = [folder / "cases.csv", folder / "weights.json"]
-    contents = [rows.getvalue(), json.dumps(as_json(report), indent=2) + "\n"]
+    contents = [csv_text(_COLUMNS, rows), json.dumps(as_json(report), indent=2) + "\n"]
     for path, content in zip(paths, contents, strict=True):
         write_atomically(path, content.encode())
     return paths

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections import Counter
@@ -26,7 +24,7 @@ from nnunet_rw.postprocessing.threshold.fit import RuleFit
 from nnunet_rw.util.advice import command
 from nnunet_rw.util.files import write_atomically
 from nnunet_rw.util.readers import read_json, told
-from nnunet_rw.util.tables import json_value, text_table
+from nnunet_rw.util.tables import csv_text, json_value, text_table
 
 _ENDS = ("excess", "recall", "dice")
 _COLUMNS = (
@@ -82,11 +80,8 @@ def write_rules(fits: Sequence[RuleFit], model: FittedModel, folder: str | Path)
     paths = [folder / name for name in ("thresholds.csv", "rules.csv", "rules.json")]
     paths[2].unlink(missing_ok=True)
     write_operating_points(paths[0], {fit.label: fit.points for fit in fits})
-    text = io.StringIO()
-    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(row for fit in fits for row in _rows(fit))
-    write_atomically(paths[1], text.getvalue().encode())
+    rows = ([row.get(column) for column in _COLUMNS] for fit in fits for row in _rows(fit))
+    write_atomically(paths[1], csv_text(_COLUMNS, rows).encode())
     chosen = {fit.label: fit for fit in fits if fit.choice.best is not None}
     if not chosen:
         return paths[:2]
@@ -320,7 +315,7 @@ def _rows(fit: RuleFit) -> list[dict[str, Any]]:
         rows.append(row)
     if fit.together_figures is not None:
         rows.append({"label": fit.label, "segmentation": TOGETHER, **_numbers(fit.together_figures)})
-    return [{key: "" if value != value else value for key, value in row.items()} for row in rows]
+    return rows
 
 
 def _numbers(figures: Figures) -> dict[str, float]:
