@@ -43,6 +43,7 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
     command.add_argument("--save-probabilities", action="store_true", help="write the averaged ones too")
     command.add_argument("--fit", action="store_true", help="learn weights, written to weights.json")
     add_trained_model(command, several=True)
+    add_groups(command)
     add_processes(command)
 
     command = add_command(
@@ -92,11 +93,11 @@ def _ensemble(options: argparse.Namespace) -> None:
         refuse(options, ("weights", "min_component", "save_probabilities"), "of predictions (-i), not of --fit.")
         model = options.d, options.c
         sources = [cross_validation_source(*model, name, options.plans, options.f, True) for name in options.tr]
-        report = fit_ensemble(sources, processes=options.np)
+        report = fit_ensemble(sources, processes=options.np, groups=groups_of(options))
         write_fit(report, options.o)
         print(f"{report_text(report)}\n\n{options.o}")
     elif len(options.i) > 1 and not options.fit:
-        refuse(options, ("d", "c", "tr", "plans", "f"), "of --fit, not of predictions (-i).")
+        refuse(options, ("d", "c", "tr", "plans", "f", "groups"), "of --fit, not of predictions (-i).")
         weights = read_weights(options.weights) if options.weights else None
         if weights:
             for folder, of_model in zip(options.i, weights.order(options.i), strict=True):

@@ -22,9 +22,14 @@ def test_weights_go_to_the_model_that_is_right(succeeds, nnunet, tmp_path):
         "ensemble", "--fit", "-d", 900, "-tr", "nnUNetTrainer", "RWTrainer", "-o", tmp_path / "fit", "-np", 1
     )
     assert "Kept: the fitted weights" in text
+    assert "over cases" in text
     weights = json.loads((tmp_path / "fit" / "weights.json").read_text())
     assert weights["models"] == ["nnUNetTrainer", "RWTrainer"]
     assert (tmp_path / "fit" / "cases.csv").is_file()
+    groups = tmp_path / "groups.csv"
+    groups.write_text("case,patient\na,one\nb,one\nc,two\nd,two\n")
+    command = ("ensemble", "--fit", "-d", 900, "-tr", "nnUNetTrainer", "RWTrainer", "-o", tmp_path / "fit", "-np", 1)
+    assert "over patients" in succeeds(*command, "--groups", groups)
 
 
 def test_models_without_probabilities(fails, nnunet, tmp_path):
@@ -40,3 +45,5 @@ def test_options_of_the_other_use_are_refused(fails, tmp_path):
     line = fails(*fit, "--weights", tmp_path / "weights.json")
     assert line == "--weights: of predictions (-i), not of --fit."
     assert fails("ensemble", "-i", tmp_path, tmp_path, "-f", 1, "-o", tmp_path / "out").startswith("-f: of --fit")
+    line = fails("ensemble", "-i", tmp_path, tmp_path, "--groups", tmp_path / "groups.csv", "-o", tmp_path / "out")
+    assert line.startswith("--groups: of --fit")

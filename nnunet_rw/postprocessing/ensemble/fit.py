@@ -138,6 +138,7 @@ def fit_ensemble(
     sources: Sequence[Source],
     num_splits: int = 5,
     processes: int | None = None,
+    groups: Mapping[str, str] | None = None,
 ) -> FitReport:
     """Learn convex weights per class and minimum volumes of predicted components on cross-validation.
 
@@ -154,6 +155,8 @@ def fit_ensemble(
         Where a single fold is there its cases are split into so many.
     processes : int, optional
         Default: nnU-Net's number, at most all processors.
+    groups : mapping, optional
+        The patient of every case: intervals and tests are over patients.
 
     Returns
     -------
@@ -167,7 +170,8 @@ def fit_ensemble(
     """
     if len(sources) < 2:
         raise ValueError(f"Expected two or more models, but got {len(sources)}.")
-    cases = paired_cases(sources, num_splits)
+    cases = paired_cases(sources, num_splits, groups=groups)
+    units = [case.unit for case in cases]
     models = tuple(source.name for source in sources)
     reader, dataset_json = sources[0].reader, sources[0].dataset_json
     labels = labels_of(dataset_json)
@@ -185,7 +189,7 @@ def fit_ensemble(
     scores[EQUAL] = [_scores(found[EQUAL]) for found in matches]
     scores[FITTED] = [_scores(found[case.fold]) for found, case in zip(matches, cases, strict=True)]
 
-    improvement = dice_gain(scores, classes, FITTED, EQUAL)
+    improvement = dice_gain(scores, classes, FITTED, EQUAL, units)
     chosen = FITTED if improvement is not None and improvement.comparison.mean > MIN_DICE_GAIN else EQUAL
     volumes = {
         name: _min_components(
@@ -211,7 +215,7 @@ def fit_ensemble(
         classes=classes,
         cases=tuple((case.case, case.fold) for case in cases),
         scores=scores,
-        gains=gains(scores, models, classes),
+        gains=gains(scores, models, classes, units),
         chosen=chosen,
         weights=EnsembleWeights(
             models,
@@ -224,6 +228,7 @@ def fit_ensemble(
         volumes_mm3=volumes.pop(_NONE_LEFT_OUT),
         volumes_mm3_without=volumes,
         size_unit=size_unit([first.spacing_mm]),
+        resampled="cases" if groups is None else "patients",
     )
 
 

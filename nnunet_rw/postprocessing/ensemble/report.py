@@ -42,7 +42,9 @@ class Gain:
     comparison: PairedComparison
 
 
-def gains(scores: Mapping[str, list[CaseScores]], models: Sequence[str], classes: Sequence[str]) -> tuple[Gain, ...]:
+def gains(
+    scores: Mapping[str, list[CaseScores]], models: Sequence[str], classes: Sequence[str], units: Sequence[str]
+) -> tuple[Gain, ...]:
     """Gains of the ensembles over the best single model, and of fitted over equal weights.
 
     Per class and, of several, in their mean. The best model is the one with the highest mean on these very cases, which
@@ -53,6 +55,8 @@ def gains(scores: Mapping[str, list[CaseScores]], models: Sequence[str], classes
     scores : mapping of str to N tuples of Scores
         By model, `EQUAL`, `FITTED` and `CLEANED`.
     models, classes : sequences of str
+    units : sequence of N str
+        The patient of each case, or the case itself: what intervals and tests are over.
     """
     found = []
     for label in (*classes, *([MEAN] if len(classes) > 1 else [])):
@@ -60,7 +64,7 @@ def gains(scores: Mapping[str, list[CaseScores]], models: Sequence[str], classes
         defined = {model: mean for model, mean in means.items() if not math.isnan(mean)}
         best = max(sorted(defined), key=defined.__getitem__, default=None)
         pairs = [(method, best) for method in (EQUAL, FITTED, CLEANED) if best] + [(FITTED, EQUAL)]
-        found += [dice_gain(scores, classes, method, against, label) for method, against in pairs]
+        found += [dice_gain(scores, classes, method, against, units, label) for method, against in pairs]
     return tuple(gain for gain in found if gain)
 
 
@@ -69,6 +73,7 @@ def dice_gain(
     classes: Sequence[str],
     method: str,
     against: str,
+    units: Sequence[str],
     label: str = MEAN,
 ) -> Gain | None:
     """The gain of a method; None where no case defines it."""
@@ -81,7 +86,7 @@ def dice_gain(
     if not some.any():
         return None
     first, second = (np.ma.array(values, mask=undefined).mean(axis=1).data[some] for values in (theirs, ours))
-    return Gain(label, method, against, paired_comparison(first, second))
+    return Gain(label, method, against, paired_comparison(first, second, units=np.array(units)[some]))
 
 
 def _dice(scores: Mapping[str, list[CaseScores]], method: str, classes: Sequence[str], label: str) -> np.ndarray:
@@ -127,6 +132,8 @@ class FitReport:
         By the fold left out.
     size_unit : str
         As of `nnunet_rw.evaluation.units.size_unit`.
+    resampled : str
+        What intervals are over: "cases" or "patients".
     """
 
     models: tuple[str, ...]
@@ -141,6 +148,7 @@ class FitReport:
     volumes_mm3: Mapping[str, float]
     volumes_mm3_without: Mapping[str, Mapping[str, float]]
     size_unit: str
+    resampled: str = "cases"
 
     def summary(self, method: str, position: int) -> dict[str, float]:
         """Means over cases of one class: Dice with its n, F1, recall of all lesions, false positives a case."""
@@ -195,12 +203,12 @@ def as_json(report: FitReport) -> dict[str, Any]:
     return json_value(content)
 
 
-_LEGEND = f"""\
+_LEGEND = """\
 Scores of fitted weights and of removal are those of cases left out of the fit. Weights and minimum volumes are
 those of the fit on all cases, with the lowest and highest of the fits without a fold.
 Dice over the n cases where it is defined; F1 of lesions is 1 where neither side has any, found by any overlap.
-Gains: mean difference in Dice per case with its 95 % studentised bootstrap interval; p of Wilcoxon's signed-rank
-test, not corrected. Neither with fewer than {MIN_UNITS} cases.
+Gains: mean difference in Dice per case with its 95 % studentised bootstrap interval over {resampled}; p of Wilcoxon's
+signed-rank test, not corrected. Neither with fewer than {few} {resampled}.
 The best single model is the best on these very cases, which favours it."""
 
 
@@ -215,7 +223,7 @@ def report_text(report: FitReport) -> str:
         text_table(("label", "Dice of", "minus Dice of", "gain (95 %)", "n", "p"), list(map(_gain_row, report.gains))),
         text_table(("label", *report.models), _weight_rows(report)),
         _choice(report),
-        _LEGEND,
+        _LEGEND.format(resampled=report.resampled, few=MIN_UNITS),
     ]
     return "\n\n".join(parts)
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from ensemble_files import write_labels
 
-from nnunet_rw.postprocessing.ensemble.average import counted_scores
+from nnunet_rw.evaluation.comparison.statistics import paired_comparison
+from nnunet_rw.postprocessing.ensemble.average import Scores, counted_scores
 from nnunet_rw.postprocessing.ensemble.fit import Candidate, case_statistics, fit_ensemble, match_case
-from nnunet_rw.postprocessing.ensemble.report import CLEANED, EQUAL, FITTED, MEAN, report_text, write_fit
+from nnunet_rw.postprocessing.ensemble.report import CLEANED, EQUAL, FITTED, MEAN, gains, report_text, write_fit
 from nnunet_rw.postprocessing.ensemble.weights import fit_class_weights, read_weights
 from nnunet_rw.postprocessing.predictions import paired_cases
 
@@ -244,6 +245,27 @@ def test_text(specialists):
     assert "Kept: the fitted weights" in text
     assert "mean of classes  fitted weights" in text
     assert "nan" not in text
+
+
+def test_gains_are_over_patients():
+    """Sixteen cases of eight patients: what two cases of one have in common is told once."""
+    dice = np.repeat(np.linspace(0.4, 0.8, 8), 2)
+    methods = {"first": dice, "second": dice - 0.2, EQUAL: dice, FITTED: dice + dice**2 / 10, CLEANED: dice}
+    scores = {name: [(Scores(float(value), 1, 1, 1, 0),) for value in values] for name, values in methods.items()}
+    patients = [f"patient_{number // 2}" for number in range(16)]
+    alone, together = (
+        gains(scores, ("first", "second"), ("1",), units)[-1].comparison
+        for units in ([f"case_{number}" for number in range(16)], patients)
+    )
+    assert together == paired_comparison(dice, dice + dice**2 / 10, units=patients)
+    assert together.mean == pytest.approx(alone.mean)
+    assert together.interval.low < alone.interval.low
+
+
+def test_the_text_says_what_intervals_are_over(specialists):
+    report = fit_ensemble(specialists, groups={f"case_{number}": f"patient_{number // 2}" for number in range(6)})
+    assert "interval over patients; p of Wilcoxon's" in report_text(report)
+    assert "interval over cases; p of Wilcoxon's" in report_text(fit_ensemble(specialists))
 
 
 def test_text_where_nothing_is_gained(speckled):
