@@ -270,7 +270,7 @@ def test_file_system_without_locks_names_the_lock(everything, capsys, monkeypatc
     assert line.startswith(f"nnunet-rw: {lock} cannot be locked ({os.strerror(number)}). Move the folder")
 
 
-@pytest.mark.parametrize("module", ["nnunet_rw.cli.data", "nnunet_rw.training.catalogue"])
+@pytest.mark.parametrize("module", ["nnunet_rw.cli.trainers", "nnunet_rw.training.catalogue"])
 def test_interruption_during_imports(monkeypatch, capsys, module):
     class Interrupt:
         @staticmethod
