@@ -20,6 +20,7 @@ from nnunet_rw.evaluation.metrics.detection import (
 from nnunet_rw.evaluation.metrics.overlap import Overlap, bland_altman
 from nnunet_rw.evaluation.metrics.probabilities import (
     FALSE_POSITIVES,
+    PROBABILITY_VALUES,
     FrocCurve,
     average_recall,
     average_recall_up_to,
@@ -143,6 +144,7 @@ def summarise(
     """
     units = units_of([case.files.case for case in cases], groups)
     axes = max(len(case.spacing_mm) for case in cases)
+    of_probabilities = any(found.probability for case in cases for found in case.classes)
     labels = [found.label for found in cases[0].classes]
     return {
         **_as_nnunet(cases, labels),
@@ -151,6 +153,8 @@ def summarise(
             **{name: value for name, value in asdict(settings).items() if name != "scores"},
             # Only where there are some, as in evaluations of earlier versions.
             **({"scores": protocol_options(settings.scores, settings.tolerance_mm, axes)} if settings.scores else {}),
+            # Earlier versions told fewer probabilities apart, and what follows from them differs.
+            **({"probability_values": PROBABILITY_VALUES} if of_probabilities else {}),
             "image_diagonal_mm": {case.files.case: case.diagonal_mm for case in cases},
         },
         "size_unit": size_unit(case.spacing_mm for case in cases),
