@@ -51,7 +51,7 @@ class RuleCases:
     false_positives : float, optional
         Per case, that a rule may have. Default: as many as the baseline has.
     keeps_dice : bool
-        A rule's mean Dice is not below the baseline's.
+        A rule's mean Dice is not below the baseline's, both over the cases `with_reference`.
     """
 
     grid: RuleGrid
@@ -75,10 +75,18 @@ class RuleCases:
             return np.full(len(self.units), float(self.false_positives))
         return self.baseline.false_positives.astype(float)
 
+    @cached_property
+    def with_reference(self) -> np.ndarray:
+        """Booleans (N,): cases whose Dice is defined however they are segmented, as their reference has a voxel.
+
+        A lesion-free case in which every rule and the baseline predict something is among them; its Dice is 0 for all.
+        """
+        return ~(np.isnan(self.stacked.dice).any(1) | np.isnan(self.baseline.dice))
+
     @property
     def least_dice(self) -> float:
-        """That a rule must have on all cases; NaN without such a condition."""
-        return float(mean_dice(self.baseline.dice)) if self.keeps_dice else math.nan
+        """That a rule must have on all cases `with_reference`; NaN without such a condition, or without such a case."""
+        return float(mean_dice(self.baseline.dice[self.with_reference])) if self.keeps_dice else math.nan
 
     def under(self, rules: Sequence[int]) -> Outcomes:
         """(N,) each: every case under a rule of its own."""
@@ -211,6 +219,10 @@ def chosen_rule(
 ) -> int | None:
     """Of the best rule of a family on some cases: of those that keep within the price, and no less Dice than allowed.
 
+    Dice is the mean over the same cases for every rule and for the baseline, those `RuleCases.with_reference`. A
+    lesion-free case has a Dice of 0, or none where it is left empty: over the cases where each has one, a rule that
+    empties these would be excused from what it loses in the others. The price tells what they cost.
+
     Without a margin the mean of the false positives keeps within the price, so that every second choice has more of
     them in new cases. With one, the price is tightened: it is the largest share, tried from the smallest up, at which
     cases left out of the choice keep within the whole price with that confidence, by the upper bound of what they have
@@ -286,17 +298,17 @@ def upper_bound(
 
 
 class _Pool:
-    """Some cases pooled under every rule of a family."""
+    """Some cases pooled under every rule of a family; Dice is that of those with a reference."""
 
     def __init__(self, cases: RuleCases, seen: np.ndarray, family: np.ndarray) -> None:
         self.rules = np.flatnonzero(family)
         self.places = cases.grid.places[:, self.rules]
-        self.figures = figures(
-            Outcomes(*(values[np.ix_(seen, self.rules)] for values in cases.stacked)), cases.num_lesions[seen]
-        )
+        outcomes = Outcomes(*(values[np.ix_(seen, self.rules)] for values in cases.stacked))
+        with_reference = cases.with_reference[seen]
+        dice = mean_dice(outcomes.dice[with_reference])
+        self.figures = figures(outcomes, cases.num_lesions[seen])._replace(dice=dice)
         self.price = float(cases.allowed[seen].mean())
-        least = float(mean_dice(cases.baseline.dice[seen])) if cases.keeps_dice else math.nan
-        dice = np.asarray(self.figures.dice)
+        least = float(mean_dice(cases.baseline.dice[seen][with_reference])) if cases.keeps_dice else math.nan
         self.has_dice = np.isnan(least) | (dice >= least - ROUNDING)
 
     def best(self, aim: Aim, share: float = 1.0) -> int | None:

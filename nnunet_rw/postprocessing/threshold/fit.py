@@ -96,7 +96,7 @@ class RuleFit:
     false_positives : float
         Per case, that a rule may have.
     least_dice : float
-        That it must have: the baseline's; NaN without this condition.
+        That it must have in the cases whose reference has a voxel: the baseline's; NaN without this condition.
     aim : "recall", "f1" or "dice"
     margin : float or None
         Confidence with which new cases keep within the false positives; None without a margin.
@@ -134,6 +134,11 @@ class RuleFit:
     def size_unit(self) -> str:
         """What lesions are measured in."""
         return size_unit(case.spacing_mm for case in self.cases)
+
+    @property
+    def num_with_reference(self) -> int:
+        """Cases whose reference has a voxel, over which Dice must be kept."""
+        return sum(bool(len(case.components.lesion_voxels)) for case in self.cases)
 
     @property
     def baseline_figures(self) -> Figures:

@@ -177,7 +177,7 @@ def _label_text(fit: RuleFit) -> str:
     lesions, folds = int(fit.num_lesions.sum()), len({case.fold for case in fit.cases})
     name = "parts of its only fold" if fit.cases[0].fold.startswith(PART) else "folds"
     price = f"{fit.false_positives:.2f} false positives per case"
-    dice = "" if math.isnan(fit.least_dice) else f" and a Dice of at least {fit.least_dice:.3f}"
+    dice = "" if math.isnan(fit.least_dice) else f" and a Dice of at least {_least_dice(fit)}"
     source = f" ({fit.baseline})" if dice or fit.false_positives == fit.baseline_figures[0] else ""
     sizes = _sizes(fit)
     parts = [
@@ -209,6 +209,11 @@ _LEGEND = """\
 Cases left out: each is segmented by the rule that was chosen without its fold; expect this of new cases. Lesions are
 matched {matching}, recall also by size in {unit}. Brackets: 95 % intervals, resampling {resampled}; none with fewer
 than {few}. {kept} of such choices have no more false positives than allowed in new cases{more}."""
+
+
+def _least_dice(fit: RuleFit) -> str:
+    number = fit.num_with_reference
+    return f"{fit.least_dice:.3f}" + (f" in the {number} cases with lesions" if number < len(fit.cases) else "")
 
 
 def _sizes(fit: RuleFit) -> dict[str, np.ndarray]:
@@ -254,7 +259,7 @@ def _choice(fit: RuleFit) -> str:
     if best is None or best.rule is None:
         conditions = f"within {fit.false_positives:.2f} false positives per case{sure}"
         if not math.isnan(fit.least_dice):
-            conditions += f" and a Dice of {fit.least_dice:.3f} (--any-dice drops this condition)"
+            conditions += f" and a Dice of {_least_dice(fit)} (--any-dice drops this condition)"
         return f"No rule keeps {conditions} on all cases. Nothing to apply was written."
     without = Counter(rule.text(fit.size_unit) for rule in best.rules_without.values()).most_common()
     folds = "; ".join(f"{rule} ({number} of {len(best.rules_without)})" for rule, number in without)

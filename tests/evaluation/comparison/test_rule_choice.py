@@ -1,5 +1,7 @@
 """Which rule is chosen, of outcomes that are given: two cases in two folds, with a lesion or several each."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -60,6 +62,45 @@ def test_where_no_rule_keeps_the_conditions_a_fold_takes_the_nearest(allowed, ne
     (family,) = choice.families
     assert (family.rule, choice.best) == (None, None)
     assert set(family.rules_without.values()) == {nearest}
+
+
+def with_lesion_free_cases(cases, dice_of_rules, baseline_dice):
+    """As many cases without a lesion behind them, in the same folds, with a Dice for every rule of the grid."""
+    number = len(cases.folds)
+    nothing = np.zeros(len(cases.grid), int)
+    empty = Outcomes(nothing, nothing, nothing, np.asarray(dice_of_rules, float))
+    none = np.zeros(number, int)
+    of_baseline = Outcomes(none, none, cases.baseline.false_positives, np.full(number, float(baseline_dice)))
+    return replace(
+        cases,
+        outcomes=[*cases.outcomes, *[empty] * number],
+        num_lesions=np.concatenate([cases.num_lesions, none]),
+        baseline=Outcomes(*map(np.concatenate, zip(cases.baseline, of_baseline, strict=True))),
+        folds=[*cases.folds, *cases.folds],
+        units=[*cases.units, *(f"empty {name}" for name in cases.units)],
+    )
+
+
+@pytest.mark.parametrize("aim", ["recall", "dice"])
+def test_a_rule_that_empties_lesion_free_cases_buys_no_dice_with_it(aim):
+    # Baseline: 0.8, and 0 in lesion-free cases, 0.4 on the whole. The low threshold loses 0.3 where there are lesions
+    # and empties the others, so that its mean over what is defined is 0.5. The high one keeps 0.8 and empties nothing.
+    cases = rule_cases((1, 0, 0.8), (2, 0, 0.5), 2, 0.8)
+    rules = [cases.grid.rule(position) for position in range(len(cases.grid))]
+    empties = [np.nan if rule == LOW else 0.0 for rule in rules]
+    cases = with_lesion_free_cases(cases, empties, 0.0)
+    assert cases.least_dice == pytest.approx(0.8)
+    (family,) = choose_rules(cases, aim, families=("single",)).families
+    assert family.rule == HIGH
+    # Without the condition the recall is what counts.
+    (family,) = choose_rules(replace(cases, keeps_dice=False), "recall", families=("single",)).families
+    assert family.rule == LOW
+
+
+def test_dice_is_no_condition_where_no_case_has_a_reference():
+    cases = rule_cases((0, 0, np.nan), (0, 0, 0.0), 2, 0.0)
+    assert np.isnan(cases.least_dice)
+    assert choose_rules(cases, families=("single",)).best.rule in (HIGH, LOW)
 
 
 def test_no_volume_is_taken_where_a_small_one_does_the_same():

@@ -46,6 +46,16 @@ def test_files_and_text(source, baseline, tmp_path):
     assert any("[too few]" in line for line in lines)
 
 
+def test_cases_over_which_dice_must_be_kept_are_told(model):
+    cases = {f"case_{fold}": (fold, reference(1, 1, 0), row(0.9, 0.9, 0)) for fold in range(3)}
+    whole = fit_rules(model("Whole", cases, LESIONS), families=("single",))
+    assert " and a Dice of at least 1.000 (" in rules_text([whole])
+    # Its Dice of 0 is in no mean that a rule must keep.
+    cases["case_3"] = (0, reference(0, 0, 0), row(0.9, 0, 0))
+    partly = fit_rules(model("Partly", cases, LESIONS), families=("single",))
+    assert " and a Dice of at least 1.000 in the 3 cases with lesions (" in rules_text([partly])
+
+
 def test_a_class_that_is_not_predicted_is_told(model, source):
     truth = reference(1, 1, 1, 0, 0)
     blind = model("Blind", {f"case_{fold}": (fold, truth, row(0, 0, 0, 0, 0)) for fold in range(3)}, LESIONS)
