@@ -86,7 +86,7 @@ def legend(comparison: Comparison) -> list[str]:
             else []
         ),
         "Places: * where it differs from the first row's, which is as evaluated. Lesions below the minimum are left "
-        "out; what predicted ones of these have found stays found.",
+        "out; what predicted ones of these have found stays found, and they are right.",
         *comparison.notes,
     ]
 

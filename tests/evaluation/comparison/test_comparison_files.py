@@ -59,7 +59,7 @@ def test_csv(files):
     assert (sizes[0]["lesions"], sizes[0]["difference"], sizes[0]["low"]) == ("1", "1.0", "")
     ranking = rows_of(files["ranking.csv"])
     assert [(row["rule"], row["trainer"], row["rank"]) for row in ranking[:2]] == [
-        ("hit", "base", "1"),
+        ("hit", "base", "2"),
         ("hit", "RW_new|x", "1"),
     ]
 
