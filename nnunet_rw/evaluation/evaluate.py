@@ -66,7 +66,7 @@ def evaluation_text(summary: dict[str, Any]) -> str:
     parts.append(
         f"Intervals are over {unit}, with all lesions of one together; none with fewer than {MIN_UNITS} {unit}."
     )
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, *summary["notes"]])
 
 
 def _mean(values: dict[str, Any] | None, is_length: bool) -> str:

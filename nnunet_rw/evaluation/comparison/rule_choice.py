@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 from scipy.stats import gamma
 
-from nnunet_rw.evaluation.comparison.groups import parts_of
+from nnunet_rw.evaluation.comparison.groups import cases_apart, parts_of
 from nnunet_rw.evaluation.comparison.statistics import (
     MIN_UNITS,
     NO_INTERVAL,
@@ -47,7 +47,8 @@ class RuleCases:
     baseline : Outcomes
         (N,) each: of another model, or of the model's own usual segmentation.
     folds, units : sequences of N str
-        What is chosen for a case is chosen on the cases of other folds; the patient, or the case itself.
+        What is chosen for a case is chosen on the cases of other folds, and of other patients than its fold has; the
+        patient, or the case itself.
     false_positives : float, optional
         Per case, that a rule may have. Default: as many as the baseline has.
     keeps_dice : bool
@@ -345,12 +346,12 @@ class _Pool:
 def _fit_family(
     name: str, cases: RuleCases, aim: Aim, margin: float | None, seed: int, simplest: FamilyFit | None
 ) -> FamilyFit:
-    family, folds = cases.grid.family(name), np.array(cases.folds)
-    everything = np.arange(len(folds))
+    family = cases.grid.family(name)
+    everything = np.arange(len(cases.folds))
     chosen = chosen_rule(cases, everything, family, aim, margin, seed)
     without: dict[str, int] = {}
     for fold in sorted(set(cases.folds)):
-        seen = np.flatnonzero(folds != fold)
+        seen = np.flatnonzero(cases_apart(cases.folds, cases.units, fold))
         kept = chosen_rule(cases, seen, family, aim, margin, seed)
         without[fold] = _Pool(cases, seen, family).nearest() if kept is None else kept
     left_out = cases.under([without[fold] for fold in cases.folds])
@@ -409,10 +410,8 @@ def _check(cases: RuleCases, aim: str, families: Sequence[str], margin: float | 
         raise ValueError(f"Expected families out of {', '.join(FAMILIES)}, but got {', '.join(unknown) or 'none'}.")
     if margin is None:
         return
-    fewest = min(
-        len({unit for unit, other in zip(cases.units, cases.folds, strict=True) if other != fold})
-        for fold in set(cases.folds)
-    )
+    units = np.array(cases.units)
+    fewest = min(len(set(units[cases_apart(cases.folds, units, fold)])) for fold in set(cases.folds))
     if fewest < MIN_UNITS:
         raise ValueError(
             f"Expected more cases or patients for a margin, but a fold is left with {fewest} of "

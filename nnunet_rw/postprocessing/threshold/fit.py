@@ -10,6 +10,7 @@ import numpy as np
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
 from nnunet_rw.datasets.folders import Label, Labels, label_texts
+from nnunet_rw.evaluation.comparison.groups import folds_note, units_of
 from nnunet_rw.evaluation.comparison.rule_choice import Aim, Figures, RuleCases, RuleChoice, choose_rules, figures
 from nnunet_rw.evaluation.metrics.detection import Rule as Matching
 from nnunet_rw.evaluation.metrics.detection import found_lesions
@@ -108,6 +109,8 @@ class RuleFit:
         Of single thresholds, all cases, by any overlap.
     settings : dict
         Matching, connectivity, minimum volume of the reference, number of splits and seed.
+    notes : tuple of str
+        What the folds are not.
     """
 
     model: str
@@ -124,6 +127,7 @@ class RuleFit:
     choice: RuleChoice
     points: OperatingPoints
     settings: dict[str, float | str]
+    notes: tuple[str, ...] = ()
 
     @property
     def resampled(self) -> str:
@@ -192,7 +196,7 @@ def fit_rules(
     connectivity, min_volume_mm3
         See `nnunet_rw.evaluation.metrics.lesions.match_lesions`.
     num_splits : int
-        Where a single fold is there its cases are split into so many.
+        Where folds leave nothing to choose on, as a single one, the cases are split into so many parts.
     seed : int
         Of that split and of the intervals.
     processes : int, optional
@@ -239,6 +243,9 @@ def fit_rules(
             "num_splits": num_splits,
             "seed": seed,
         },
+        notes=folds_note(
+            [files.fold for files in source.cases], units_of([files.case for files in source.cases], groups)
+        ),
     )
 
 

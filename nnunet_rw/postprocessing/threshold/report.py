@@ -170,12 +170,12 @@ def rules_text(fits: Sequence[RuleFit]) -> str:
         kept=f"About {100 * first.margin:g} % or more" if first.margin else "About half",
         more="" if first.margin else "; with --margin 0.9 nine of ten do",
     )
-    return "\n\n".join([*map(_label_text, fits), legend])
+    return "\n\n".join([*map(_label_text, fits), legend, *first.notes])
 
 
 def _label_text(fit: RuleFit) -> str:
     lesions, folds = int(fit.num_lesions.sum()), len({case.fold for case in fit.cases})
-    name = "parts of its only fold" if fit.cases[0].fold.startswith(PART) else "folds"
+    name = "random parts" if fit.cases[0].fold.startswith(PART) else "folds"
     price = f"{fit.false_positives:.2f} false positives per case"
     dice = "" if math.isnan(fit.least_dice) else f" and a Dice of at least {_least_dice(fit)}"
     source = f" ({fit.baseline})" if dice or fit.false_positives == fit.baseline_figures[0] else ""
