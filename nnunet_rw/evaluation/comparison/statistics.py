@@ -83,6 +83,10 @@ def recall_interval(
     many as give the recall the variance that it has between units, by Student's t (Franco et al. 2019,
     https://doi.org/10.1093/jssam/smy019). Where all are found, or none, every unit counts as one lesion.
 
+    Where units have unequal numbers k of lesions the recall is that of a few of them. The variance is therefore the
+    jackknife's, as the linearised one is too small, and units are as many as would weigh equally, (sum k)^2 / sum k^2
+    (Kish 1965). ``python -m benchmarks coverage`` tells how often the interval holds the true recall.
+
     Parameters
     ----------
     units : (L,) names, the case or patient of each lesion
@@ -98,14 +102,16 @@ def recall_interval(
     quantile = 0.5 + _checked(confidence) / 2
     if n < MIN_UNITS:
         return NO_INTERVAL
-    recall = min(1.0, found.sum() / lesions.sum())
-    variance = _standard_error(found, lesions) ** 2
-    independent = float(lesions.sum())
+    total = float(lesions.sum())
+    recall = min(1.0, found.sum() / total)
+    without = (found.sum() - found) / (total - lesions)
+    variance = (n - 1) / n * float(((without - recall) ** 2).sum())
+    equal_units = total**2 / float((lesions**2.0).sum())
     if 0 < recall < 1:
-        independent = min(independent, recall * (1 - recall) / variance) if variance > 0 else independent
+        independent = min(total, recall * (1 - recall) / variance) if variance > 0 else total
     else:
-        independent = float(n)
-    independent *= float(norm.ppf(quantile) / t.ppf(quantile, n - 1)) ** 2
+        independent = equal_units
+    independent *= float(norm.ppf(quantile) / t.ppf(quantile, max(1.0, equal_units - 1))) ** 2
     return wilson_interval(recall * independent, independent, confidence)
 
 
