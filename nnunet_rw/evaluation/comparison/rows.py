@@ -170,8 +170,8 @@ class RuleRow:
     """What a trainer with probabilities finds out of fold, with no more false positives than the baseline and its Dice.
 
     The baseline has a row as well where it has probabilities: what a rule alone brings. Every case is segmented by the
-    rule that was chosen without its fold, so that nothing was chosen on the cases that are judged. Lesions are matched
-    one to one; all is of the first seed, NaN where undefined.
+    rule that was chosen without its fold, so that no rule was chosen on the cases that it is judged by; its family was,
+    by a test. Lesions are matched one to one; all is of the first seed, NaN where undefined.
 
     Attributes
     ----------

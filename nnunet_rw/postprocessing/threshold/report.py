@@ -276,17 +276,16 @@ def _choice(fit: RuleFit) -> str:
 
 
 def _reason(fit: RuleFit, best: FamilyFit) -> str:
-    aim, first = _AIMS[fit.aim], fit.choice.families[0]
-    if len(fit.choice.families) == 1:
+    aim, first, choice = _AIMS[fit.aim], fit.choice.families[0], fit.choice
+    if len(choice.families) == 1:
         return "No other family was tried."
-    if best is not first:
-        if first.rule is None:
-            return f"A {FAMILY_NAMES[first.family]} cannot keep the conditions."
-        gain = float(getattr(best.figures, fit.aim)) - float(getattr(first.figures, fit.aim))
+    if choice.over is not None:
         return (
-            f"In cases left out its {aim} is {gain:+.3f} {_interval(best.gain, 3)} that of a "
-            f"{FAMILY_NAMES[first.family]}, more than chance."
+            f"In cases left out its {aim} is {_signed(choice.gain)} {_interval(choice.gain_interval, 3)} above that of "
+            f"a {FAMILY_NAMES[choice.over.family]}, more than chance."
         )
+    if first.rule is None:
+        return f"A {FAMILY_NAMES[first.family]} cannot keep the conditions."
     return f"The simplest: in cases left out no other has more {aim} by more than chance. --family takes another."
 
 

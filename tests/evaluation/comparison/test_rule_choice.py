@@ -109,6 +109,27 @@ def test_no_volume_is_taken_where_a_small_one_does_the_same():
     assert family.rule == HIGH
 
 
+def test_a_richer_family_has_to_beat_the_best_so_far():
+    # Twelve cases of four lesions. Volumes let a lower threshold find two more than a single threshold in every case.
+    # Hysteresis with volumes finds one more on the whole, in the first case alone.
+    grid = RuleGrid((0.0, 2.0), (0.9, 0.5))
+    found = {HIGH: 1, LOW._replace(min_volume_mm3=2.0): 3}
+    rules = [grid.rule(position) for position in range(len(grid))]
+    cases = []
+    for case in range(12):
+        richest = 4 if case == 0 else 3
+        found[DecisionRule(0.5, 0.9, 2.0)] = richest
+        numbers = np.array([found.get(rule, 0) for rule in rules])
+        cases.append(Outcomes(numbers, numbers, 0 * numbers, np.full(len(rules), 0.5)))
+    names, nothing = [str(case) for case in range(12)], np.zeros(12, int)
+    baseline = Outcomes(nothing, nothing, nothing, np.full(12, 0.5))
+    choice = choose_rules(RuleCases(grid, cases, np.full(12, 4), baseline, names, names))
+    gains = {fit.family: fit.gain.low for fit in choice.families}
+    assert gains["hysteresis_volume"] > 0.4
+    assert (choice.best.family, choice.over.family) == ("single_volume", "single")
+    assert (choice.gain, choice.gain_interval) == (0.5, (0.5, 0.5))
+
+
 def test_a_margin_needs_enough_cases_beside_every_fold():
     # Eight cases are left beside each of nine folds, and seven of eight.
     choice = choose_rules(rule_cases((1, 0, 0.6), (2, 2, 0.6), 1, 0.3, number=9), families=("single",), margin=0.9)
