@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -25,7 +26,7 @@ from nnunet_rw.evaluation.tables import OF_PROBABILITIES, TABLES, RuleTable, wri
 from nnunet_rw.evaluation.units import length_unit
 from nnunet_rw.util.files import fingerprint, has_fingerprint, write_atomically
 from nnunet_rw.util.parallel import list_in_processes
-from nnunet_rw.util.tables import text_table
+from nnunet_rw.util.tables import rounded, text_table
 
 _METRICS = ("dice", "hd95_mm", "assd_mm", "nsd", "lesion_dice")
 
@@ -105,7 +106,7 @@ def _recall(size: dict[str, Any]) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
+    return rounded(math.nan if value is None else value, 2)
 
 
 def evaluate(source: Source, settings: EvaluationSettings, processes: int | None = None) -> list[CaseEvaluation]:

@@ -96,7 +96,7 @@ def intervals_text(patients: int | bool = False) -> str:
     unit = "patients" if patients else "cases"
     return (
         f"95 % studentised bootstrap intervals over {unit}, all lesions of one together; "
-        f"{TOO_FEW} stands for none, where there are fewer than {MIN_UNITS} {unit}."
+        f"{TOO_FEW} stands for none, where there are fewer than {MIN_UNITS} {unit}; there is none where all are alike."
     )
 
 

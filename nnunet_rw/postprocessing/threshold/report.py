@@ -26,7 +26,7 @@ from nnunet_rw.postprocessing.threshold.fit import RuleFit
 from nnunet_rw.util.advice import command
 from nnunet_rw.util.files import write_atomically
 from nnunet_rw.util.readers import read_json, told
-from nnunet_rw.util.tables import json_value, text_table
+from nnunet_rw.util.tables import json_value, rounded, signed_interval, text_table
 
 _ENDS = ("excess", "recall", "dice")
 _COLUMNS = (
@@ -208,7 +208,8 @@ def _label_text(fit: RuleFit) -> str:
 _LEGEND = """\
 Cases left out: each is segmented by the rule that was chosen without its fold; expect this of new cases. Lesions are
 matched {matching}, recall also by size in {unit}. Brackets: 95 % intervals, resampling {resampled}; none with fewer
-than {few}. {kept} of such choices have no more false positives than allowed in new cases{more}."""
+than {few}, nor where all are alike. {kept} of such choices have no more false positives than allowed in new
+cases{more}."""
 
 
 def _least_dice(fit: RuleFit) -> str:
@@ -235,8 +236,8 @@ def _found(fit: RuleFit, family: FamilyFit) -> list[np.ndarray]:
 def _figure_row(name: str, figures: Figures, found: Sequence[np.ndarray], sizes: dict[str, np.ndarray]) -> list[str]:
     of_all = np.concatenate(found)
     false, recall, f1, dice = map(float, figures)
-    by_size = [_number(float(of_all[chosen].mean())) for chosen in sizes.values()]
-    return [name, f"{false:.2f}", _number(recall), *by_size, _number(f1), _number(dice)]
+    by_size = [float(of_all[chosen].mean()) for chosen in sizes.values()]
+    return [name, rounded(false, 2), *(rounded(value, 3) for value in (recall, *by_size, f1, dice))]
 
 
 def _difference_row(fit: RuleFit, family: FamilyFit, folds: int) -> list[str]:
@@ -244,10 +245,10 @@ def _difference_row(fit: RuleFit, family: FamilyFit, folds: int) -> list[str]:
     gain = float(getattr(family.figures, fit.aim)) - float(getattr(first.figures, fit.aim))
     return [
         FAMILY_NAMES[family.family],
-        f"{family.mean_excess:+.2f} {_interval(family.excess, 2)}",
-        f"{_signed(family.recall_difference)} {_interval(family.recall, 3)}",
-        f"{_signed(family.dice_difference)} {_interval(family.dice, 3)}",
-        "" if family is first else f"{_signed(gain)} {_interval(family.gain, 3)}",
+        signed_interval(family.mean_excess, family.excess, 2),
+        signed_interval(family.recall_difference, family.recall),
+        signed_interval(family.dice_difference, family.dice),
+        "" if family is first else signed_interval(gain, family.gain),
         "none keeps within" if family.rule is None else family.rule.text(fit.size_unit),
         f"{len(set(family.rules_without.values()))} of {folds}",
     ]
@@ -281,7 +282,7 @@ def _reason(fit: RuleFit, best: FamilyFit) -> str:
         return "No other family was tried."
     if choice.over is not None:
         return (
-            f"In cases left out its {aim} is {_signed(choice.gain)} {_interval(choice.gain_interval, 3)} above that of "
+            f"In cases left out its {aim} is {signed_interval(choice.gain, choice.gain_interval)} above that of "
             f"a {FAMILY_NAMES[choice.over.family]}, more than chance."
         )
     if first.rule is None:
@@ -310,17 +311,3 @@ def _numbers(figures: Figures) -> dict[str, float]:
 
 def _ends(interval: Interval) -> list[float] | None:
     return None if math.isnan(interval.low) else list(interval)
-
-
-def _interval(interval: Interval, decimals: int) -> str:
-    if math.isnan(interval.low):
-        return "[too few]"
-    return f"[{interval.low:+.{decimals}f}, {interval.high:+.{decimals}f}]"
-
-
-def _signed(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:+.3f}"
-
-
-def _number(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.3f}"
