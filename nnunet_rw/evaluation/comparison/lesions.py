@@ -25,7 +25,7 @@ from nnunet_rw.evaluation.comparison.statistics import (
     recall_interval,
 )
 from nnunet_rw.evaluation.folder import Evaluation, LesionRows
-from nnunet_rw.evaluation.metrics.lesions import ROUNDING
+from nnunet_rw.evaluation.metrics.lesions import in_size
 from nnunet_rw.evaluation.metrics.rules import Outcomes
 
 RULES = ("hit", "matched")
@@ -172,10 +172,7 @@ def _match(baseline: Evaluation, challenger: Evaluation, label: str) -> MatchedR
 
 def counted_rows(rows: LesionRows, rule: str, label: str, low_mm3: float = 0, high_mm3: float = math.inf) -> np.ndarray:
     """(L,) booleans: lesions of the label and size that are either found or not."""
-    # Ten voxels of 1.47 mm3 are 14.7 mm3 to the user, but a little less in floating point.
-    volume_mm3 = rows.volume_mm3 * (1 + ROUNDING)
-    in_class = (rows.label == label) & (volume_mm3 >= low_mm3) & (volume_mm3 < high_mm3)
-    return in_class & ~np.isnan(getattr(rows, rule))
+    return (rows.label == label) & in_size(rows.volume_mm3, low_mm3, high_mm3) & ~np.isnan(getattr(rows, rule))
 
 
 def _false_positives(evaluation: Evaluation, label: str, low_mm3: float = 0, high_mm3: float = math.inf) -> np.ndarray:

@@ -430,7 +430,7 @@ def _check(cases: RuleCases, aim: str, families: Sequence[str], margin: float | 
     if margin is None:
         return
     units = np.array(cases.units)
-    fewest = min(len(set(units[cases_apart(cases.folds, units, fold)])) for fold in set(cases.folds))
+    fewest = min(len(set(units[cases_apart(cases.folds, cases.units, fold)])) for fold in set(cases.folds))
     if fewest < MIN_UNITS:
         raise ValueError(
             f"Expected more cases or patients for a margin, but a fold is left with {fewest} of "

@@ -19,7 +19,7 @@ from nnunet_rw.evaluation.comparison.groups import PART
 from nnunet_rw.evaluation.comparison.rule_choice import FamilyFit, Figures
 from nnunet_rw.evaluation.comparison.statistics import MIN_UNITS, Interval
 from nnunet_rw.evaluation.metrics.detection import DEFAULT_EDGES_MM3
-from nnunet_rw.evaluation.metrics.lesions import ROUNDING
+from nnunet_rw.evaluation.metrics.lesions import in_size
 from nnunet_rw.evaluation.metrics.rules import DecisionRule
 from nnunet_rw.evaluation.tables import write_operating_points
 from nnunet_rw.postprocessing.threshold.fit import RuleFit
@@ -219,10 +219,9 @@ def _least_dice(fit: RuleFit) -> str:
 
 def _sizes(fit: RuleFit) -> dict[str, np.ndarray]:
     """Booleans of all lesions by the name of their size; classes without a lesion are left out."""
-    # Ten voxels of 1.47 mm3 are 14.7 mm3 to the user, but a little less in floating point.
-    volume_mm3 = np.concatenate([case.components.volume_mm3 for case in fit.cases]) * (1 + ROUNDING)
+    volume_mm3 = np.concatenate([case.components.volume_mm3 for case in fit.cases])
     classes = {
-        f"from {low:g}" if math.isinf(high) else f"{low:g} to {high:g}": (volume_mm3 >= low) & (volume_mm3 < high)
+        f"from {low:g}" if math.isinf(high) else f"{low:g} to {high:g}": in_size(volume_mm3, low, high)
         for low, high in pairwise(DEFAULT_EDGES_MM3)
     }
     return {name: chosen for name, chosen in classes.items() if chosen.any()}
