@@ -318,18 +318,18 @@ def upper_bound(
 
 
 class _Pool:
-    """Some cases pooled under every rule of a family; Dice is that of those with a reference."""
+    """Some cases pooled under every rule of a family; `dice` is that of those with a reference."""
 
     def __init__(self, cases: RuleCases, seen: np.ndarray, family: np.ndarray) -> None:
         self.rules = np.flatnonzero(family)
         self.places = cases.grid.places[:, self.rules]
         outcomes = Outcomes(*(values[np.ix_(seen, self.rules)] for values in cases.stacked))
         with_reference = cases.with_reference[seen]
-        dice = mean_dice(outcomes.dice[with_reference])
-        self.figures = figures(outcomes, cases.num_lesions[seen])._replace(dice=dice)
+        self.figures = figures(outcomes, cases.num_lesions[seen])
+        self.dice = mean_dice(outcomes.dice[with_reference])
         self.price = float(cases.allowed[seen].mean())
         least = float(mean_dice(cases.baseline.dice[seen][with_reference])) if cases.keeps_dice else math.nan
-        self.has_dice = np.isnan(least) | (dice >= least - ROUNDING)
+        self.has_dice = np.isnan(least) | (self.dice >= least - ROUNDING)
 
     def best(self, aim: Aim, share: float = 1.0) -> int | None:
         """The rule with most of the aim within a share of the price; None where none keeps the conditions."""
@@ -337,14 +337,16 @@ class _Pool:
         within = (false <= share * self.price * (1 + ROUNDING)) & self.has_dice
         if not within.any():
             return None
-        return self._middle(within, (np.asarray(getattr(self.figures, aim)), dice, -false))
+        # Between rules that are equal, it speaks for one that it leaves lesion-free cases empty.
+        most = self.dice if aim == "dice" else np.asarray(getattr(self.figures, aim))
+        return self._middle(within, (most, dice, -false))
 
     def nearest(self) -> int:
         """Where none keeps the conditions: that of most Dice within the price, or of fewest false positives."""
         false, dice = np.asarray(self.figures.false_positives_per_case), np.asarray(self.figures.dice)
         within = false <= self.price * (1 + ROUNDING)
         if within.any():
-            return self._middle(within, (dice, -false))
+            return self._middle(within, (self.dice, -false))
         return self._middle(~within, (-false, dice))
 
     def _middle(self, allowed: np.ndarray, keys: Sequence[np.ndarray]) -> int:
