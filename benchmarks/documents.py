@@ -199,9 +199,9 @@ TABLES = {
     "coverage": Table(
         "coverage",
         {
-            "differences": ("distribution", ""),
+            "distribution": ("distribution", ""),
             "cases": ("cases", ""),
-            "interval holds the mean": ("coverage", ".1%"),
+            "interval holds the true value": ("coverage", ".1%"),
             "wrong verdicts": ("verdict_error", ".1%"),
         },
     ),

@@ -17,7 +17,7 @@ import numpy as np
 from scipy.ndimage import find_objects
 
 from nnunet_rw.evaluation.metrics.detection import DEFAULT_EDGES_MM3
-from nnunet_rw.evaluation.metrics.lesions import ROUNDING
+from nnunet_rw.evaluation.metrics.lesions import in_size
 from nnunet_rw.evaluation.metrics.surface import border_voxels, neighbour_axes
 from nnunet_rw.maps import lesion_components
 from nnunet_rw.maps.arrays import as_labels
@@ -56,8 +56,7 @@ class Lesions:
     @property
     def size_class(self) -> np.ndarray:
         """(K,) int64 from 0, the smallest, to ``NUM_SIZE_CLASSES - 1``."""
-        # Upwards, so that a lesion on an edge is not below it by rounding.
-        return np.digitize(self.volume_mm3 * (1 + ROUNDING), DEFAULT_EDGES_MM3[1:-1]).astype(np.int64)
+        return np.stack([in_size(self.volume_mm3, edge) for edge in DEFAULT_EDGES_MM3[1:-1]]).sum(0, dtype=np.int64)
 
 
 def find_case_lesions(

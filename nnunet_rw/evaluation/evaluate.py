@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +17,7 @@ from nnunet_rw.evaluation.comparison.groups import units_of
 from nnunet_rw.evaluation.comparison.metrics import enough_decimals
 from nnunet_rw.evaluation.comparison.statistics import MIN_UNITS
 from nnunet_rw.evaluation.folder import changed_file, read_summary
-from nnunet_rw.evaluation.metrics.probabilities import froc_curve, pool_probabilities
+from nnunet_rw.evaluation.metrics.probabilities import PROBABILITY_VALUES, froc_curve, pool_probabilities
 from nnunet_rw.evaluation.metrics.rules import Outcomes, RuleCase, RuleGrid, operating_points, volumes_to_try
 from nnunet_rw.evaluation.protocols import check_protocols, columns_of, options_text
 from nnunet_rw.evaluation.sources import CaseFiles, Source
@@ -25,7 +26,7 @@ from nnunet_rw.evaluation.tables import OF_PROBABILITIES, TABLES, RuleTable, wri
 from nnunet_rw.evaluation.units import length_unit
 from nnunet_rw.util.files import fingerprint, has_fingerprint, write_atomically
 from nnunet_rw.util.parallel import list_in_processes
-from nnunet_rw.util.tables import text_table
+from nnunet_rw.util.tables import rounded, text_table
 
 _METRICS = ("dice", "hd95_mm", "assd_mm", "nsd", "lesion_dice")
 
@@ -66,7 +67,7 @@ def evaluation_text(summary: dict[str, Any]) -> str:
     parts.append(
         f"Intervals are over {unit}, with all lesions of one together; none with fewer than {MIN_UNITS} {unit}."
     )
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, *summary["notes"]])
 
 
 def _mean(values: dict[str, Any] | None, is_length: bool) -> str:
@@ -105,7 +106,7 @@ def _recall(size: dict[str, Any]) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
+    return rounded(math.nan if value is None else value, 2)
 
 
 def evaluate(source: Source, settings: EvaluationSettings, processes: int | None = None) -> list[CaseEvaluation]:
@@ -228,15 +229,17 @@ def is_current(source: Source, settings: EvaluationSettings, folder: Path) -> bo
     """Whether a folder holds, undamaged, the evaluation of these very files and labels with equal settings.
 
     Files are known by what they hold, not by where they lie or when they were written. An earlier version may have
-    written fewer tables: its evaluation is none of these.
+    written fewer tables, or told fewer probabilities apart: its evaluation is none of these.
     """
-    tables = {*TABLES, *(OF_PROBABILITIES if all(files.probabilities for files in source.cases) else ())}
+    with_probabilities = all(files.probabilities for files in source.cases)
+    tables = {*TABLES, *(OF_PROBABILITIES if with_probabilities else ())}
     try:
         summary = read_summary(folder)
         inputs = summary["inputs"]
         return (
             all(summary["settings"].get(name) == value for name, value in asdict(settings).items() if name != "scores")
             and summary["settings"].get("scores", {}).keys() >= set(settings.scores)
+            and (not with_probabilities or summary["settings"].get("probability_values") == PROBABILITY_VALUES)
             and summary["labels"] == source.label_entries
             and inputs.keys() == {files.case for files in source.cases}
             and sorted(summary["missing_cases"]) == sorted(source.missing)

@@ -79,6 +79,8 @@ class Evaluation:
         As of `nnunet_rw.datasets.folders.label_texts`; empty in evaluations of earlier versions.
     size_unit : str
         As of `nnunet_rw.evaluation.units.size_unit`.
+    folds : tuple of N str
+        Of the cross-validation, "" where there is none or it is not told.
     froc : dict of label to FrocCurve
     operating_points : dict of label to OperatingPoints
     rules : dict of label to RuleTable
@@ -95,6 +97,7 @@ class Evaluation:
     predicted: LesionRows
     label_texts: dict[str, str] = field(default_factory=dict)
     size_unit: str = "mm3"
+    folds: tuple[str, ...] = ()
     froc: dict[str, FrocCurve] = field(default_factory=dict)
     operating_points: dict[str, OperatingPoints] = field(default_factory=dict)
     rules: dict[str, RuleTable] = field(default_factory=dict)
@@ -153,6 +156,7 @@ def read_evaluation(folder: str | Path) -> Evaluation:
         # Earlier versions did not tell these.
         label_texts=label_texts(summary["labels"]) if "labels" in summary else {},
         size_unit=str(summary.get("size_unit", "mm3")),
+        folds=tuple(str(summary.get("folds", {}).get(case, "")) for case in cases),
         cases=cases,
         labels=labels,
         columns=columns,

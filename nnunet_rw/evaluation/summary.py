@@ -9,7 +9,7 @@ from typing import Any, get_args
 import numpy as np
 
 from nnunet_rw.evaluation.case import CaseEvaluation, ClassEvaluation, EvaluationSettings
-from nnunet_rw.evaluation.comparison.groups import units_of
+from nnunet_rw.evaluation.comparison.groups import folds_note, units_of
 from nnunet_rw.evaluation.metrics.detection import (
     Rule,
     count_detections,
@@ -20,6 +20,7 @@ from nnunet_rw.evaluation.metrics.detection import (
 from nnunet_rw.evaluation.metrics.overlap import Overlap, bland_altman
 from nnunet_rw.evaluation.metrics.probabilities import (
     FALSE_POSITIVES,
+    PROBABILITY_VALUES,
     FrocCurve,
     average_recall,
     average_recall_up_to,
@@ -142,7 +143,9 @@ def summarise(
     "labels" say what was evaluated: fingerprints of every case's files, and the dataset.json's entries.
     """
     units = units_of([case.files.case for case in cases], groups)
+    folds = {case.files.case: case.files.fold for case in cases}
     axes = max(len(case.spacing_mm) for case in cases)
+    of_probabilities = any(found.probability for case in cases for found in case.classes)
     labels = [found.label for found in cases[0].classes]
     return {
         **_as_nnunet(cases, labels),
@@ -151,11 +154,16 @@ def summarise(
             **{name: value for name, value in asdict(settings).items() if name != "scores"},
             # Only where there are some, as in evaluations of earlier versions.
             **({"scores": protocol_options(settings.scores, settings.tolerance_mm, axes)} if settings.scores else {}),
+            # Earlier versions told fewer probabilities apart, and what follows from them differs.
+            **({"probability_values": PROBABILITY_VALUES} if of_probabilities else {}),
             "image_diagonal_mm": {case.files.case: case.diagonal_mm for case in cases},
         },
         "size_unit": size_unit(case.spacing_mm for case in cases),
         "num_cases": len(cases),
         **({"num_patients": len(set(units))} if groups else {}),
+        # Of evaluations in two folders there are none.
+        **({"folds": folds} if any(folds.values()) else {}),
+        "notes": list(folds_note(list(folds.values()), units)),
         "num_missing": len(source.missing),
         "missing_cases": source.missing,
         "inputs": {case.files.case: case.fingerprints for case in cases},

@@ -14,7 +14,7 @@ from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunet_rw.datasets.folders import Labels
 from nnunet_rw.evaluation.case import CaseEvaluation, EvaluationSettings, evaluate_case
 from nnunet_rw.evaluation.metrics.detection import DEFAULT_EDGES_MM3, size_name
-from nnunet_rw.evaluation.metrics.lesions import ROUNDING
+from nnunet_rw.evaluation.metrics.lesions import in_size
 from nnunet_rw.evaluation.sources import CaseFiles, Source
 from nnunet_rw.evaluation.units import length_unit, raised, size_unit
 from nnunet_rw.pictures.overlays import LABELS_FILE, class_names, label_descriptions, write_case_overlays
@@ -93,8 +93,7 @@ def missed_by_size(
     )
     classes = []
     for low, high in pairwise(edges):
-        # Upwards, so that a lesion on an edge is not below it by rounding.
-        inside = counted & (volume * (1 + ROUNDING) >= low) & (volume * (1 + ROUNDING) < high)
+        inside = counted & in_size(volume, low, high)
         chosen = np.flatnonzero(inside & missed)
         chosen = chosen[np.argsort(-volume[chosen], kind="stable")]
         shown = np.unique(np.linspace(0, len(chosen) - 1, min(examples, len(chosen))).round().astype(int))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -61,18 +61,36 @@ def number(value: float, decimals: int) -> Cell:
 
 
 def with_ends(value: float, low: float, high: float, decimals: int) -> Cell:
-    """``0.612 [0.580, 0.640]``, or `TOO_FEW` instead of an interval that is NaN."""
-    if math.isnan(low):
-        beside = (TOO_FEW,) if math.isfinite(value) else ()
-    else:
-        beside = (f"[{rounded(low, decimals)}, {rounded(high, decimals)}]",)
-    return Cell(rounded(value, decimals), beside, value)
+    """``0.612 [0.580, 0.640]``, or `TOO_FEW` instead of an interval that is NaN; the value alone where all are alike.
+
+    Cases that are all alike tell no spread, and an interval of no width would claim that new ones have none.
+    """
+    return Cell(rounded(value, decimals), _beside(value, (low, high), decimals, rounded), value)
 
 
 def with_interval(value: float, interval: tuple[float, float], decimals: int = 3) -> Cell:
-    """As `with_ends`; the value alone where all cases are alike."""
+    """As `with_ends`."""
+    return with_ends(value, *interval, decimals)
+
+
+def signed(value: float, decimals: int = 3) -> str:
+    """``+0.012``, as `rounded` but for the sign of what is above 0."""
+    text = rounded(value, decimals)
+    return f"+{text}" if math.isfinite(value) and float(text) > 0 else text
+
+
+def signed_interval(value: float, interval: tuple[float, float], decimals: int = 3) -> str:
+    """``+0.012 [-0.001, +0.020]``, as `with_ends` but for the signs."""
+    return " ".join((signed(value, decimals), *_beside(value, interval, decimals, signed)))
+
+
+def _beside(
+    value: float, interval: tuple[float, float], decimals: int, text: Callable[[float, int], str]
+) -> tuple[str, ...]:
     low, high = interval
-    return number(value, decimals) if low == high else with_ends(value, low, high, decimals)
+    if math.isnan(low):
+        return (TOO_FEW,) if math.isfinite(value) else ()
+    return (f"[{text(low, decimals)}, {text(high, decimals)}]",) if low != high else ()
 
 
 def counted(cell: Cell, n: int, of: str = "") -> Cell:

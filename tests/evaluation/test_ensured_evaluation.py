@@ -70,6 +70,22 @@ def test_ensured_evaluation_with_probabilities_is_whole(two_cases, evaluations, 
     assert (two_cases.folder / missing).is_file()
 
 
+def test_probabilities_that_an_earlier_version_rounded_are_counted_again(two_cases, evaluations):
+    plain = list(two_cases.cases)
+    for number, files in enumerate(two_cases.cases):
+        path = files.prediction.with_name(f"{files.case}.npz")
+        np.savez(path, probabilities=np.zeros((2, *SHAPE), np.float32))
+        two_cases.cases[number] = replace(files, probabilities=path)
+    ensure_evaluation(two_cases, FAST)
+    summary = json.loads((two_cases.folder / "summary.json").read_text())
+    assert summary["settings"].pop("probability_values") == 28673
+    (two_cases.folder / "summary.json").write_text(json.dumps(summary))
+    assert is_current(replace(two_cases, cases=plain), FAST, two_cases.folder)
+    ensure_evaluation(two_cases, FAST)
+    assert len(evaluations) == 2
+    assert is_current(two_cases, FAST, two_cases.folder)
+
+
 def replace_by_older(path, values):
     """As `cp -p` and `rsync -a` do: the new file is older than the evaluation."""
     before = path.stat().st_mtime - 100_000

@@ -10,15 +10,18 @@ from segmentation_files import (
     REFERENCE,
     SHAPE,
     labels,
+    write_dataset,
     write_dataset_json,
     write_folders,
     write_image,
+    write_model,
     write_probabilities,
 )
 
 from nnunet_rw.evaluation.case import EvaluationSettings
 from nnunet_rw.evaluation.evaluate import evaluation_text, write_evaluation
-from nnunet_rw.evaluation.sources import folders_source
+from nnunet_rw.evaluation.folder import read_evaluation
+from nnunet_rw.evaluation.sources import cross_validation_source, folders_source
 
 
 @pytest.fixture
@@ -133,3 +136,20 @@ def test_images_of_two_dimensions(tmp_path, ending, reader, unit):
     text = evaluation_text(summary)
     assert f"lesion (1)  0 to 10 {unit}" in text
     assert ("HD95 pixels" in text, "HD95 mm" in text) == (unit == "pixels", unit == "mm2")
+
+
+def test_patients_in_several_folds_are_told(nnunet):
+    cases = dict.fromkeys("abcd", REFERENCE)
+    write_dataset(nnunet, cases, [["a", "b"], ["c", "d"]])
+    write_model(nnunet, "RWTrainer", {0: dict.fromkeys("ab", REFERENCE), 1: dict.fromkeys("cd", REFERENCE)})
+    source = cross_validation_source("Dataset900_Tiny", "3d_fullres", "RWTrainer")
+    apart, shared = (
+        write_evaluation(
+            source, EvaluationSettings(fast=True), source.folder, groups=dict(zip("abcd", units, strict=True))
+        )
+        for units in ("1122", "1213")
+    )
+    assert apart["notes"] == []
+    assert shared["folds"] == {"a": "fold_0", "b": "fold_0", "c": "fold_1", "d": "fold_1"}
+    assert "1 of 3 patients are in several folds" in evaluation_text(shared).splitlines()[-1]
+    assert read_evaluation(source.folder).folds == ("fold_0", "fold_0", "fold_1", "fold_1")

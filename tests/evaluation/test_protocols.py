@@ -1,5 +1,8 @@
 """Scores of challenges, from the command to the comparison, and back from the folder."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 from evaluation_folders import write_evaluation as write_by_hand
@@ -102,6 +105,18 @@ def test_every_metric_can_be_compared(scored, source, tmp_path):
     comparison = compare_evaluations([scored[0], tmp_path], metrics=list(METRICS), resamples=20)
     assert [row.metric for row in comparison.metrics] == list(METRICS)
     assert {row.difference for row in comparison.metrics} == {0}
+
+
+def test_precision_of_otherwise_rounded_probabilities_is_not_compared(scored, tmp_path):
+    # Earlier versions did not tell how they rounded.
+    shutil.copytree(scored[0], tmp_path / "earlier")
+    summary = json.loads((tmp_path / "earlier" / "summary.json").read_text())
+    del summary["settings"]["probability_values"]
+    (tmp_path / "earlier" / "summary.json").write_text(json.dumps(summary))
+    folders = [scored[0], tmp_path / "earlier"]
+    assert compare_evaluations(folders, metrics=["dice"], resamples=20).metrics
+    with pytest.raises(ValueError, match=r"Expected average_precision of equally rounded .*earlier was made"):
+        compare_evaluations(folders, metrics=["average_precision"])
 
 
 def test_what_an_evaluation_lacks_is_told_before_anything_is_compared(scored, tmp_path):

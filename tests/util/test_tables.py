@@ -13,6 +13,8 @@ from nnunet_rw.util.tables import (
     latex_escape,
     number,
     p_value,
+    signed,
+    signed_interval,
     spread,
     text_table,
     with_ends,
@@ -34,11 +36,21 @@ def test_cells_by_hand():
     assert str(with_ends(0.61249, 0.58, 0.64, 3)) == "0.612 [0.580, 0.640]"
     assert str(with_ends(0.5, NAN, NAN, 1)) == "0.5 [too few]"
     assert str(with_ends(NAN, NAN, NAN, 1)) == "-"
-    assert str(with_interval(0.5, (0.5, 0.5), 1)) == "0.5"
+    assert str(with_interval(0.5, (0.5, 0.5), 1)) == str(with_ends(0.5, 0.5, 0.5, 1)) == "0.5"
     assert str(counted(with_interval(0.5, (0.4, 0.6), 1), 20)) == "0.5 [0.4, 0.6] (n = 20)"
     assert str(counted(number(NAN, 1), 0)) == "-"
     assert [str(spread(values, 1)) for values in ((0.6, 0.4, NAN), (0.6, NAN))] == ["0.4 to 0.6", "-"]
     assert [str(p_value(p)) for p in (0.0204, 0.0011, 0.0004, NAN)] == ["0.020", "0.001", "<0.001", "-"]
+
+
+def test_signs_by_hand():
+    assert [signed(value, 2) for value in (0.125, -0.5, 0.004, -0.004, 0.0, NAN, math.inf)] == [
+        *("+0.12", "-0.50", "0.00", "0.00", "0.00", "-", "-")
+    ]
+    assert signed_interval(0.0126, (-0.0004, 0.02), 3) == "+0.013 [0.000, +0.020]"
+    assert signed_interval(0.5, (0.5, 0.5)) == "+0.500"
+    assert signed_interval(0.5, (NAN, NAN)) == "+0.500 [too few]"
+    assert signed_interval(NAN, (NAN, NAN)) == "-"
 
 
 def test_cells_keep_their_numbers_and_what_stands_beside():

@@ -20,7 +20,7 @@ from nnunet_rw.evaluation.comparison.rows import (
     SizeRow,
 )
 from nnunet_rw.evaluation.comparison.statistics import MIN_UNITS
-from nnunet_rw.util.tables import rounded
+from nnunet_rw.util.tables import rounded, signed_interval
 
 _EVERY = 0.0, math.inf
 
@@ -133,8 +133,8 @@ def _price(row: SizeRow, tested: MetricRow | None) -> str:
 def _intervals(row: SizeRow, adjusted: bool, units: str) -> str:
     if math.isnan(row.simultaneous_low):
         return f"There is no interval: fewer than {MIN_UNITS} {units} have lesions."
-    recall = _signed(100 * row.difference, 100 * row.simultaneous_low, 100 * row.simultaneous_high, 1)
-    cost = _signed(row.false_positives_difference, row.false_positives_low, row.false_positives_high, 2)
+    recall = _points(row.difference, row.simultaneous_low, row.simultaneous_high)
+    cost = signed_interval(row.false_positives_difference, (row.false_positives_low, row.false_positives_high), 2)
     of_all = ", adjusted for all trainers and labels," if adjusted else ""
     return (
         f"Differences with 95 % studentised bootstrap intervals over {units}: recall{of_all} {recall} points, false "
@@ -150,13 +150,13 @@ def _out_of_fold(row: RuleRow, of_baseline: RuleRow | None, unit: str) -> str:
     measured = "and measured out of fold with one-to-one matching"
     half = f"as segmented it finds {_percent(row.half_recall)} with {_number(row.half_false_positives)}"
     if of_baseline is None or of_baseline.rule is None or not of_baseline.rule_loses_nothing:
-        gain = _signed(100 * row.recall_difference, 100 * row.recall_low, 100 * row.recall_high, 1)
+        gain = _points(row.recall_difference, row.recall_low, row.recall_high)
         return (
             f"With a rule chosen for no more than {price} ({row.rule.text(unit)}) {measured}, {row.trainer} finds "
             f"{_percent(row.recall)} instead of {_percent(row.baseline_recall)}, {gain} points, with "
             f"{_number(row.false_positives)} false positives per case; {half}."
         )
-    gain = _signed(100 * row.recall_gain, 100 * row.recall_gain_low, 100 * row.recall_gain_high, 1)
+    gain = _points(row.recall_gain, row.recall_gain_low, row.recall_gain_high)
     return (
         f"With rules chosen for no more than {price} ({row.rule.text(unit)}; of {row.baseline} "
         f"{of_baseline.rule.text(unit)}) {measured}, {row.trainer} finds {_percent(row.recall)} instead of "
@@ -183,12 +183,6 @@ def _dice(row: MetricRow | None) -> str:
     return f"Mean Dice: {row.challenger_mean:.3f} instead of {row.baseline_mean:.3f}, {verdict}."
 
 
-def _signed(value: float, low: float, high: float, decimals: int) -> str:
-    if not low < high:
-        return f"{value:+.{decimals}f}"
-    return f"{value:+.{decimals}f} [{low:+.{decimals}f}, {high:+.{decimals}f}]"
-
-
 def _difference(row: MetricRow | None) -> float:
     return row.difference if row is not None and math.isfinite(row.difference) else -math.inf
 
@@ -200,6 +194,11 @@ def _count(recall: float, row: SizeRow) -> str:
 
 def _number(value: float) -> str:
     return rounded(value, 1 if value >= 10 else 2)
+
+
+def _points(value: float, low: float, high: float) -> str:
+    """Of a hundred."""
+    return signed_interval(100 * value, (100 * low, 100 * high), 1)
 
 
 def _percent(value: float) -> str:

@@ -10,13 +10,13 @@ import numpy as np
 
 from nnunet_rw.benchmark.results import BenchmarkResults, TaskResults
 from nnunet_rw.evaluation.comparison.groups import units_of
+from nnunet_rw.evaluation.comparison.lesions import counted_rows
 from nnunet_rw.evaluation.comparison.metrics import METRICS, case_values, enough_decimals, metric_words
 from nnunet_rw.evaluation.comparison.rows import BETTER, NOT_SHOWN, NOT_TESTED, WITHIN_NOISE, WORSE
 from nnunet_rw.evaluation.comparison.statistics import Interval, mean_interval, recall_interval
 from nnunet_rw.evaluation.comparison.tables import intervals_text
 from nnunet_rw.evaluation.folder import Evaluation
 from nnunet_rw.evaluation.metrics.detection import DEFAULT_EDGES_MM3, Detection
-from nnunet_rw.evaluation.metrics.lesions import ROUNDING
 from nnunet_rw.evaluation.metrics.probabilities import average_recall
 from nnunet_rw.util.tables import NOTHING, Cell, CellLike, Table, as_cell, counted, number, spread, with_interval
 
@@ -114,8 +114,7 @@ def lesion_recall(
 ) -> Estimate:
     """Share of the reference lesions smaller than so many mm3 that are found by any overlap."""
     rows = evaluation.lesions
-    # As in `recall_by_size`: a lesion on the edge is not below it by rounding.
-    chosen = (rows.label == label) & ~np.isnan(rows.hit) & (rows.volume_mm3 * (1 + ROUNDING) < below_mm3)
+    chosen = counted_rows(rows, "hit", label, 0, below_mm3)
     hits = rows.hit[chosen] > 0
     interval = recall_interval(units_of(rows.case[chosen].tolist(), groups), hits)
     return Estimate(float(hits.mean()) if len(hits) else math.nan, interval, len(hits))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nnunet_rw.evaluation.comparison.groups import units_of
+from nnunet_rw.evaluation.comparison.groups import folds_note, units_of
 from nnunet_rw.evaluation.comparison.lesions import (
     compare_at_equal_false_positives,
     compare_by_rules,
@@ -118,7 +118,10 @@ def compare_evaluations(
         metrics=tuple(rows),
         sizes=compare_by_size(baseline, challengers, edges_mm3, seed, resamples, groups),
         rankings=rank_by_rule(first, edges_mm3[:-1], others),
-        notes=_notes([baseline, *challengers], rows, len(set(units)), bool(others)),
+        notes=(
+            *_notes([baseline, *challengers], rows, len(set(units)), bool(others)),
+            *dict.fromkeys(note for trainer in first for note in folds_note(trainer.folds, units) if trainer.folds),
+        ),
         matched=compare_at_equal_false_positives(first[0], first[1:]),
         rules=compare_by_rules(first[0], first[1:], seed, groups),
         patients=len(set(units)) if groups else 0,

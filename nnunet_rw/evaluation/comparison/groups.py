@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from nnunet_rw.util.advice import command
+
 COLUMNS = ("case", "patient")
 
 
@@ -78,16 +80,52 @@ def parts_of(units: Sequence[str], number: int, seed: int) -> dict[str, int]:
 
 
 def folds_or_parts(folds: Sequence[str], units: Sequence[str], number: int = 5, seed: int = 0) -> list[str]:
-    """The fold of each case; where there is but one, its cases are split into parts, those of a unit together.
+    """The fold of each case, or the part of it where folds leave nothing to choose on.
+
+    That is so of a single fold, and of one that has a case of every patient. The cases are then split into parts, those
+    of a unit together.
 
     Raises
     ------
     ValueError
         Fewer than two parts.
     """
-    if len(set(folds)) > 1:
+    if all(cases_apart(folds, units, fold).any() for fold in set(folds)):
         return list(folds)
     if number < 2:
         raise ValueError(f"Expected two or more splits, but got {number}.")
     parts = parts_of(units, number, seed)
     return [f"{PART}{parts[unit]}" for unit in units]
+
+
+def cases_apart(folds: Sequence[str], units: Sequence[str], fold: str) -> np.ndarray:
+    """(N,) booleans: cases of other folds, without those of a patient of whom this fold has a case as well.
+
+    Examples
+    --------
+    >>> cases_apart(["0", "1", "1"], ["anna", "anna", "ben"], "0").tolist()
+    [False, False, True]
+    """
+    inside = np.asarray(folds) == fold
+    return ~np.isin(units, np.asarray(units)[inside])
+
+
+def folds_note(folds: Sequence[str], units: Sequence[str], dataset: str = "DATASET") -> tuple[str, ...]:
+    """What is to be said of patients in several folds; nothing where each is in one.
+
+    Parameters
+    ----------
+    folds, units : sequences of N str
+        Of each case; all of one fold where there are none.
+    dataset : str
+        For the command that splits by patient.
+    """
+    folds_of = {unit: {fold for fold, other in zip(folds, units, strict=True) if other == unit} for unit in set(units)}
+    several = sum(len(found) > 1 for found in folds_of.values())
+    if not several:
+        return ()
+    return (
+        f"{several} of {len(folds_of)} patients are in several folds, so that networks were trained on patients whose "
+        "other cases they are judged by: figures are better than those of new patients will be. Split by patient and "
+        f"train again: {command('splits', dataset=dataset, groups='FILE')}",
+    )

@@ -25,7 +25,7 @@ from nnunet_rw.evaluation.comparison.statistics import (
     recall_interval,
 )
 from nnunet_rw.evaluation.folder import Evaluation, LesionRows
-from nnunet_rw.evaluation.metrics.lesions import ROUNDING
+from nnunet_rw.evaluation.metrics.lesions import in_size
 from nnunet_rw.evaluation.metrics.rules import Outcomes
 
 RULES = ("hit", "matched")
@@ -172,10 +172,7 @@ def _match(baseline: Evaluation, challenger: Evaluation, label: str) -> MatchedR
 
 def counted_rows(rows: LesionRows, rule: str, label: str, low_mm3: float = 0, high_mm3: float = math.inf) -> np.ndarray:
     """(L,) booleans: lesions of the label and size that are either found or not."""
-    # Ten voxels of 1.47 mm3 are 14.7 mm3 to the user, but a little less in floating point.
-    volume_mm3 = rows.volume_mm3 * (1 + ROUNDING)
-    in_class = (rows.label == label) & (volume_mm3 >= low_mm3) & (volume_mm3 < high_mm3)
-    return in_class & ~np.isnan(getattr(rows, rule))
+    return (rows.label == label) & in_size(rows.volume_mm3, low_mm3, high_mm3) & ~np.isnan(getattr(rows, rule))
 
 
 def _false_positives(evaluation: Evaluation, label: str, low_mm3: float = 0, high_mm3: float = math.inf) -> np.ndarray:
@@ -194,18 +191,14 @@ def _places(
 ) -> list[RankingRow]:
     rows = []
     for evaluation in evaluations:
-        found, right = (
-            getattr(lesions, rule)[counted_rows(lesions, rule, label, smallest_mm3)] > 0
-            for lesions, smallest_mm3 in (
-                (evaluation.lesions, min_volume_mm3),
-                (evaluation.predicted, min_predicted_mm3),
-            )
-        )
-        recall = float(found.mean()) if len(found) else math.nan
-        precision = float(right.mean()) if len(right) else math.nan
-        f1 = 2 * precision * recall / (precision + recall) if found.any() and right.any() else 0.0
-        if found.any() and not len(right):
-            f1 = math.nan  # found by pieces alone that are too small to count as predicted
+        reference = counted_rows(evaluation.lesions, rule, label, min_volume_mm3)
+        predicted = counted_rows(evaluation.predicted, rule, label, min_predicted_mm3)
+        found = reference & (getattr(evaluation.lesions, rule) > 0)
+        false = int((predicted & (getattr(evaluation.predicted, rule) == 0)).sum())
+        right = _number_right(evaluation, rule, found, predicted)
+        lesions = int(reference.sum())
+        recall = float(found.sum() / lesions) if lesions else math.nan
+        precision = right / (right + false) if right + false else math.nan
         rows.append(
             RankingRow(
                 label=label,
@@ -213,18 +206,31 @@ def _places(
                 connectivity=int(evaluation.settings.get("connectivity") or 26),
                 min_volume_mm3=min_volume_mm3,
                 trainer=evaluation.name,
-                lesions=len(found),
+                lesions=lesions,
                 recall=recall,
-                predicted=len(right),
+                predicted=right + false,
                 precision=precision,
-                false_positives_per_case=float((~right).sum() / len(evaluation.cases)),
-                f1=f1,
+                false_positives_per_case=false / len(evaluation.cases),
+                f1=2 * precision * recall / (precision + recall) if found.any() else 0.0,
                 rank=0,
                 rank_as_evaluated=0,
             )
         )
-    ranks = rankdata([-np.nan_to_num(row.f1) for row in rows], method="min")
+    ranks = rankdata([-row.f1 for row in rows], method="min")
     return [replace(row, rank=int(rank)) for row, rank in zip(rows, ranks, strict=True)]
+
+
+def _number_right(evaluation: Evaluation, rule: str, found: np.ndarray, predicted: np.ndarray) -> int:
+    """Predicted lesions that are right, of those that count by size and of smaller ones that found a lesion.
+
+    Smaller ones may be all that found it. One-to-one every found lesion has one of its own. By any overlap nothing
+    tells which of the smaller ones did: a case in which a lesion is found has one that is right, at least. To count all
+    of them that are right would add those of lesions that are left out, and drop the false ones of their size.
+    """
+    if rule == "matched":
+        return int(found.sum())
+    right = number_per_case(evaluation, evaluation.predicted, predicted & (evaluation.predicted.hit > 0))
+    return int(np.maximum(right, number_per_case(evaluation, evaluation.lesions, found) > 0).sum())
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import numpy as np
 from nnunet_rw.evaluation.folder import Evaluation
 from nnunet_rw.evaluation.metrics.rules import ratio
 from nnunet_rw.evaluation.protocols import CC, CC_COLUMNS, PROTOCOL_COLUMNS
+from nnunet_rw.evaluation.tables import PROBABILITY
 
 Columns = Mapping[str, np.ndarray]
 
@@ -198,7 +199,7 @@ def paired_values(first: Sequence[Evaluation], second: Sequence[Evaluation], met
 
 
 # Settings that change no figure that is compared; the diagonals belong to the references.
-_INDIFFERENT = ("probabilities", "images", "image_diagonal_mm", "scores")
+_INDIFFERENT = ("probabilities", "images", "image_diagonal_mm", "scores", "probability_values")
 _NAMED = 3
 
 
@@ -230,7 +231,7 @@ def check_comparable(evaluations: Sequence[Evaluation]) -> None:
 
 
 def check_metrics(evaluations: Sequence[Evaluation], metrics: Iterable[str]) -> None:
-    """Whether all evaluations have the columns of these metrics.
+    """Whether all evaluations have the columns of these metrics, those of probabilities by the same version's count.
 
     Raises
     ------
@@ -245,6 +246,13 @@ def check_metrics(evaluations: Sequence[Evaluation], metrics: Iterable[str]) -> 
                     f"No {name} in {evaluation.folder}. Evaluate again"
                     + (f" with {metric.option}." if metric.option else ".")
                 )
+        told_apart = [evaluation.settings.get("probability_values") for evaluation in evaluations]
+        if name in PROBABILITY and len(set(told_apart)) > 1:
+            earlier = evaluations[told_apart.index(None)] if None in told_apart else evaluations[0]
+            raise ValueError(
+                f"Expected {name} of equally rounded probabilities, but {earlier.folder} was made by another version. "
+                "Evaluate again with --probabilities."
+            )
 
 
 def _check_scores(first: Evaluation, other: Evaluation) -> None:

@@ -107,12 +107,13 @@ class RankingRow:
         Of the lesions.
     min_volume_mm3 : float
         Smaller reference lesions are left out, and smaller predicted ones too where it is above the evaluation's own
-        minimum. Found or not is as evaluated with all of them.
+        minimum, but for those that found a lesion: each one-to-one, by any overlap one per case where no larger one
+        did. Found or not is as evaluated with all of them.
     recall, precision, f1 : float
         Of the pooled lesions: found among the reference's, right among the predicted, 2 PR / (P + R). Precision is NaN
-        where nothing is predicted, and F1 then 0, but NaN where smaller pieces have found something.
+        where nothing is predicted, and F1 0 where nothing is found.
     rank : int
-        1 for the highest F1, NaN counting as 0; equal ones share the better place.
+        1 for the highest F1; equal ones share the better place.
     rank_as_evaluated : int
         By any overlap, with the minimum size of the evaluation.
     """
@@ -169,8 +170,8 @@ class RuleRow:
     """What a trainer with probabilities finds out of fold, with no more false positives than the baseline and its Dice.
 
     The baseline has a row as well where it has probabilities: what a rule alone brings. Every case is segmented by the
-    rule that was chosen without its fold, so that nothing was chosen on the cases that are judged. Lesions are matched
-    one to one; all is of the first seed, NaN where undefined.
+    rule that was chosen without its fold, so that no rule was chosen on the cases that it is judged by; its family was,
+    by a test. Lesions are matched one to one; all is of the first seed, NaN where undefined.
 
     Attributes
     ----------

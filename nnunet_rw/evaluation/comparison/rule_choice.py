@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 from scipy.stats import gamma
 
-from nnunet_rw.evaluation.comparison.groups import parts_of
+from nnunet_rw.evaluation.comparison.groups import cases_apart, parts_of
 from nnunet_rw.evaluation.comparison.statistics import (
     MIN_UNITS,
     NO_INTERVAL,
@@ -47,11 +47,12 @@ class RuleCases:
     baseline : Outcomes
         (N,) each: of another model, or of the model's own usual segmentation.
     folds, units : sequences of N str
-        What is chosen for a case is chosen on the cases of other folds; the patient, or the case itself.
+        What is chosen for a case is chosen on the cases of other folds, and of other patients than its fold has; the
+        patient, or the case itself.
     false_positives : float, optional
         Per case, that a rule may have. Default: as many as the baseline has.
     keeps_dice : bool
-        A rule's mean Dice is not below the baseline's.
+        A rule's mean Dice is not below the baseline's, both over the cases `with_reference`.
     """
 
     grid: RuleGrid
@@ -75,10 +76,18 @@ class RuleCases:
             return np.full(len(self.units), float(self.false_positives))
         return self.baseline.false_positives.astype(float)
 
+    @cached_property
+    def with_reference(self) -> np.ndarray:
+        """Booleans (N,): cases whose Dice is defined however they are segmented, as their reference has a voxel.
+
+        A lesion-free case in which every rule and the baseline predict something is among them; its Dice is 0 for all.
+        """
+        return ~(np.isnan(self.stacked.dice).any(1) | np.isnan(self.baseline.dice))
+
     @property
     def least_dice(self) -> float:
-        """That a rule must have on all cases; NaN without such a condition."""
-        return float(mean_dice(self.baseline.dice)) if self.keeps_dice else math.nan
+        """That a rule must have on all cases `with_reference`; NaN without such a condition, or without such a case."""
+        return float(mean_dice(self.baseline.dice[self.with_reference])) if self.keeps_dice else math.nan
 
     def under(self, rules: Sequence[int]) -> Outcomes:
         """(N,) each: every case under a rule of its own."""
@@ -150,10 +159,24 @@ class FamilyFit:
 
 
 class RuleChoice(NamedTuple):
-    """Families from the simplest on, and the one that is chosen; None where no rule keeps the conditions."""
+    """Families from the simplest on, and the one that is chosen.
+
+    Attributes
+    ----------
+    families : tuple of FamilyFit
+    best : FamilyFit or None
+        None where no rule keeps the conditions.
+    over : FamilyFit or None
+        The simpler one that it has replaced; None for the simplest that keeps the conditions.
+    gain, gain_interval : float, Interval
+        Of the aim beyond that of the replaced one, both in cases left out; NaN without it.
+    """
 
     families: tuple[FamilyFit, ...]
     best: FamilyFit | None
+    over: FamilyFit | None = None
+    gain: float = math.nan
+    gain_interval: Interval = NO_INTERVAL
 
 
 def choose_rules(
@@ -166,7 +189,10 @@ def choose_rules(
     """For each family the rule with most of the aim, among those that keep the conditions, and one of them all.
 
     The simplest family is chosen, unless a richer one has more of the aim in cases left out, by more than chance: its
-    95 % interval of the gain is above 0. So with few cases, of which there is no interval, it is the simplest.
+    95 % interval of the gain is above 0. The gain is over the richest that has passed so far, so that what a part of a
+    rule brings is not taken for that of the next. With few cases, of which there is no interval, it is the simplest.
+
+    Rules are chosen without the cases that they are judged on, the family is not: it is one of four, and by a test.
 
     Parameters
     ----------
@@ -189,15 +215,17 @@ def choose_rules(
     fits: list[FamilyFit] = []
     for name in families:
         fits.append(_fit_family(name, cases, aim, margin, seed, fits[0] if fits else None))
-    best: FamilyFit | None = None
+    choice = RuleChoice(tuple(fits), None)
     for fit in fits:
-        if fit.rule is not None and (best is None or _is_better(fit, best, aim)):
-            best = fit
-    return RuleChoice(tuple(fits), best)
-
-
-def _is_better(fit: FamilyFit, best: FamilyFit, aim: Aim) -> bool:
-    return fit.gain.low > 0 and getattr(fit.figures, aim) > getattr(best.figures, aim)
+        if fit.rule is None:
+            continue
+        if choice.best is None:
+            choice = choice._replace(best=fit)
+            continue
+        gain, interval = difference(cases, fit.left_out, choice.best.left_out, aim, seed)
+        if interval.low > 0:
+            choice = RuleChoice(choice.families, fit, choice.best, gain, interval)
+    return choice
 
 
 def chosen_rule(
@@ -210,6 +238,10 @@ def chosen_rule(
     resamples: int = 10_000,
 ) -> int | None:
     """Of the best rule of a family on some cases: of those that keep within the price, and no less Dice than allowed.
+
+    Dice is the mean over the same cases for every rule and for the baseline, those `RuleCases.with_reference`. A
+    lesion-free case has a Dice of 0, or none where it is left empty: over the cases where each has one, a rule that
+    empties these would be excused from what it loses in the others. The price tells what they cost.
 
     Without a margin the mean of the false positives keeps within the price, so that every second choice has more of
     them in new cases. With one, the price is tightened: it is the largest share, tried from the smallest up, at which
@@ -286,18 +318,18 @@ def upper_bound(
 
 
 class _Pool:
-    """Some cases pooled under every rule of a family."""
+    """Some cases pooled under every rule of a family; `dice` is that of those with a reference."""
 
     def __init__(self, cases: RuleCases, seen: np.ndarray, family: np.ndarray) -> None:
         self.rules = np.flatnonzero(family)
         self.places = cases.grid.places[:, self.rules]
-        self.figures = figures(
-            Outcomes(*(values[np.ix_(seen, self.rules)] for values in cases.stacked)), cases.num_lesions[seen]
-        )
+        outcomes = Outcomes(*(values[np.ix_(seen, self.rules)] for values in cases.stacked))
+        with_reference = cases.with_reference[seen]
+        self.figures = figures(outcomes, cases.num_lesions[seen])
+        self.dice = mean_dice(outcomes.dice[with_reference])
         self.price = float(cases.allowed[seen].mean())
-        least = float(mean_dice(cases.baseline.dice[seen])) if cases.keeps_dice else math.nan
-        dice = np.asarray(self.figures.dice)
-        self.has_dice = np.isnan(least) | (dice >= least - ROUNDING)
+        least = float(mean_dice(cases.baseline.dice[seen][with_reference])) if cases.keeps_dice else math.nan
+        self.has_dice = np.isnan(least) | (self.dice >= least - ROUNDING)
 
     def best(self, aim: Aim, share: float = 1.0) -> int | None:
         """The rule with most of the aim within a share of the price; None where none keeps the conditions."""
@@ -305,14 +337,16 @@ class _Pool:
         within = (false <= share * self.price * (1 + ROUNDING)) & self.has_dice
         if not within.any():
             return None
-        return self._middle(within, (np.asarray(getattr(self.figures, aim)), dice, -false))
+        # Between rules that are equal, it speaks for one that it leaves lesion-free cases empty.
+        most = self.dice if aim == "dice" else np.asarray(getattr(self.figures, aim))
+        return self._middle(within, (most, dice, -false))
 
     def nearest(self) -> int:
         """Where none keeps the conditions: that of most Dice within the price, or of fewest false positives."""
         false, dice = np.asarray(self.figures.false_positives_per_case), np.asarray(self.figures.dice)
         within = false <= self.price * (1 + ROUNDING)
         if within.any():
-            return self._middle(within, (dice, -false))
+            return self._middle(within, (self.dice, -false))
         return self._middle(~within, (-false, dice))
 
     def _middle(self, allowed: np.ndarray, keys: Sequence[np.ndarray]) -> int:
@@ -333,12 +367,12 @@ class _Pool:
 def _fit_family(
     name: str, cases: RuleCases, aim: Aim, margin: float | None, seed: int, simplest: FamilyFit | None
 ) -> FamilyFit:
-    family, folds = cases.grid.family(name), np.array(cases.folds)
-    everything = np.arange(len(folds))
+    family = cases.grid.family(name)
+    everything = np.arange(len(cases.folds))
     chosen = chosen_rule(cases, everything, family, aim, margin, seed)
     without: dict[str, int] = {}
     for fold in sorted(set(cases.folds)):
-        seen = np.flatnonzero(folds != fold)
+        seen = np.flatnonzero(cases_apart(cases.folds, cases.units, fold))
         kept = chosen_rule(cases, seen, family, aim, margin, seed)
         without[fold] = _Pool(cases, seen, family).nearest() if kept is None else kept
     left_out = cases.under([without[fold] for fold in cases.folds])
@@ -397,10 +431,8 @@ def _check(cases: RuleCases, aim: str, families: Sequence[str], margin: float | 
         raise ValueError(f"Expected families out of {', '.join(FAMILIES)}, but got {', '.join(unknown) or 'none'}.")
     if margin is None:
         return
-    fewest = min(
-        len({unit for unit, other in zip(cases.units, cases.folds, strict=True) if other != fold})
-        for fold in set(cases.folds)
-    )
+    units = np.array(cases.units)
+    fewest = min(len(set(units[cases_apart(cases.folds, cases.units, fold)])) for fold in set(cases.folds))
     if fewest < MIN_UNITS:
         raise ValueError(
             f"Expected more cases or patients for a margin, but a fold is left with {fewest} of "

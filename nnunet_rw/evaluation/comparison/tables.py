@@ -88,7 +88,7 @@ def legend(comparison: Comparison) -> list[str]:
             else []
         ),
         "Places: * where it differs from the first row's, which is as evaluated. Lesions below the minimum are left "
-        "out; what predicted ones of these have found stays found.",
+        "out; what predicted ones of these have found stays found, and they are right.",
         *comparison.notes,
     ]
 
@@ -98,7 +98,7 @@ def intervals_text(patients: int | bool = False) -> str:
     unit = "patients" if patients else "cases"
     return (
         f"95 % studentised bootstrap intervals over {unit}, all lesions of one together; "
-        f"{TOO_FEW} stands for none, where there are fewer than {MIN_UNITS} {unit}."
+        f"{TOO_FEW} stands for none, where there are fewer than {MIN_UNITS} {unit}; there is none where all are alike."
     )
 
 

@@ -11,7 +11,8 @@ from typing import Literal, get_args
 import numpy as np
 
 from nnunet_rw.evaluation.comparison.statistics import recall_interval
-from nnunet_rw.evaluation.metrics.lesions import ROUNDING, LesionMatches, Lesions, assign_one_to_one
+from nnunet_rw.evaluation.metrics.lesions import LesionMatches, Lesions, assign_one_to_one, in_size
+from nnunet_rw.evaluation.metrics.overlap import share
 
 Rule = Literal["any_overlap", "one_to_one", "overlap_25", "overlap_50"]
 # The share of a lesion that has to be covered.
@@ -41,16 +42,16 @@ class Detection:
     @property
     def recall(self) -> float:
         """Found reference lesions of all: NaN without any."""
-        return _ratio(self.num_found, self.num_lesions)
+        return share(self.num_found, self.num_lesions)
 
     @property
     def precision(self) -> float:
         """Predicted lesions that are not false of all: NaN without any."""
-        return _ratio(self.num_predicted - self.num_false_positives, self.num_predicted)
+        return share(self.num_predicted - self.num_false_positives, self.num_predicted)
 
     @property
     def false_positives_per_case(self) -> float:
-        return _ratio(self.num_false_positives, self.num_cases)
+        return share(self.num_false_positives, self.num_cases)
 
 
 def count_detections(cases: Sequence[LesionMatches], rule: Rule = "any_overlap") -> Detection:
@@ -110,7 +111,6 @@ def found_lesions(lesions: Lesions, rule: Rule = "any_overlap") -> np.ndarray:
 
 # Of size classes, fixed beforehand so that trainers and datasets compare.
 DEFAULT_EDGES_MM3 = (0.0, 10.0, 100.0, 1000.0, math.inf)
-Unit = Literal["mm3", "voxels"]
 
 
 def size_name(low: float, high: float, unit: str = "mm3") -> str:
@@ -133,7 +133,7 @@ class SizeRecall:
     Attributes
     ----------
     low, high : float
-        Bounds of the class: a lesion of size s belongs to it if low <= s < high.
+        Bounds of the class, see `nnunet_rw.evaluation.metrics.lesions.in_size`.
     num_lesions, num_found : int
     recall : float
         NaN without a lesion.
@@ -153,13 +153,10 @@ class SizeRecall:
 
 def recall_by_size(
     cases: Sequence[LesionMatches],
-    edges: Sequence[float] = DEFAULT_EDGES_MM3,
-    unit: Unit = "mm3",
-    rule: Rule = "any_overlap",
-    confidence: float = 0.95,
+    edges_mm3: Sequence[float] = DEFAULT_EDGES_MM3,
     units: Sequence[str] | None = None,
 ) -> list[SizeRecall]:
-    """Recall of small and large lesions, over the reference lesions of all cases together.
+    """Recall of small and large lesions by any overlap, over the reference lesions of all cases together.
 
     Classes are fixed beforehand, not taken from the lesions, so that trainers and datasets compare: by default below
     10, 10 to 100, 100 to 1000 and from 1000 mm3 on (a sphere of 2.7, 5.8 and 12.4 mm across).
@@ -168,14 +165,8 @@ def recall_by_size(
     ----------
     cases : sequence of LesionMatches
         Ignored lesions do not count.
-    edges : sequence of float
+    edges_mm3 : sequence of float
         Rising; two bound one class. A lesion on an edge is in the upper class, one beyond the first or last in none.
-    unit : str
-        What the edges bound: "mm3" or "voxels".
-    rule : str
-        By which a lesion is found, see `count_detections`.
-    confidence : float
-        Of the interval, in (0, 1).
     units : sequence of str, optional
         The patient of each case. Default: each case stands for itself.
 
@@ -187,35 +178,32 @@ def recall_by_size(
     Raises
     ------
     ValueError
-        If the edges do not rise, or an option is impossible.
+        If the edges do not rise.
 
     Examples
     --------
     >>> from nnunet_rw.evaluation.metrics.lesions import match_lesions
     >>> reference, prediction = np.array([[1, 1, 0, 1, 0, 0]], bool), np.array([[0, 1, 0, 0, 0, 1]], bool)
-    >>> sizes = recall_by_size([match_lesions(reference, prediction, (1, 1))], edges=(0, 2, 10), unit="voxels")
+    >>> sizes = recall_by_size([match_lesions(reference, prediction, (1, 1))], edges_mm3=(0, 2, 10))
     >>> [(size.low, size.num_found, size.num_lesions) for size in sizes]
     [(0, 0, 1), (2, 1, 1)]
     """
-    if unit not in get_args(Unit):
-        raise ValueError(f"Expected the unit to be one of {get_args(Unit)}, but got {unit!r}.")
-    if len(edges) < 2 or not all(low < high for low, high in pairwise(edges)):
-        raise ValueError(f"Expected two or more rising edges, but got {edges}.")
-    sizes, found, owners = [np.zeros(0)], [np.zeros(0, bool)], [np.zeros(0, int)]
+    if len(edges_mm3) < 2 or not all(low < high for low, high in pairwise(edges_mm3)):
+        raise ValueError(f"Expected two or more rising edges, but got {edges_mm3}.")
+    volumes, found, owners = [np.zeros(0)], [np.zeros(0, bool)], [np.zeros(0, int)]
     unit_of_case = np.arange(len(cases)) if units is None else np.unique(units, return_inverse=True)[1]
     for case, owner in zip(cases, unit_of_case, strict=True):
         lesions = case.reference
-        sizes.append((lesions.volume_mm3 if unit == "mm3" else lesions.voxels)[lesions.counted])
-        found.append(found_lesions(lesions, rule))
+        volumes.append(lesions.volume_mm3[lesions.counted])
+        found.append(found_lesions(lesions))
         owners.append(np.full(len(found[-1]), owner))
-    # Upwards, so that a lesion on an edge is not below it by rounding.
-    size, hit, unit_of_lesion = np.concatenate(sizes) * (1 + ROUNDING), np.concatenate(found), np.concatenate(owners)
+    volume_mm3, hit, unit_of_lesion = map(np.concatenate, (volumes, found, owners))
     classes = []
-    for low, high in pairwise(edges):
-        inside = (size >= low) & (size < high)
+    for low, high in pairwise(edges_mm3):
+        inside = in_size(volume_mm3, low, high)
         num_lesions, num_found = int(inside.sum()), int(hit[inside].sum())
         recall = num_found / num_lesions if num_lesions else math.nan
-        interval = recall_interval(unit_of_lesion[inside], hit[inside], confidence)
+        interval = recall_interval(unit_of_lesion[inside], hit[inside])
         classes.append(SizeRecall(low, high, num_lesions, num_found, recall, *interval))
     return classes
 
@@ -240,17 +228,17 @@ class PanopticQuality:
     @property
     def pq(self) -> float:
         """Panoptic quality, SQ x RQ: 0 where nothing is matched, NaN where there is no lesion on either side."""
-        return _ratio(self.iou_sum, self._half_lesions)
+        return share(self.iou_sum, self._half_lesions)
 
     @property
     def sq(self) -> float:
         """Segmentation quality, the mean IoU of the matched pairs: NaN without any."""
-        return _ratio(self.iou_sum, self.tp)
+        return share(self.iou_sum, self.tp)
 
     @property
     def rq(self) -> float:
         """Recognition quality, F1 of the lesions: 0 where nothing is matched, NaN without a lesion on either side."""
-        return _ratio(self.tp, self._half_lesions)
+        return share(self.tp, self._half_lesions)
 
     @property
     def _half_lesions(self) -> float:
@@ -322,7 +310,3 @@ def pool_panoptic(cases: Iterable[PanopticQuality]) -> PanopticQuality:
         sum(case.fn for case in cases),
         float(sum(case.iou_sum for case in cases)),
     )
-
-
-def _ratio(part: float, whole: float) -> float:
-    return part / whole if whole else float("nan")

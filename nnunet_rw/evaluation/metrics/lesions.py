@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -260,6 +261,20 @@ def largest(lesion: np.ndarray, values: np.ndarray, size: int, start: float = np
 MATCH_IOU = 0.1
 # Ten voxels of 1.47 mm3 are 14.7 mm3 to the user, but a little less in floating point.
 ROUNDING = 1e-9
+
+
+def in_size(volume_mm3: np.ndarray, low: float, high: float = math.inf) -> np.ndarray:
+    """Booleans: lesions of a size class, from ``low``, inclusive, to ``high``, exclusive.
+
+    A lesion on an edge is not below it by rounding.
+
+    Examples
+    --------
+    >>> in_size(np.array([10 * 0.7 * 0.7 * 3]), 14.7)
+    array([ True])
+    """
+    upwards = volume_mm3 * (1 + ROUNDING)
+    return (upwards >= low) & (upwards < high)
 
 
 def match_lesions(

@@ -46,27 +46,27 @@ class Overlap:
     @property
     def dice(self) -> float:
         """2 TP / (2 TP + FP + FN): 0 where one mask is empty, NaN where both are."""
-        return _ratio(2 * self.tp, 2 * self.tp + self.fp + self.fn)
+        return share(2 * self.tp, 2 * self.tp + self.fp + self.fn)
 
     @property
     def jaccard(self) -> float:
         """TP / (TP + FP + FN), intersection over union: 0 where one mask is empty, NaN where both are."""
-        return _ratio(self.tp, self.tp + self.fp + self.fn)
+        return share(self.tp, self.tp + self.fp + self.fn)
 
     @property
     def ppv(self) -> float:
         """TP / (TP + FP), positive predictive value or precision: NaN where the prediction is empty."""
-        return _ratio(self.tp, self.tp + self.fp)
+        return share(self.tp, self.tp + self.fp)
 
     @property
     def sensitivity(self) -> float:
         """TP / (TP + FN), recall: NaN where the reference is empty."""
-        return _ratio(self.tp, self.tp + self.fn)
+        return share(self.tp, self.tp + self.fn)
 
     @property
     def specificity(self) -> float:
         """TN / (TN + FP): NaN where the reference fills the image."""
-        return _ratio(self.tn, self.tn + self.fp)
+        return share(self.tn, self.tn + self.fp)
 
 
 def overlap(reference: np.ndarray, prediction: np.ndarray, known: np.ndarray | None = None) -> Overlap:
@@ -106,7 +106,14 @@ def overlap(reference: np.ndarray, prediction: np.ndarray, known: np.ndarray | N
     return Overlap(int(tp), int(fp), int(fn), int(num_voxels - tp - fp - fn))
 
 
-def _ratio(part: int, whole: int) -> float:
+def share(part: float, whole: float) -> float:
+    """NaN of nothing.
+
+    Examples
+    --------
+    >>> share(1, 4), share(0, 0)
+    (0.25, nan)
+    """
     return part / whole if whole else float("nan")
 
 

@@ -4,9 +4,10 @@ FROC curves fix the predicted lesions and drop them by score. At thresholds lesi
 segments with each: a trainer that marks nearly everything pays with Dice and false positives at low thresholds, and
 what it finds at high ones is what it has.
 
-Calibration and precision-recall curves follow from how many voxels of either kind have each probability. nnU-Net stores
-half precision, which has 15 361 values from 0 to 1, so these counts are exact, small whatever the volume, and cases are
-pooled by adding them.
+Calibration and precision-recall curves follow from how many voxels of either kind have each probability. A probability
+is rounded to half precision of its distance to the nearer of 0 and 1, one of 28 673 values: counts are small whatever
+the volume, and cases are pooled by adding them. nnU-Net stores single precision and is often sure: next to 1, half
+precision of the probability itself takes all above 0.99976 for 1, and with it most of the foreground.
 """
 
 from __future__ import annotations
@@ -243,9 +244,12 @@ class OperatingPoints:
         return int(positions[np.lexsort(keys)[-1]])
 
 
-_ONE = int(np.float16(1).view(np.uint16))
-# Every half-precision number from 0 to 1, rising.
-_VALUES = np.arange(_ONE + 1, dtype=np.uint16).view(np.float16).astype(np.float64)
+_HALF = int(np.float16(0.5).view(np.uint16))
+# Every half-precision number from 0 to 0.5, and 1 minus each; rising. Close to either end they are 6e-8 apart, as
+# numbers of single precision are below 1.
+_LOWER = np.arange(_HALF + 1, dtype=np.uint16).view(np.float16).astype(np.float64)
+_VALUES = np.concatenate([_LOWER, 1 - _LOWER[-2::-1]])
+PROBABILITY_VALUES = len(_VALUES)
 RELIABILITY_BINS = 15
 # As it is in half precision.
 _UNCERTAIN_FROM = float(np.float16(0.1))
@@ -257,8 +261,9 @@ class ProbabilityCounts:
 
     Attributes
     ----------
-    positive, negative : integer (15361,)
-        In the reference, and outside, at every half-precision number from 0 to 1, rising.
+    positive, negative : integer (28673,)
+        In the reference, and outside, by rising probability: half-precision numbers from 0 to 0.5, and from there 1
+        minus such numbers.
     """
 
     positive: np.ndarray
@@ -266,14 +271,14 @@ class ProbabilityCounts:
 
     @property
     def voxels(self) -> np.ndarray:
-        """Integer (15361,): of either kind."""
+        """Integer (28673,): of either kind."""
         return self.positive + self.negative
 
     @property
     def average_precision(self) -> float:
         """Sum over falling thresholds of precision times the gain in recall; NaN without a voxel in the reference.
 
-        `sklearn.metrics.average_precision_score` of all voxels.
+        `sklearn.metrics.average_precision_score` of all voxels, but for the rounding of probabilities.
         """
         precision, recall = self._curve()
         return float(np.sum(np.diff(recall, prepend=0) * precision)) if len(recall) else float("nan")
@@ -282,7 +287,7 @@ class ProbabilityCounts:
     def precision_recall_area(self) -> float:
         """Area under the same curve by trapezoids, from precision 1 at recall 0 on; a little larger.
 
-        `sklearn.metrics.auc` of `sklearn.metrics.precision_recall_curve`.
+        `sklearn.metrics.auc` of `sklearn.metrics.precision_recall_curve`, but for that rounding.
         """
         precision, recall = self._curve()
         return float(auc(np.append(0, recall), np.append(1, precision))) if len(recall) else float("nan")
@@ -366,7 +371,7 @@ def count_probabilities(
     ----------
     reference : boolean array (X, Y[, Z])
     probability : float array (X, Y[, Z])
-        Of the foreground, 0 to 1; rounded to half precision.
+        Of the foreground, 0 to 1; its distance to the nearer end is rounded to half precision.
     known : boolean array (X, Y[, Z]), optional
         False where the reference says nothing: these voxels count nowhere.
 
@@ -389,9 +394,11 @@ def count_probabilities(
     if np.isnan(probability).any():
         raise ValueError("Expected probabilities, but got NaN.")
     # Of numbers from 0 on, half precision rises with its bits. What rounding left beside [0, 1] is at its end; -0 is 0.
-    bits = np.abs(np.clip(probability, 0, 1).astype(np.float16)).view(np.uint16)
-    inside = np.bincount(bits[reference].ravel(), minlength=_ONE + 1)
-    outside = np.bincount(bits.ravel(), minlength=_ONE + 1) - inside
+    probability = np.clip(probability, 0, 1)
+    bits = np.abs(np.minimum(probability, 1 - probability).astype(np.float16)).view(np.uint16)
+    place = np.where(probability > 0.5, np.uint16(PROBABILITY_VALUES - 1) - bits, bits)
+    inside = np.bincount(place[reference].ravel(), minlength=PROBABILITY_VALUES)
+    outside = np.bincount(place.ravel(), minlength=PROBABILITY_VALUES) - inside
     # Half the memory, which there is for every class of every case.
     return ProbabilityCounts(inside.astype(np.int32), outside.astype(np.int32))
 
@@ -405,7 +412,7 @@ def pool_probabilities(cases: Iterable[ProbabilityCounts]) -> ProbabilityCounts:
     >>> pool_probabilities([case, case]).average_precision
     0.5
     """
-    positive, negative = np.zeros(_ONE + 1, np.int64), np.zeros(_ONE + 1, np.int64)
+    positive, negative = np.zeros(PROBABILITY_VALUES, np.int64), np.zeros(PROBABILITY_VALUES, np.int64)
     for case in cases:
         positive += case.positive
         negative += case.negative

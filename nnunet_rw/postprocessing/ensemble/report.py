@@ -15,7 +15,7 @@ from nnunet_rw.evaluation.comparison.statistics import MIN_UNITS, PairedComparis
 from nnunet_rw.postprocessing.ensemble.average import Scores
 from nnunet_rw.postprocessing.ensemble.weights import EnsembleWeights
 from nnunet_rw.util.files import write_atomically
-from nnunet_rw.util.tables import csv_text, json_value, text_table
+from nnunet_rw.util.tables import csv_text, json_value, rounded, signed_interval, text_table
 
 EQUAL, FITTED, CLEANED = "equal weights", "fitted weights", "small components removed"
 MEAN = "mean of classes"
@@ -237,10 +237,10 @@ def _score_rows(report: FitReport) -> list[tuple[str, ...]]:
                 (
                     label,
                     method,
-                    f"{_number(found['dice'])} ({found['n']})",
-                    _number(found["f1"]),
-                    f"{_number(found['recall'], 2)} of {found['n_lesions']}",
-                    _number(found["false_positives_per_case"], 2),
+                    f"{rounded(found['dice'], 3)} ({found['n']})",
+                    rounded(found["f1"], 3),
+                    f"{rounded(found['recall'], 2)} of {found['n_lesions']}",
+                    rounded(found["false_positives_per_case"], 2),
                 )
             )
     return rows
@@ -248,13 +248,11 @@ def _score_rows(report: FitReport) -> list[tuple[str, ...]]:
 
 def _gain_row(gain: Gain) -> tuple[str, ...]:
     found = gain.comparison
-    low, high = found.interval
-    interval = "too few" if math.isnan(low) else f"{_signed(low)} to {_signed(high)}"
     return (
         gain.label,
         gain.method,
         gain.against,
-        f"{_signed(found.mean)} ({interval})",
+        signed_interval(found.mean, found.interval),
         str(found.n),
         "-" if math.isnan(found.p) else f"{found.p:.3g}",
     )
@@ -288,11 +286,3 @@ def _choice(report: FitReport) -> str:
             + (outcome if volume_mm3 else "nothing to remove")
         )
     return "\n".join([lines[report.chosen], *found])
-
-
-def _number(value: float, digits: int = 3) -> str:
-    return "-" if math.isnan(value) else f"{value:.{digits}f}"
-
-
-def _signed(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:+.3f}"

@@ -10,6 +10,7 @@ import numpy as np
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
 from nnunet_rw.datasets.folders import Label, Labels, label_texts
+from nnunet_rw.evaluation.comparison.groups import folds_note, units_of
 from nnunet_rw.evaluation.comparison.rule_choice import Aim, Figures, RuleCases, RuleChoice, choose_rules, figures
 from nnunet_rw.evaluation.metrics.detection import Rule as Matching
 from nnunet_rw.evaluation.metrics.detection import found_lesions
@@ -91,7 +92,7 @@ class RuleFit:
     false_positives : float
         Per case, that a rule may have.
     least_dice : float
-        That it must have: the baseline's; NaN without this condition.
+        That it must have in the cases whose reference has a voxel: the baseline's; NaN without this condition.
     aim : "recall", "f1" or "dice"
     margin : float or None
         Confidence with which new cases keep within the false positives; None without a margin.
@@ -105,6 +106,8 @@ class RuleFit:
         Matching, connectivity, minimum volume of the reference, number of splits and seed.
     together : tuple of Decided, optional
         Of each case, by the rules of all labels together, see `nnunet_rw.postprocessing.threshold.apply`.
+    notes : tuple of str
+        What the folds are not.
     """
 
     model: str
@@ -122,6 +125,7 @@ class RuleFit:
     points: OperatingPoints
     settings: dict[str, float | str]
     together: tuple[Decided, ...] | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def resampled(self) -> str:
@@ -132,6 +136,11 @@ class RuleFit:
     def size_unit(self) -> str:
         """What lesions are measured in."""
         return size_unit(case.spacing_mm for case in self.cases)
+
+    @property
+    def num_with_reference(self) -> int:
+        """Cases whose reference has a voxel, over which Dice must be kept."""
+        return sum(bool(len(case.components.lesion_voxels)) for case in self.cases)
 
     @property
     def baseline_figures(self) -> Figures:
@@ -189,7 +198,7 @@ def fit_rules(
     connectivity, min_volume_mm3
         See `nnunet_rw.evaluation.metrics.lesions.match_lesions`.
     num_splits : int
-        Where a single fold is there its cases are split into so many.
+        Where folds leave nothing to choose on, as a single one, the cases are split into so many parts.
     seed : int
         Of that split and of the intervals.
     processes : int, optional
@@ -236,6 +245,9 @@ def fit_rules(
             "num_splits": num_splits,
             "seed": seed,
         },
+        notes=folds_note(
+            [files.fold for files in source.cases], units_of([files.case for files in source.cases], groups)
+        ),
     )
 
 

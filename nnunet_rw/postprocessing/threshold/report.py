@@ -17,14 +17,14 @@ from nnunet_rw.evaluation.comparison.groups import PART
 from nnunet_rw.evaluation.comparison.rule_choice import FamilyFit, Figures
 from nnunet_rw.evaluation.comparison.statistics import MIN_UNITS, Interval
 from nnunet_rw.evaluation.metrics.detection import DEFAULT_EDGES_MM3
-from nnunet_rw.evaluation.metrics.lesions import ROUNDING
+from nnunet_rw.evaluation.metrics.lesions import in_size
 from nnunet_rw.evaluation.metrics.rules import DecisionRule
 from nnunet_rw.evaluation.tables import write_operating_points
 from nnunet_rw.postprocessing.threshold.fit import RuleFit
 from nnunet_rw.util.advice import command
 from nnunet_rw.util.files import write_atomically
 from nnunet_rw.util.readers import read_json, told
-from nnunet_rw.util.tables import csv_text, json_value, text_table
+from nnunet_rw.util.tables import csv_text, json_value, rounded, signed_interval, text_table
 
 _ENDS = ("excess", "recall", "dice")
 _COLUMNS = (
@@ -175,14 +175,14 @@ def rules_text(fits: Sequence[RuleFit]) -> str:
     )
     if any(fit.together for fit in fits):
         legend = f"{legend}\n{_TOGETHER_LEGEND}"
-    return "\n\n".join([*map(_label_text, fits), legend])
+    return "\n\n".join([*map(_label_text, fits), legend, *first.notes])
 
 
 def _label_text(fit: RuleFit) -> str:
     lesions, folds = int(fit.num_lesions.sum()), len({case.fold for case in fit.cases})
-    name = "parts of its only fold" if fit.cases[0].fold.startswith(PART) else "folds"
+    name = "random parts" if fit.cases[0].fold.startswith(PART) else "folds"
     price = f"{fit.false_positives:.2f} false positives per case"
-    dice = "" if math.isnan(fit.least_dice) else f" and a Dice of at least {fit.least_dice:.3f}"
+    dice = "" if math.isnan(fit.least_dice) else f" and a Dice of at least {_least_dice(fit)}"
     source = f" ({fit.baseline})" if dice or fit.false_positives == fit.baseline_figures[0] else ""
     sizes = _sizes(fit)
     parts = [
@@ -214,7 +214,14 @@ def _label_text(fit: RuleFit) -> str:
 _LEGEND = """\
 Cases left out: each is segmented by the rule that was chosen without its fold{expect}. Lesions are
 matched {matching}, recall also by size in {unit}. Brackets: 95 % intervals, resampling {resampled}; none with fewer
-than {few}. {kept} of such choices have no more false positives than allowed in new cases{more}."""
+than {few}, nor where all are alike. {kept} of such choices have no more false positives than allowed in new
+cases{more}."""
+
+
+def _least_dice(fit: RuleFit) -> str:
+    number = fit.num_with_reference
+    return f"{fit.least_dice:.3f}" + (f" in the {number} cases with lesions" if number < len(fit.cases) else "")
+
 
 _TOGETHER_LEGEND = """\
 Rules are chosen for each label alone. "All rules together" is the segmentation that they make of a case, each the
@@ -223,10 +230,9 @@ one chosen without its fold: where two classes meet, one gives way. Expect this 
 
 def _sizes(fit: RuleFit) -> dict[str, np.ndarray]:
     """Booleans of all lesions by the name of their size; classes without a lesion are left out."""
-    # Ten voxels of 1.47 mm3 are 14.7 mm3 to the user, but a little less in floating point.
-    volume_mm3 = np.concatenate([case.components.volume_mm3 for case in fit.cases]) * (1 + ROUNDING)
+    volume_mm3 = np.concatenate([case.components.volume_mm3 for case in fit.cases])
     classes = {
-        f"from {low:g}" if math.isinf(high) else f"{low:g} to {high:g}": (volume_mm3 >= low) & (volume_mm3 < high)
+        f"from {low:g}" if math.isinf(high) else f"{low:g} to {high:g}": in_size(volume_mm3, low, high)
         for low, high in pairwise(DEFAULT_EDGES_MM3)
     }
     return {name: chosen for name, chosen in classes.items() if chosen.any()}
@@ -240,8 +246,8 @@ def _found(fit: RuleFit, family: FamilyFit) -> list[np.ndarray]:
 def _figure_row(name: str, figures: Figures, found: Sequence[np.ndarray], sizes: dict[str, np.ndarray]) -> list[str]:
     of_all = np.concatenate(found)
     false, recall, f1, dice = map(float, figures)
-    by_size = [_number(float(of_all[chosen].mean())) for chosen in sizes.values()]
-    return [name, f"{false:.2f}", _number(recall), *by_size, _number(f1), _number(dice)]
+    by_size = [float(of_all[chosen].mean()) for chosen in sizes.values()]
+    return [name, rounded(false, 2), *(rounded(value, 3) for value in (recall, *by_size, f1, dice))]
 
 
 def _together_row(fit: RuleFit, sizes: dict[str, np.ndarray]) -> list[list[str]]:
@@ -255,10 +261,10 @@ def _difference_row(fit: RuleFit, family: FamilyFit, folds: int) -> list[str]:
     gain = float(getattr(family.figures, fit.aim)) - float(getattr(first.figures, fit.aim))
     return [
         FAMILY_NAMES[family.family],
-        f"{family.mean_excess:+.2f} {_interval(family.excess, 2)}",
-        f"{_signed(family.recall_difference)} {_interval(family.recall, 3)}",
-        f"{_signed(family.dice_difference)} {_interval(family.dice, 3)}",
-        "" if family is first else f"{_signed(gain)} {_interval(family.gain, 3)}",
+        signed_interval(family.mean_excess, family.excess, 2),
+        signed_interval(family.recall_difference, family.recall),
+        signed_interval(family.dice_difference, family.dice),
+        "" if family is first else signed_interval(gain, family.gain),
         "none keeps within" if family.rule is None else family.rule.text(fit.size_unit),
         f"{len(set(family.rules_without.values()))} of {folds}",
     ]
@@ -270,7 +276,7 @@ def _choice(fit: RuleFit) -> str:
     if best is None or best.rule is None:
         conditions = f"within {fit.false_positives:.2f} false positives per case{sure}"
         if not math.isnan(fit.least_dice):
-            conditions += f" and a Dice of {fit.least_dice:.3f} (--any-dice drops this condition)"
+            conditions += f" and a Dice of {_least_dice(fit)} (--any-dice drops this condition)"
         return f"No rule keeps {conditions} on all cases. Nothing to apply was written."
     without = Counter(rule.text(fit.size_unit) for rule in best.rules_without.values()).most_common()
     folds = "; ".join(f"{rule} ({number} of {len(best.rules_without)})" for rule, number in without)
@@ -287,17 +293,16 @@ def _choice(fit: RuleFit) -> str:
 
 
 def _reason(fit: RuleFit, best: FamilyFit) -> str:
-    aim, first = _AIMS[fit.aim], fit.choice.families[0]
-    if len(fit.choice.families) == 1:
+    aim, first, choice = _AIMS[fit.aim], fit.choice.families[0], fit.choice
+    if len(choice.families) == 1:
         return "No other family was tried."
-    if best is not first:
-        if first.rule is None:
-            return f"A {FAMILY_NAMES[first.family]} cannot keep the conditions."
-        gain = float(getattr(best.figures, fit.aim)) - float(getattr(first.figures, fit.aim))
+    if choice.over is not None:
         return (
-            f"In cases left out its {aim} is {gain:+.3f} {_interval(best.gain, 3)} that of a "
-            f"{FAMILY_NAMES[first.family]}, more than chance."
+            f"In cases left out its {aim} is {signed_interval(choice.gain, choice.gain_interval)} above that of "
+            f"a {FAMILY_NAMES[choice.over.family]}, more than chance."
         )
+    if first.rule is None:
+        return f"A {FAMILY_NAMES[first.family]} cannot keep the conditions."
     return f"The simplest: in cases left out no other has more {aim} by more than chance. --family takes another."
 
 
@@ -324,17 +329,3 @@ def _numbers(figures: Figures) -> dict[str, float]:
 
 def _ends(interval: Interval) -> list[float] | None:
     return None if math.isnan(interval.low) else list(interval)
-
-
-def _interval(interval: Interval, decimals: int) -> str:
-    if math.isnan(interval.low):
-        return "[too few]"
-    return f"[{interval.low:+.{decimals}f}, {interval.high:+.{decimals}f}]"
-
-
-def _signed(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:+.3f}"
-
-
-def _number(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.3f}"

@@ -26,7 +26,7 @@ def evaluation(tmp_path):
 
 @pytest.fixture
 def trainers(evaluation):
-    baseline = evaluation("base", (0, 0, 1, 1, 0, 1), (0, 0, 1, 1, 0, 0), [("a", 12.0, 1, 1), ("b", 180.0, 1, 0)])
+    baseline = evaluation("base", (0, 0, 1, 1, 0, 1), (0, 0, 1, 0, 0, 0), [("a", 12.0, 1, 1), ("b", 180.0, 1, 0)])
     # Finds two more small lesions, for two false positives in case c and one in case a.
     predicted = [("a", 12.0, 1, 1), ("b", 180.0, 1, 1), ("c", 2.0, 0, 0), ("c", 20.0, 0, 0), ("a", 2.0, 0, 0)]
     challenger = evaluation("new", (1, 0, 1, 0, 1, 1), (0, 0, 1, 0, 0, 1), predicted)
@@ -141,8 +141,8 @@ def test_places_by_hand(trainers):
     assert (new.f1, new.rank, new.rank_as_evaluated) == (pytest.approx(0.5), 2, 2)
 
     base, new = by_setting["matched", 0, "base"], by_setting["matched", 0, "new"]
-    # base: 2 of 6, 1 of 2, F1 2 (1/3)(1/2) / (5/6) = 0.4. new: 2 of 6, 2 of 5, F1 2 (1/3)(2/5) / (11/15) = 4/11.
-    assert (base.f1, new.f1) == pytest.approx((0.4, 4 / 11))
+    # base: 1 of 6, 1 of 2, F1 2 (1/6)(1/2) / (2/3) = 1/4. new: 2 of 6, 2 of 5, F1 2 (1/3)(2/5) / (11/15) = 4/11.
+    assert (base.f1, new.f1) == pytest.approx((0.25, 4 / 11))
     assert base.false_positives_per_case == pytest.approx(1 / 3)
 
     base, new = by_setting["matched", 100, "base"], by_setting["matched", 100, "new"]
@@ -185,13 +185,26 @@ def test_a_trainer_that_predicts_nothing(evaluation):
     assert (row.recall, row.predicted, row.f1, row.rank) == (0, 0, 0, 1)
 
 
-def test_found_by_pieces_that_are_too_small_to_count(evaluation):
-    """Of 10 mm3 and more nothing is predicted, and yet lesions are found: there is no F1."""
-    hits, predicted = (0, 0, 1, 1, 0, 1), [("a", 2.0, 1, 1), ("a", 2.0, 1, 1), ("b", 2.0, 1, 1)]
-    pieces, whole = evaluation("pieces", hits, hits, predicted), evaluation("whole", (0,) * 6, (0,) * 6, [])
-    rows = [row for row in rank_by_rule([pieces, whole], (10,)) if (row.rule, row.min_volume_mm3) == ("hit", 10)]
-    assert [(row.recall, row.predicted, row.rank) for row in rows] == [(1, 0, 1), (0, 0, 1)]
-    assert math.isnan(rows[0].f1)
+def test_found_by_pieces_that_are_smaller_than_the_minimum(evaluation):
+    """Of 10 mm3 and more "pieces" predicts one false lesion, and yet it finds more than "whole"."""
+    hits, small = (0, 0, 1, 1, 0, 1), [("a", 2.0, 1, 1), ("a", 2.0, 1, 1), ("b", 2.0, 1, 1)]
+    pieces = evaluation("pieces", hits, hits, [*small, ("b", 2.0, 0, 0), ("c", 20.0, 0, 0)])
+    whole = evaluation("whole", (0, 0, 0, 0, 0, 1), (0, 0, 0, 0, 0, 1), [("b", 200.0, 1, 1)])
+    rows = {(row.rule, row.min_volume_mm3, row.trainer): row for row in rank_by_rule([pieces, whole], (0, 10))}
+    # 3 of 6 with 3 of 5, F1 6/11; 1 of 6 with 1 of 1, F1 2/7.
+    assert [rows["hit", 0, name].rank for name in ("pieces", "whole")] == [1, 2]
+    # All 3 of 10 mm3 and more. One-to-one with 3 of 4, by any overlap with one per case at least, 2 of 3.
+    for rule, predicted, f1 in (("matched", 4, 6 / 7), ("hit", 3, 0.8)):
+        row = rows[rule, 10, "pieces"]
+        assert (row.recall, row.predicted, row.f1, row.rank) == (1, predicted, pytest.approx(f1), 1)
+        assert (rows[rule, 10, "whole"].f1, rows[rule, 10, "whole"].rank) == (0.5, 2)
+
+
+def test_right_ones_of_lesions_that_are_left_out_make_no_precision(evaluation):
+    # 200 mm3 and a false lesion as large; of 4 mm3 and more there are two more, both found.
+    hits, predicted = (1, 1, 0, 0, 0, 1), [("a", 4.0, 1, 1), ("a", 8.0, 1, 1), ("b", 180.0, 1, 1), ("c", 150.0, 0, 0)]
+    one = evaluation("one", hits, hits, predicted)
+    assert [row.precision for row in rank_by_rule([one], (0, 100))] == [0.75, 0.5, 0.75, 0.5]
 
 
 def test_no_lesion_no_places(tmp_path):

@@ -250,6 +250,11 @@ def test_patients_are_the_units(tmp_path):
     assert (dice.low, dice.high) == pytest.approx(mean_interval(0.01 * np.arange(1, 10)))
     assert comparison.patients == 9
     assert any("Cases are of 9 patients" in note for note in comparison.notes)
+    assert not any("in several folds" in note for note in comparison.notes)
+    folds = {name: f"fold_{max(number, 1) % 3}" for number, name in enumerate(names)}
+    by_folds = write_evaluation(tmp_path / "by_folds", values, found, name="by_folds", folds=folds)
+    notes = compare_evaluations([base, by_folds], metrics=("dice",), groups=groups).notes
+    assert sum(note.startswith("9 of 9 patients are in several folds") for note in notes) == 1
     every = comparison.sizes[-1]
     by_case = compare_evaluations([base, new], metrics=("dice",)).sizes[-1]
     assert (every.lesions, every.cases, every.challenger_recall) == (27, 27, by_case.challenger_recall)

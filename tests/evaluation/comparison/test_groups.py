@@ -2,7 +2,7 @@
 
 import pytest
 
-from nnunet_rw.evaluation.comparison.groups import read_groups, units_of
+from nnunet_rw.evaluation.comparison.groups import cases_apart, folds_note, folds_or_parts, read_groups, units_of
 
 
 @pytest.fixture
@@ -48,3 +48,26 @@ def test_no_file(tmp_path):
 def test_a_case_without_patient():
     with pytest.raises(ValueError, match=r"No patient for case 'b' \(2 of 3 cases without one\)"):
         units_of("abc", {"a": "p1"})
+
+
+def test_cases_apart_share_neither_fold_nor_patient():
+    folds, units = list("001122"), list("abacdd")
+    assert [cases_apart(folds, units, fold).nonzero()[0].tolist() for fold in "012"] == [
+        [3, 4, 5],
+        [1, 4, 5],
+        [0, 1, 2, 3],
+    ]
+    assert folds_or_parts(folds, units) == folds
+    # Every patient has a case in fold 0: nothing is left to choose on, and patients are split instead.
+    parts = folds_or_parts(list("0101"), list("aabb"))
+    assert sorted(set(parts)) == ["split_0", "split_1"]
+    assert parts[0] == parts[1] != parts[2] == parts[3]
+
+
+def test_patients_in_several_folds_are_told():
+    assert folds_note(list("0011"), list("aabb")) == folds_note(["", ""], list("ab")) == ()
+    (note,) = folds_note(list("0011"), list("abac"))
+    assert note.startswith(
+        "1 of 3 patients are in several folds, so that networks were trained on patients whose other"
+    )
+    assert note.endswith("train again: nnunet-rw splits -d DATASET --groups FILE")

@@ -151,6 +151,31 @@ def test_recall_of_clusters_by_hand():
     assert np.isnan(recall_interval(range(7), [1] * 7)).all()
 
 
+def test_recall_of_unequal_cases_by_hand():
+    # Eight cases of one lesion, four found, and one of eight that are all found: recall 12 of 16. Without one of the
+    # eight 11 or 12 of 15, without the large one 4 of 8; (sum k)^2 / sum k^2 = 256 / 72.
+    hits = [1] * 4 + [0] * 4 + [1] * 8
+    variance = 8 / 9 * (4 * (11 / 15 - 0.75) ** 2 + 4 * (12 / 15 - 0.75) ** 2 + (4 / 8 - 0.75) ** 2)
+    independent = 0.75 * 0.25 / variance * (1.959964 / scipy.stats.t.ppf(0.975, 256 / 72 - 1)) ** 2
+    expected = wilson_interval(0.75 * independent, independent)
+    cases = [*range(8), *[8] * 8]
+    assert recall_interval(cases, hits) == pytest.approx(expected, abs=1e-6)
+    # All found: as many lesions as cases of equal weight.
+    independent = 256 / 72 * (1.959964 / scipy.stats.t.ppf(0.975, 256 / 72 - 1)) ** 2
+    assert recall_interval(cases, [1] * 16) == pytest.approx(wilson_interval(independent, independent), abs=1e-6)
+
+
+def test_recall_interval_covers_where_cases_have_unequal_numbers_of_lesions():
+    rng, covered = np.random.default_rng(0), []
+    for _ in range(400):
+        lesions = np.maximum(1, np.rint(rng.lognormal(2.3, 1.2, 10))).astype(int)
+        found = rng.binomial(lesions, 1 / (1 + np.exp(-rng.normal(size=10))))
+        hits = np.concatenate([np.arange(number) < hit for number, hit in zip(lesions, found, strict=True)])
+        low, high = recall_interval(np.repeat(np.arange(10), lesions), hits)
+        covered.append(low <= 0.5 <= high)
+    assert np.mean(covered) > 0.93
+
+
 def test_recall_difference_by_hand():
     # Case a: one lesion, gained. Case b: three, of which one is gained and one lost. Recall 1/4 to 2/4.
     found = cluster_bootstrap(["b", "a", "b", "b"], [1, 0, 0, 0], [0, 1, 1, 0])

@@ -67,7 +67,7 @@ def test_approximation_continues_the_exact_p(monkeypatch):
 def test_signed_ranks_without_a_difference():
     assert signed_rank_p(np.zeros(9)) == 1
     # 0.1 + 0.2 is 0.3 to the user.
-    assert signed_rank_p(np.array([0.1 + 0.2 - 0.3] * 9)) == 1
+    assert signed_rank_p(np.array([0.1 + 0.2 - 0.3] * 9), largest=0.3) == 1
     # Thirds of ten digits are ties: one of six signs, or none, on either side.
     thirds = np.array([0.6666666667 - 0.3333333333, 0.3333333333, 1 / 3, 1 - 0.6666666667, -1 / 3, 1 / 3])
     assert signed_rank_p(thirds) == 14 / 64
@@ -126,6 +126,28 @@ def test_comparison_of_equal_values():
     found = paired_comparison(values, values + 0.1)
     assert (found.mean, *found.interval) == pytest.approx((0.1,) * 3)
     assert found.p == 2 / 2**9
+
+
+@pytest.mark.parametrize("factor", [2.0**-40, 2.0**20])
+def test_what_is_a_tie_does_not_depend_on_the_unit(factor):
+    # Voxels of a microscope have 8e-12 mm3.
+    rng = np.random.default_rng(0)
+    first, second = rng.integers(20, 60, 20).astype(float), rng.integers(10, 50, 20).astype(float)
+    second[:3] = first[:3] * (1 + 1e-11)
+    patients = np.arange(20) // 2
+    for units in (None, patients):
+        one = paired_comparison(first, second, units=units)
+        other = paired_comparison(first * factor, second * factor, units=units)
+        assert one.ties >= 3
+        assert (other.wins, other.ties, other.losses, other.p) == (one.wins, one.ties, one.losses, one.p)
+        assert other.interval == pytest.approx((one.interval.low * factor, one.interval.high * factor), rel=1e-6)
+
+
+def test_what_cancels_within_a_patient_is_no_difference():
+    # 0.1 + 0.2 - 0.3 is 6e-17.
+    differences = np.tile([0.1, 0.2, -0.3], 8)
+    found = paired_comparison(np.zeros(24), differences, units=np.arange(24) // 3)
+    assert (found.p, found.interval) == (1, (0, 0))
 
 
 def test_comparison_refuses():

@@ -26,6 +26,28 @@ def test_precision_recall_is_that_of_scikit_learn(dtype):
     assert counts.precision_recall_area == pytest.approx(auc(recall, precision), abs=1e-12)
 
 
+def test_a_network_that_is_sure_still_ranks_its_voxels():
+    # Single precision, as nnU-Net stores it: of half the foreground half precision would make 1, and one rank.
+    rng = np.random.default_rng(0)
+    reference = rng.random((40, 500)) < 0.05
+    probability = (1 / (1 + np.exp(-rng.normal(2 + 8 * reference, 3)))).astype(np.float32)
+    assert (probability[reference].astype(np.float16) == 1).mean() > 0.5
+    expected = average_precision_score(reference.ravel(), probability.ravel())
+    assert expected - average_precision_score(reference.ravel(), probability.astype(np.float16).ravel()) > 0.1
+    assert count_probabilities(reference, probability).average_precision == pytest.approx(expected, abs=1e-3)
+
+
+def test_values_rise_and_mirror_at_a_half():
+    # All that lie next to 0.5 and to 1 in single precision, and the middle of two half-precision numbers.
+    half, one = np.float32(0.5), np.float32(1)
+    rising = [0, 2**-24, 0.25, np.nextafter(half, np.float32(0)), half, 0.75, 1 - 2**-23, np.nextafter(one, half), one]
+    counts = count_probabilities(np.ones((1, 9), bool), np.array([rising], np.float32))
+    places = np.repeat(np.arange(len(counts.positive)), counts.positive).tolist()
+    middle, last = 14336, 28672
+    assert places == [0, 1, 13312, middle, middle, 15360, last - 2, last - 1, last]
+    np.testing.assert_array_equal(counts.positive.nonzero()[0], sorted(set(places)))
+
+
 def test_pooled_cases_are_one_long_case():
     cases = [case(seed, (9, 14)) for seed in range(3)]
     pooled = pool_probabilities(count_probabilities(*sides) for sides in cases)

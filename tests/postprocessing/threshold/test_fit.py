@@ -91,7 +91,7 @@ def test_as_many_as_the_baseline_has(source, baseline):
 def test_a_single_fold_is_split(model):
     cases = {f"case_{number}": (0, reference(1, 0), row(0.9, 0.18 * number)) for number in range(5)}
     fit = fit_rules(model("RWTrainer", cases, LESIONS), false_positives=0, num_splits=5, **SINGLE)
-    assert "5 cases in 5 parts of its only fold, " in rules_text([fit])
+    assert "5 cases in 5 random parts, " in rules_text([fit])
     family = only(fit)
     assert sorted(family.rules_without) == [f"split_{number}" for number in range(5)]
     # From the last case's false positive of 0.72 to below 0.9; without that case from 0.54 on.
@@ -249,7 +249,11 @@ class TestWhichFamily:
         assert fit.choice.best.family == "single_volume"
         # In every case one lesion more of two.
         assert by_family(fit)["single_volume"].gain == (0.5, 0.5)
-        assert "In cases left out its recall is +0.500 [+0.500, +0.500] that of a single threshold" in rules_text([fit])
+        text = rules_text([fit])
+        assert "In cases left out its recall is +0.500 above that of a single threshold, more than chance." in text
+        # Where all cases are alike there is no interval, nor a sign of what is 0.
+        assert "-0.00" not in text
+        assert "+0.00" not in text
 
     def test_one_that_is_asked_for(self, models):
         fit = fit_rules(models(*[self.CASE] * 3), false_positives=0, families=("hysteresis_volume",))
@@ -311,6 +315,29 @@ def test_intervals_are_over_patients(model):
         ValueError, match=r"^Expected more cases or patients for a margin, but a fold is left with \d of 4"
     ):
         fit_rules(source, false_positives=0.25, margin=0.9, groups=halved)
+
+
+def test_no_rule_is_chosen_on_other_cases_of_the_patient(model):
+    # Patient "a" alone has a false lesion of 0.8, in both cases; they are in different folds.
+    cases = {f"case_{number}": (number % 3, reference(1, 0), row(0.9, 0.4)) for number in range(6)}
+    for number in (0, 1):
+        cases[f"case_{number}"] = (number, reference(1, 0), row(0.9, 0.8))
+    patients = {f"case_{number}": unit for number, unit in enumerate("aabcde")}
+    source = model("RWTrainer", cases, LESIONS)
+    alone, together = (fit_rules(source, false_positives=0, groups=groups, **SINGLE) for groups in (None, patients))
+    assert false_left_out(only(alone)) == [0] * 6
+    assert false_left_out(only(together)) == [1, 1, 0, 0, 0, 0]
+    assert "1 of 5 patients are in several folds" in rules_text([together])
+    assert "in several folds" not in rules_text([alone])
+
+
+def test_patients_of_every_fold_are_split_into_parts(model):
+    cases = {f"case_{number}": (number % 2, reference(1, 0), row(0.9, 0.4)) for number in range(8)}
+    patients = {f"case_{number}": f"patient_{number // 2}" for number in range(8)}
+    fit = fit_rules(model("RWTrainer", cases, LESIONS), false_positives=0, groups=patients, **SINGLE)
+    assert sorted(only(fit).rules_without) == [f"split_{number}" for number in range(4)]
+    assert "8 cases in 4 random parts, " in rules_text([fit])
+    assert "4 of 4 patients are in several folds" in rules_text([fit])
 
 
 def many(model, false, name="RWTrainer"):

@@ -42,8 +42,18 @@ def test_files_and_text(source, baseline, tmp_path):
         "RWTrainer, lesion (1): 3 cases in 3 folds, 9 lesions; at most 0.33 false positives per case (nnUNetTrainer)"
     )
     assert next(line.split() for line in lines if line.startswith("nnUNetTrainer"))[1:3] == ["0.33", "0.333"]
-    assert lines[-1].endswith("in new cases; with --margin 0.9 nine of ten do.")
+    assert lines[-1] == "cases; with --margin 0.9 nine of ten do."
     assert any("[too few]" in line for line in lines)
+
+
+def test_cases_over_which_dice_must_be_kept_are_told(model):
+    cases = {f"case_{fold}": (fold, reference(1, 1, 0), row(0.9, 0.9, 0)) for fold in range(3)}
+    whole = fit_rules(model("Whole", cases, LESIONS), families=("single",))
+    assert " and a Dice of at least 1.000 (" in rules_text([whole])
+    # Its Dice of 0 is in no mean that a rule must keep.
+    cases["case_3"] = (0, reference(0, 0, 0), row(0.9, 0, 0))
+    partly = fit_rules(model("Partly", cases, LESIONS), families=("single",))
+    assert " and a Dice of at least 1.000 in the 3 cases with lesions (" in rules_text([partly])
 
 
 def test_a_class_that_is_not_predicted_is_told(model, source):
