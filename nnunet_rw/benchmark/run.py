@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nnunet_rw.benchmark.executors import Executor, LocalExecutor, visible_gpus
 from nnunet_rw.benchmark.jobs import Job, JobState, Workspace, jobs_of, log_tail, now, read_state, write_state
-from nnunet_rw.benchmark.preparing import find_task, is_prepared
+from nnunet_rw.benchmark.preparing import check_patients, find_task, is_prepared
 from nnunet_rw.benchmark.specification import Specification, with_paths
 from nnunet_rw.benchmark.training import find_trainers, is_evaluated, is_trained
 
@@ -190,9 +190,15 @@ class Benchmark:
         -------
         list of Failure
             The jobs that could not be done, and the report where it would have fewer results than the one that is kept.
+
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            It cannot be run as it is specified, see `check_patients`; nothing has been written then.
         """
         from nnunet_rw.benchmark.report.report import FewerResults
 
+        check_patients(self.specification, self.tasks)
         executor = self._executor()
         self.workspace.keep(self.specification)
         for job in self.jobs:

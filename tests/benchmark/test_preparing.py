@@ -9,8 +9,10 @@ from nnunetv2.utilities.crossval_split import generate_crossval_split
 
 from nnunet_rw.benchmark.jobs import Task, Workspace
 from nnunet_rw.benchmark.preparing import (
+    check_patients,
     ensure_splits,
     find_task,
+    folds_of,
     is_prepared,
     is_preprocessed,
     patient_splits,
@@ -293,3 +295,51 @@ class TestByPatient:
             groups = {case: case for case in cases}
         assert ensure_splits(data, groups=groups) == 5
         assert json.loads(path.read_text()) == patient_splits(cases, groups)
+
+    def test_splits_that_mix_patients_are_refused(self, data, tmp_path):
+        ensure_splits(data)
+        path = data.dataset_folder / "splits_final.json"
+        before = path.read_bytes()
+        # Of nnU-Net's own folds the first validates on two of six cases; all are of one patient.
+        groups = dict.fromkeys(list_cases(data.data_folder), "p1")
+        message = (
+            rf"Fold 0 of {path} has patient 'p1' in both parts\. Remove it and what .* nnunet-rw splits -d {DATASET}"
+        )
+        with pytest.raises(ValueError, match=message):
+            ensure_splits(data, groups=groups)
+        file = tmp_path / "patients.csv"
+        file.write_text("case,patient\n" + "".join(f"{case},{patient}\n" for case, patient in groups.items()))
+        with pytest.raises(ValueError, match=message):
+            check_patients(specification(groups=str(file)), [TASK])
+        check_patients(specification(), [TASK])
+        # The benchmark's own splits too.
+        given = tmp_path / "given.json"
+        given.write_bytes(before)
+        with pytest.raises(ValueError, match=rf"Fold 0 of {given} has patient 'p1' in both parts\. Correct it"):
+            ensure_splits(data, given, groups)
+        assert path.read_bytes() == before
+
+    def test_a_benchmark_is_refused_before_it_writes(self, data, tmp_path, capsys):
+        ensure_splits(data)
+        file = tmp_path / "patients.csv"
+        file.write_text("case,patient\n" + "".join(f"{case},p1\n" for case in list_cases(data.data_folder)))
+        options = ["--trainers", "nnUNetTrainer", "--plans", "tiny", "--device", "cpu", "--groups", str(file)]
+        assert main(["benchmark", "--tasks", DATASET, *options, "-o", str(tmp_path / "out")]) == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1
+        assert not (tmp_path / "out").exists()
+
+    def test_whose_the_folds_are(self, data):
+        cases = sorted(list_cases(data.data_folder))
+        path = data.dataset_folder / "splits_final.json"
+        assert folds_of(DATASET, (0,), None) == ""
+        ensure_splits(data)
+        assert folds_of(DATASET, (0, 1), None) == "nnU-Net"
+        # Each case of a patient of its own: any splits part them.
+        assert folds_of(DATASET, (0, 1), {case: case for case in cases}) == "patients"
+        assert folds_of(DATASET, (0, 1), dict.fromkeys(cases, "p1")) == "nnU-Net"
+        path.write_text(json.dumps([{"train": cases[:3], "val": cases[3:]}, {"train": cases[1:], "val": cases[:1]}]))
+        assert folds_of(DATASET, (0,), None) == "authors"
+        groups = {case: "p1" if case in cases[:2] else case for case in cases}
+        assert folds_of(DATASET, (0,), groups) == "patients"
+        assert folds_of(DATASET, (0, 1), groups) == "authors"
+        assert folds_of(DATASET, (2,), groups) == ""

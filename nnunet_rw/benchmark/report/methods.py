@@ -11,6 +11,7 @@ import numpy as np
 
 import nnunet_rw
 from nnunet_rw.benchmark.jobs import plans_name
+from nnunet_rw.benchmark.preparing import FoldsOf
 from nnunet_rw.benchmark.report.provenance import device_text, software_text
 from nnunet_rw.benchmark.results import BenchmarkResults, TaskResults
 from nnunet_rw.datasets.msd import TASKS
@@ -146,20 +147,35 @@ def training_text(results: BenchmarkResults) -> str:
     sentences.append(_length_text(results))
     if len(_optimizers(results)) == 1:
         sentences.append(f"The optimiser was {_optimizers(results)[0]}.")
-    whose = "a cross-validation by patient" if specification.groups else "nnU-Net's cross-validation"
     sentences.append(
-        f"Each trainer was trained on {_counted(len(folds), 'fold')} ({', '.join(map(str, folds))}) of {whose}, with "
+        f"Each trainer was trained on {_counted(len(folds), 'fold')} ({', '.join(map(str, folds))}){_whose(results)}, "
+        f"with "
         f"{_counted(seeds, 'random seed')}{' each' if seeds > 1 else ''}"
         f"{' (0 to ' + str(seeds - 1) + ')' if seeds > 1 else ' (0)'}."
     )
     if specification.seeds_of:
         others = listed(f"`{name}` with {number}" for name, number in specification.seeds_of.items())
         sentences.append(f"Of these, {others} (from 0).")
-    if specification.splits:
-        given = listed(f"`{task}`" for task in specification.splits)
-        sentences.append(f"Folds of {given} were given by the authors, not drawn at random.")
     devices = listed(dict.fromkeys(device_text(session) for session in _sessions(results)))
     return " ".join([*sentences, *([f"Trainings ran on: {devices}."] if devices else [])])
+
+
+_FOLDS_OF: dict[FoldsOf, str] = {
+    "": "a cross-validation",
+    "nnU-Net": "nnU-Net's cross-validation",
+    "patients": "a cross-validation by patient",
+    "authors": "splits that the authors gave",
+}
+
+
+def _whose(results: BenchmarkResults) -> str:
+    """Whose the folds are, of each task where tasks differ."""
+    tasks: dict[FoldsOf, list[str]] = {}
+    for task in results.tasks:
+        tasks.setdefault(task.folds_of, []).append(f"`{task.task}`")
+    if len(tasks) == 1:
+        return f" of {_FOLDS_OF[results.tasks[0].folds_of]}"
+    return f": of {listed(f'{_FOLDS_OF[whose]} on {listed(names)}' for whose, names in tasks.items())}"
 
 
 def losses_heading(results: BenchmarkResults) -> str:

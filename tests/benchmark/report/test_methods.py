@@ -80,9 +80,20 @@ def test_a_trainer_that_draws_its_patches_otherwise(tmp_path):
     assert "The trainers differ in their loss and in how patches are drawn." in text
 
 
-def test_folds_by_patient(results):
+def test_whose_the_folds_are_is_told_by_task(results):
+    def text(*whose):
+        tasks = tuple(replace(task, folds_of=of) for task, of in zip(results.tasks, whose, strict=True))
+        return training_text(replace(results, tasks=tasks))
+
+    assert "2 folds (0, 1) of a cross-validation by patient, with" in text("patients", "patients")
+    assert "2 folds (0, 1) of splits that the authors gave, with" in text("authors", "authors")
+    assert (
+        "2 folds (0, 1): of nnU-Net's cross-validation on `Task04_Hippocampus` and splits that the authors gave on "
+        "`Task11_MSLesion`, with" in text("nnU-Net", "authors")
+    )
+    # A file of patients alone parts nobody.
     patients = results.specification.model_copy(update={"groups": "patients.csv"})
-    assert "(0, 1) of a cross-validation by patient, with" in training_text(replace(results, specification=patients))
+    assert "by patient" not in training_text(replace(results, specification=patients))
 
 
 def test_a_users_own_trainer(tmp_path):
@@ -111,10 +122,6 @@ def test_settings(results):
     specification = results.specification.model_copy(update={"evaluation": EvaluationOptions(tta=False)})
     text = methods_text(replace(results, specification=specification))
     assert "sliding-window prediction, but without its test-time mirroring." in text
-    assert "given by the authors" not in text
-    specification = results.specification.model_copy(update={"splits": {"Task11_MSLesion": "by_patient.json"}})
-    text = methods_text(replace(results, specification=specification))
-    assert "Folds of `Task11_MSLesion` were given by the authors, not drawn at random." in text
 
 
 def test_empty_cases(results):
