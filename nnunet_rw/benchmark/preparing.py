@@ -26,7 +26,7 @@ from nnunet_rw.datasets.folders import (
     read_dataset_json,
 )
 from nnunet_rw.datasets.msd import TASKS, check_msd_folder, dataset_name_of, download_task, ensure_converted
-from nnunet_rw.datasets.planning import preprocess_with_maps, write_small_plans
+from nnunet_rw.datasets.planning import preprocess_as_planned, preprocess_with_maps, write_small_plans
 from nnunet_rw.evaluation.comparison.groups import read_groups, units_of
 from nnunet_rw.store.write import ensure_maps, list_cases
 from nnunet_rw.training.records import content_hash
@@ -392,10 +392,17 @@ def _ensure_dataset(workspace: Workspace, task: Task, processes: int) -> None:
 
 
 def _preprocess(specification: Specification, task: Task, preprocessed: Path, processes: int) -> None:
+    """By the plans that are there, or else by those that nnU-Net makes now.
+
+    To plan again would put nnU-Net's batch and patch in place of those that a user has changed.
+    """
     plans = _preprocessed_plans(specification)
+    if (preprocessed / f"{plans}.json").is_file():
+        preprocess_as_planned(task.dataset, plans, specification.configuration, processes)
+        return
     if plans not in _PLANNERS:
         raise FileNotFoundError(
-            f"No preprocessed data of {plans} in {preprocessed}. Plan and preprocess with them first, or choose among "
+            f"No plans {plans} in {preprocessed}. Plan with them first, or choose among "
             f"{', '.join((SMALL, *_PLANNERS))}."
         )
     number = str(int(task.dataset[7:10]))

@@ -77,8 +77,26 @@ def test_too_few_cases_or_folds(hippocampus, tmp_path):
 
 
 def test_plans_that_nobody_can_make(hippocampus, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"No preprocessed data of Mine in .* choose among small, nnUNetPlans"):
+    with pytest.raises(FileNotFoundError, match=r"No plans Mine in .* choose among small, nnUNetPlans"):
         prepare(Workspace(tmp_path / "out"), specification(plans="Mine"), TASK, 1)
+
+
+def test_plans_of_the_user_are_preprocessed_by_and_kept(hippocampus, tmp_path, thread_pools):
+    folder = hippocampus.preprocessed / DATASET
+    path = folder / "nnUNetPlans.json"
+    plans = json.loads(path.read_text())
+    plans["configurations"]["2d"] |= {"batch_size": 7, "patch_size": [32, 40]}
+    path.write_text(json.dumps(plans))
+    before = path.read_bytes()
+    shutil.rmtree(folder / "nnUNetPlans_2d")
+    chosen = {"plans": "nnUNetPlans", "trainers": ["nnUNetTrainer"]}
+    prepare(Workspace(tmp_path / "out"), specification(configuration="2d", **chosen), TASK, 1)
+    assert is_prepared(specification(configuration="2d", **chosen), TASK)
+    assert path.read_bytes() == before
+    # Not planned anew for the sake of a configuration that they do not have, either.
+    with pytest.raises(ValueError, match=rf"No configuration '3d_lowres' in {path}\. Known: 2d, 3d_fullres"):
+        prepare(Workspace(tmp_path / "out"), specification(configuration="3d_lowres", **chosen), TASK, 1)
+    assert path.read_bytes() == before
 
 
 def test_trainers_that_draw_by_lesion_need_lesion_maps(hippocampus, user_trainers):
