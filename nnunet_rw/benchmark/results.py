@@ -77,6 +77,21 @@ class TaskResults:
     groups: Mapping[str, str] | None = None
     folds_of: FoldsOf = ""
 
+    @property
+    def why_not_compared(self) -> str:
+        """What there is no comparison for, as the end of a sentence; empty where there is one."""
+        if self.comparison is not None:
+            return ""
+        baseline, *others = dict.fromkeys(run.trainer for run in self.runs)
+        if not others:
+            return "the benchmark has one trainer"
+        if baseline not in self.evaluations:
+            return f"the baseline, {baseline}, is not evaluated yet"
+        if not any(trainer in self.evaluations for trainer in others):
+            return f"no trainer but the baseline, {baseline}, is evaluated yet"
+        trainer = baseline if 0 not in self.evaluations[baseline] else "any other trainer"
+        return f"seed 0 of {trainer} is not evaluated yet"
+
     def label_text(self, label: str) -> str:
         """The label with its name in dataset.json, where an evaluation tells it."""
         told = [seed.label_texts for seeds in self.evaluations.values() for seed in seeds.values()]

@@ -366,7 +366,8 @@ def statistics_text(results: BenchmarkResults) -> str:
         f"[@wilson1927inference] of the effective number of lesions [@franco2019proportions]."
     )
     if not comparisons:
-        return f"{intervals} Trainers were not compared: fewer than two were evaluated."
+        reasons = listed(dict.fromkeys(filter(None, (task.why_not_compared for task in results.tasks))))
+        return f"{intervals} Trainers were not compared{f': {reasons}' if reasons else ''}."
     baseline = comparisons[0][1].baseline
     families = "; ".join(f"{task}: {comparison.family}" for task, comparison in comparisons)
     sentences = [

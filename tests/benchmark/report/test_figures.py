@@ -75,6 +75,19 @@ def test_sizes_of_a_trainer_alone(tmp_path):
     assert "difference" not in recall_by_size(task, "2", trainer_styles(["nnUNetTrainer"])).tables[0].header
 
 
+def test_sizes_of_trainers_without_their_baseline(task):
+    evaluations = {name: task.evaluations[name] for name in ("RWTrainer", "RWTrainer_IWDiceCE")}
+    task = replace(task, comparison=None, evaluations=evaluations)
+    points = size_points(size_rows(task, "1"))
+    assert {name: of_size[0, math.inf].recall for name, of_size in points.items()} == {
+        "RWTrainer": pytest.approx(24 / 33),
+        "RWTrainer_IWDiceCE": pytest.approx(28 / 33),
+    }
+    block = recall_by_size(task, "1", trainer_styles(["nnUNetTrainer", *evaluations]))
+    assert block.trainers == ("RWTrainer", "RWTrainer_IWDiceCE")
+    assert "difference" not in block.tables[0].header
+
+
 def test_recall_of_seeds():
     ends_early = FrocCurve(np.array([np.inf, 0.9]), np.array([0.0, 1.0]), np.array([0.0, 0.5]), 2, 4)
     longer = FrocCurve(np.array([np.inf, 0.8, 0.2]), np.array([0.0, 1.0, 4.0]), np.array([0.25, 0.25, 1.0]), 2, 4)
