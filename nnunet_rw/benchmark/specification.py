@@ -205,6 +205,14 @@ class Specification(_Strict):
             raise ValueError("at least one seed of each trainer")
         return values
 
+    @field_validator("num_gpus")
+    @classmethod
+    def _of_cuda(cls, value: int, info: ValidationInfo) -> int:
+        device = info.data.get("device", "cuda")
+        if value > 1 and device != "cuda":
+            raise ValueError(f"1 on {device!r}")
+        return value
+
     @field_validator("folds")
     @classmethod
     def _from_zero(cls, values: tuple[int, ...]) -> tuple[int, ...]:
@@ -247,6 +255,22 @@ def with_paths(specification: Specification, change: Callable[[str], str]) -> Sp
     return specification.model_copy(update={"tasks": tasks, "splits": splits, "groups": groups})
 
 
+class _EachKeyOnce(yaml.SafeLoader):
+    """YAML whose keys are given once: of two, the first would be dropped in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                raise _GivenTwice(f"key {key.value!r} is given twice, again in line {key.start_mark.line + 1}")
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+class _GivenTwice(ValueError):
+    pass
+
+
 def read_specification(path: str | Path) -> Specification:
     """Read a YAML file.
 
@@ -257,13 +281,15 @@ def read_specification(path: str | Path) -> Specification:
     FileNotFoundError
         There is none.
     ValueError
-        It is no YAML, or has unknown, missing or wrong keys.
+        It is no YAML, has a key twice, or unknown, missing or wrong ones.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"No {path}. Run: {command('benchmark', help=True)}")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), _EachKeyOnce)
+    except _GivenTwice as error:
+        raise ValueError(f"{path}: {error}.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is no YAML: {error}") from error
     if not isinstance(values, dict):

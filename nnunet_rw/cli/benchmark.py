@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nnunet_rw.cli.arguments import add_command, add_groups, add_scores, positive
+from nnunet_rw.cli.arguments import add_command, add_groups, add_scores, positive, refuse
 
 if TYPE_CHECKING:
     from nnunet_rw.benchmark.run import Benchmark
@@ -91,13 +91,29 @@ def _benchmark(options: argparse.Namespace) -> int:
     if options.what == "status":
         from nnunet_rw.benchmark.status import show_status
 
+        refuse(
+            options, sorted(vars(options).keys() - {"what", "o", "once"}), "of a benchmark that is run, not of status."
+        )
         show_status(Benchmark(options.o), watch=not options.once)
         return 0
+    refuse(options, ["once"], "of benchmark status.")
     benchmark = Benchmark(options.o, _specification(options))
+    _refuse_of_other_executors(options, benchmark.specification)
     if options.dry_run:
         _list_jobs(benchmark)
         return 0
     return _run(benchmark)
+
+
+_SLURM_KEYS = ("partition", "minutes", "gpus", "cpus", "memory_gb", "array_size")
+
+
+def _refuse_of_other_executors(options: argparse.Namespace, specification: Specification) -> None:
+    """Options of Slurm alone would leave the trainings on the login node."""
+    if specification.execution.executor == "slurm":
+        refuse(options, ["jobs"], "of --executor local; jobs of Slurm at a time are --array-size.")
+    else:
+        refuse(options, _SLURM_KEYS, "of --executor slurm.")
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -140,8 +156,7 @@ def _specification(options: argparse.Namespace) -> Specification | None:
     execution: dict[str, Any] = {
         key: getattr(options, key) for key in ("executor", "jobs") if getattr(options, key) is not None
     }
-    slurm_keys = ("partition", "minutes", "gpus", "cpus", "memory_gb", "array_size")
-    slurm = {key: getattr(options, key) for key in slurm_keys if getattr(options, key) is not None}
+    slurm = {key: getattr(options, key) for key in _SLURM_KEYS if getattr(options, key) is not None}
     if slurm:
         execution["slurm"] = slurm
     if execution:

@@ -73,6 +73,7 @@ def test_a_dataset_s_name_is_no_path_where_a_folder_has_it(tmp_path, monkeypatch
         ({"device": "tpu"}, "'device': expected 'cpu', 'cuda' or 'mps', but got 'tpu'"),
         ({"evaluation": {"min_volume_mm3": math.inf}}, "'evaluation.min_volume_mm3': expected a finite number"),
         ({"evaluation": {"tolerance_mm": math.nan}}, "'evaluation.tolerance_mm': expected a finite number"),
+        ({"device": "mps", "num_gpus": 2}, "'num_gpus': expected 1 on 'mps', but got 2"),
         ({"plans": "../nnUNetPlans"}, "'plans': expected a name of plans, not a path"),
         ({"evaluation": {"connectivity": 8}}, "'evaluation.connectivity': expected 6, 18 or 26, but got 8"),
         ({"evaluation": {"scores": ["bogus"]}}, "'evaluation.scores': expected scores out of brats-gli, .*, but got"),
@@ -111,6 +112,9 @@ def test_files_that_hold_no_specification(tmp_path):
         read_specification(path)
     path.write_text("just text")
     with pytest.raises(ValueError, match="expected keys such as 'tasks: "):
+        read_specification(path)
+    path.write_text("tasks: [Task04_Hippocampus]\nexecution: {jobs: 2}\nfolds: [0]\nexecution: {executor: slurm}\n")
+    with pytest.raises(ValueError, match=rf"^{path}: key 'execution' is given twice, again in line 4\.$"):
         read_specification(path)
     # YAML can name Python objects: those must not be made.
     path.write_text("tasks: !!python/object/apply:os.getcwd []\n")
