@@ -247,6 +247,8 @@ class JobState:
         One line, of a failed attempt.
     cluster_id : str
         Of the cluster's own queue, where the job was handed to one.
+    gpus : str
+        That the last attempt may use, as CUDA_VISIBLE_DEVICES names them; empty for all.
     """
 
     status: Status = "waiting"
@@ -255,6 +257,7 @@ class JobState:
     ended: str = ""
     error: str = ""
     cluster_id: str = ""
+    gpus: str = ""
 
 
 def read_state(workspace: Workspace, job: str) -> JobState:
@@ -291,7 +294,10 @@ def working_on(workspace: Workspace, job: str) -> Iterator[None]:
             raise AlreadyRunning(f"{job} is being done by another process.")
         # Not `read_state`: to close a file gives up all locks that the process has on it.
         before = _read(workspace, job)
-        state = replace(before, status="running", attempts=before.attempts + 1, started=now(), ended="", error="")
+        gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+        state = replace(
+            before, status="running", attempts=before.attempts + 1, started=now(), ended="", error="", gpus=gpus
+        )
         write_state(workspace, job, state)
         try:
             yield
