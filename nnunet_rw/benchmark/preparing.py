@@ -56,7 +56,7 @@ def find_task(text: str, downloads: Path) -> Task:
     """
     task = _find(text, downloads)
     raw = Path(os.environ[_RAW])
-    others = [path.name for path in raw.glob(f"{task.dataset[:10]}_*") if path.name != task.dataset]
+    others = [path.name for path in raw.glob(f"{task.dataset[:10]}_*") if path.is_dir() and path.name != task.dataset]
     if others:
         raise ValueError(f"{text} would be {task.dataset}, but {raw} has {others[0]}. Give the folder another number.")
     return task
@@ -69,7 +69,8 @@ def _find(text: str, downloads: Path) -> Task:
             raise FileNotFoundError(f"No dataset.json in {path}. Give a dataset of nnUNet_raw, or an MSD folder.")
         return Task(text, text)
     if is_path(text):
-        folder = Path(text).resolve()
+        # Not resolved: a link may have the task's name, and its target another.
+        folder = Path(os.path.abspath(text))
         if not folder.is_dir():
             raise FileNotFoundError(
                 f"No folder {folder} of a task. Was it moved? Give its place with --tasks, to the demo with --msd, or "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -153,9 +154,7 @@ class Benchmark:
     def __init__(self, folder: str | Path, specification: Specification | None = None) -> None:
         self.workspace = Workspace(Path(folder).resolve())
         # Jobs, and later commands, may run elsewhere.
-        self.specification = with_paths(
-            specification or self.workspace.specification(), lambda text: str(Path(text).resolve())
-        )
+        self.specification = with_paths(specification or self.workspace.specification(), os.path.abspath)
         self.workspace.activate()
         find_trainers(self.specification)
         self.tasks = [find_task(text, self.workspace.downloads) for text in self.specification.tasks]

@@ -18,7 +18,7 @@ from nnunet_rw.util.files import is_plain_name, portable_path, whole_path, write
 SMALL = "small"
 _SMALL = re.compile(rf"{SMALL}(\d+)?")
 # Of nnUNet_raw.
-DATASET = re.compile(r"Dataset\d{3}_\w+")
+DATASET = re.compile(r"Dataset\d{3}_[^/]+")
 _TRAINER = re.compile(r"[A-Za-z]\w*")
 
 

@@ -121,7 +121,7 @@ def _demo(options: argparse.Namespace) -> int:
 
     benchmark = demo_benchmark(
         options.o.resolve(),
-        options.msd.resolve() if options.msd else None,
+        options.msd.absolute() if options.msd else None,
         tuple(options.trainers),
         options.epochs,
         options.iterations,

@@ -21,6 +21,7 @@ from nnunet_rw.benchmark.preparing import (
     read_splits,
     write_patient_splits,
 )
+from nnunet_rw.benchmark.run import Benchmark
 from nnunet_rw.benchmark.specification import specification_of
 from nnunet_rw.benchmark.training import find_trainers, needed_maps
 from nnunet_rw.cli import main
@@ -164,6 +165,23 @@ def test_a_task_may_be_a_folder(raw, tmp_path, monkeypatch):
     assert find_task("Task77_Own", tmp_path).folder == folder
 
 
+def test_a_task_s_folder_may_be_a_link(raw, tmp_path):
+    stored = msd_folder(tmp_path / "store" / "4f2a")
+    link = tmp_path / "data" / "Task77_Own"
+    link.parent.mkdir()
+    link.symlink_to(stored)
+    assert find_task(str(link), tmp_path) == Task("Task77_Own", "Dataset077_Own", link)
+    benchmark = Benchmark(tmp_path / "out", specification(tasks=[str(link)], trainers=["nnUNetTrainer"]))
+    assert benchmark.specification.tasks == (str(link),)
+    benchmark.workspace.keep(benchmark.specification)
+    assert Benchmark(tmp_path / "out").tasks == benchmark.tasks
+
+
+def test_an_archive_beside_a_dataset_is_none(raw, tmp_path):
+    (raw / "Dataset007_Mine.zip").touch()
+    assert find_task("Dataset007_Mine", tmp_path).dataset == "Dataset007_Mine"
+
+
 def test_a_task_of_the_decathlon_with_and_without_download(raw, tmp_path):
     assert find_task("Task08_HepaticVessel", tmp_path) == Task("Task08_HepaticVessel", "Dataset008_HepaticVessel")
     downloaded = msd_folder(tmp_path / "Task08_HepaticVessel")
@@ -172,6 +190,8 @@ def test_a_task_of_the_decathlon_with_and_without_download(raw, tmp_path):
 
 def test_a_task_may_be_a_dataset_of_nnunet_raw(raw, tmp_path):
     assert find_task("Dataset007_Mine", tmp_path) == Task("Dataset007_Mine", "Dataset007_Mine")
+    (raw / "Dataset007_Mine").rename(raw / "Dataset007_MS-Lesions")
+    assert find_task("Dataset007_MS-Lesions", tmp_path).dataset == "Dataset007_MS-Lesions"
     with pytest.raises(FileNotFoundError, match=r"No dataset\.json in .*Dataset008_None"):
         find_task("Dataset008_None", tmp_path)
 
