@@ -136,7 +136,7 @@ def training_text(results: BenchmarkResults) -> str:
     sentences = [
         f"All networks were nnU-Net's [@isensee2021nnunet], configuration `{specification.configuration}` with the "
         f"plans {plans}, and its preprocessing, augmentation, deep supervision and sliding-window prediction"
-        f"{'' if specification.evaluation.tta else ', but without its test-time mirroring'}.",
+        f"{'' if specification.evaluation.tta else ', but without its test-time mirroring'}{_others(results)}.",
     ]
     if specification.small_options is not None:
         sentences.append(
@@ -158,6 +158,13 @@ def training_text(results: BenchmarkResults) -> str:
         sentences.append(f"Of these, {others} (from 0).")
     devices = listed(dict.fromkeys(device_text(session) for session in _sessions(results)))
     return " ".join([*sentences, *([f"Trainings ran on: {devices}."] if devices else [])])
+
+
+def _others(results: BenchmarkResults) -> str:
+    """Trainers that may change more than loss and patches: nnU-Net's own and others of which nothing is known."""
+    known = {_STOCK_TRAINER, *(row.name for row in trainer_rows())}
+    others = [f"`{name}`" for name in results.specification.trainers if name not in known]
+    return f", but for what {listed(others)} change{'s' if len(others) == 1 else ''}" if others else ""
 
 
 _FOLDS_OF: dict[FoldsOf, str] = {

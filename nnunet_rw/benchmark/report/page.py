@@ -155,6 +155,8 @@ def _subtitle(results: BenchmarkResults) -> str:
         (chosen.seeds, "seed"),
     ]
     parts = [f"{number} {noun}{'' if number == 1 else 's'}" for number, noun in counts]
+    if chosen.seeds_of:
+        parts[-1] += f" ({', '.join(f'{trainer} {number}' for trainer, number in chosen.seeds_of.items())})"
     parts.append(chosen.configuration)
     if chosen.epochs:
         parts.append(f"{chosen.epochs} epoch{'' if chosen.epochs == 1 else 's'}")

@@ -80,6 +80,16 @@ def test_a_trainer_that_draws_its_patches_otherwise(tmp_path):
     assert "The trainers differ in their loss and in how patches are drawn." in text
 
 
+def test_what_other_trainers_change_is_not_called_nnunets(results, tmp_path):
+    assert "sliding-window prediction. " in training_text(results)
+    others = benchmark_results(tmp_path, trainers=("nnUNetTrainer", "RWTrainer", "nnUNetTrainerDA5"), seeds=1)
+    assert "sliding-window prediction, but for what `nnUNetTrainerDA5` changes. " in training_text(others)
+    trainers = ("nnUNetTrainerDA5", "nnUNetTrainerBN")
+    specification = others.specification.model_copy(update={"trainers": trainers})
+    text = training_text(replace(others, specification=specification))
+    assert "but for what `nnUNetTrainerDA5` and `nnUNetTrainerBN` change. " in text
+
+
 def test_whose_the_folds_are_is_told_by_task(results):
     def text(*whose):
         tasks = tuple(replace(task, folds_of=of) for task, of in zip(results.tasks, whose, strict=True))

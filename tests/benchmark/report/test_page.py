@@ -190,6 +190,12 @@ def test_cells_are_sorted_by_their_numbers(results):
     assert '<td data-value="2700">45.0 min</td>' in html_report(replace(results, tasks=(alone,)))
 
 
+def test_other_numbers_of_seeds_are_told_above(results):
+    specification = results.specification.model_copy(update={"seeds": 1, "seeds_of": {"nnUNetTrainer": 3}})
+    text = html_report(replace(results, specification=specification))
+    assert "2 folds · 1 seed (nnUNetTrainer 3) · 3d_fullres" in text
+
+
 def uncompared(task, *trainers, seeds=(0, 1)):
     """The task of which these trainers and seeds alone are evaluated."""
     evaluations = {
