@@ -77,7 +77,9 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
     command.add_argument(
         "--format", nargs="+", choices=("html", "md", "latex", "csv"), default=["html"], help="default: html"
     )
-    command.add_argument("-o", metavar="PATH", type=Path, help="default: report.html, or report/, in FOLDER")
+    command.add_argument(
+        "-o", metavar="PATH", type=Path, help="a page.html or a folder; default: report.html, or report/, in FOLDER"
+    )
     command.add_argument("--show-case-ids", action="store_true", help="name cases, which may identify patients")
     command.add_argument(
         "--allow-fewer", action="store_true", help="replace a report even if it has results that are not there now"

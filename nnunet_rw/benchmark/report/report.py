@@ -70,8 +70,8 @@ def write_reports(
         Of the benchmark.
     formats : sequence of "html", "md", "latex" and "csv"
     output : path, optional
-        Of the page, where html alone is asked for; else a folder. Default: ``report.html`` and ``report/`` in the
-        benchmark's folder.
+        Of the page, where html alone is asked for and it ends in ``.html`` or ``.htm``; else of a folder. Default:
+        ``report.html`` and ``report/`` in the benchmark's folder.
     show_case_ids : bool
         Name cases, which may identify patients.
     allow_fewer : bool
@@ -92,7 +92,9 @@ def write_reports(
     """
     results = read_results(folder, groups)
     tables = output or results.folder / "report"
-    page = output if output and list(formats) == ["html"] else (output or results.folder) / "report.html"
+    formats = list(dict.fromkeys(formats))
+    is_page = output is not None and output.suffix.lower() in (".html", ".htm") and not output.is_dir()
+    page = output if output and is_page and formats == ["html"] else (output or results.folder) / "report.html"
     if not allow_fewer:
         _refuse_fewer(results, page, tables, formats)
     written = []
