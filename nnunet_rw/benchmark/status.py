@@ -6,6 +6,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -138,7 +139,11 @@ def show_status(benchmark: Benchmark, watch: bool, console: Console | None = Non
     if not watch or not console.is_terminal:
         console.print(status_tables(progress, at_a_time))
         return
-    with Live(status_tables(progress, at_a_time), console=console, auto_refresh=False) as live:
+    # To end the watch is no interruption: the jobs run on.
+    with (
+        suppress(KeyboardInterrupt),
+        Live(status_tables(progress, at_a_time), console=console, auto_refresh=False) as live,
+    ):
         while any(item.state.status not in ("done", "failed") for item in progress):
             time.sleep(REFRESH_SECONDS)
             progress = progress_of(benchmark)

@@ -50,7 +50,9 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
     command.add_argument("-f", dest="folds", nargs="+", type=int, metavar="FOLD", help="default: 0 1 2 3 4")
     command.add_argument("--seeds", type=positive, metavar="N", help="trainings of each fold; default: 1")
     command.add_argument("--epochs", type=positive, metavar="N", help="default: the trainer's")
-    command.add_argument("--iterations", type=positive, metavar="N", help="per epoch; default: the trainer's")
+    command.add_argument(
+        "--iterations", type=positive, metavar="N", help="per epoch, with --epochs; default: the trainer's"
+    )
     command.add_argument("--plans", metavar="PLANS", help="or small, for a CPU; default: nnUNetPlans")
     command.add_argument("--device", choices=("cpu", "cuda", "mps"), help="default: cuda")
     command.add_argument("-num_gpus", type=positive, metavar="N", help="of one training; default: 1")

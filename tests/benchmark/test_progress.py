@@ -124,6 +124,16 @@ def test_what_needs_a_failed_job_has_failed(benchmark):
     assert "0 of 5 jobs done, 5 failed" in console.file.getvalue()
 
 
+def test_a_watch_ends_quietly(benchmark, monkeypatch):
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nnunet_rw.benchmark.status.time.sleep", interrupt)
+    console = Console(file=io.StringIO(), width=120, force_terminal=True)
+    show_status(benchmark, watch=True, console=console)
+    assert "0 of 5 jobs done" in console.file.getvalue()
+
+
 def test_a_damaged_record_is_that_training_s_alone(benchmark, tmp_path):
     write_run(tmp_path, TASK.dataset, "nnUNetTrainer", 0, 0)
     (tmp_path / "nnUNet_results" / TASK.dataset).rename(tmp_path / "results" / TASK.dataset)
