@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from batchgenerators.utilities.file_and_folder_operations import save_json
 from nnunetv2.utilities.crossval_split import generate_crossval_split
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 from sklearn.model_selection import GroupKFold
@@ -29,7 +28,7 @@ from nnunet_rw.datasets.msd import TASKS, check_msd_folder, dataset_name_of, dow
 from nnunet_rw.datasets.planning import preprocess_as_planned, preprocess_with_maps, write_small_plans
 from nnunet_rw.evaluation.comparison.groups import read_groups, units_of
 from nnunet_rw.store.write import ensure_maps, list_cases
-from nnunet_rw.training.records import content_hash
+from nnunet_rw.training.records import content_hash, json_hash
 from nnunet_rw.util import readers
 from nnunet_rw.util.advice import command
 from nnunet_rw.util.files import nnunet_folder, write_atomically
@@ -116,13 +115,13 @@ def ensure_splits(data: Preprocessed, given: Path | None = None, groups: Mapping
                 f"{path} has other splits than {given}. Remove it, and what was trained with it, or leave the "
                 "benchmark's splits out."
             )
-        save_json(splits, str(path))
+        _write_splits(path, splits)
     elif not path.is_file() and groups is not None:
         write_patient_splits(data, groups)
     elif not path.is_file():
         if len(cases) < _FOLDS:
             raise ValueError(f"{data.dataset_folder.name} has {len(cases)} cases; five folds take five at least.")
-        save_json(_nnunet_splits(cases), str(path))
+        _write_splits(path, _nnunet_splits(cases))
     return len(readers.read_splits(path, _REPAIR))
 
 
@@ -268,14 +267,17 @@ def write_patient_splits(
     """
     path = data.dataset_folder / SPLITS_FILE
     splits = patient_splits(list_cases(data.data_folder), groups, folds)
-    text = json.dumps(splits, indent=4) + "\n"
-    if path.is_file() and not overwrite and path.read_text(encoding="utf-8").strip() != text.strip():
+    if path.is_file() and not overwrite and content_hash(path) != json_hash(splits):
         raise FileExistsError(
             f"{path} has other splits already. Give --overwrite to replace them; what was trained with them was "
             "trained on cases that the new ones validate."
         )
-    write_atomically(path, text.encode())
+    _write_splits(path, splits)
     return path
+
+
+def _write_splits(path: Path, splits: list[dict[str, list[str]]]) -> None:
+    write_atomically(path, (json.dumps(splits, indent=4) + "\n").encode())
 
 
 def read_splits(path: Path, cases: Collection[str] | None = None) -> list[dict[str, list[str]]]:

@@ -78,6 +78,16 @@ class TaskResults:
     folds_of: FoldsOf = ""
 
     @property
+    def records(self) -> list[RunRecord]:
+        """Of the trainings that have begun."""
+        return [run.record for run in self.runs if run.record is not None]
+
+    @property
+    def first_seeds(self) -> dict[str, Evaluation]:
+        """The evaluation of each trainer's lowest seed: 0 unless that is unfinished."""
+        return {trainer: seeds[min(seeds)] for trainer, seeds in self.evaluations.items() if seeds}
+
+    @property
     def why_not_compared(self) -> str:
         """What there is no comparison for, as the end of a sentence; empty where there is one."""
         if self.comparison is not None:

@@ -40,7 +40,7 @@ def answers(task: TaskResults) -> list[Answer]:
 
     About the trainer of highest recall besides the baseline; without a comparison, about each.
     """
-    evaluated = next((seeds[min(seeds)] for seeds in task.evaluations.values()), None)
+    evaluated = next(iter(task.first_seeds.values()), None)
     if evaluated is None:
         return [Answer("", "No trainer is evaluated yet.")]
     return [replace(_answer(task, label), label=task.label_text(label)) for label in evaluated.labels]

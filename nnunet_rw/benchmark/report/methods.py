@@ -71,7 +71,7 @@ def _key_of_one(paper: str) -> str | None:
 
 
 def empty_case_text(results: BenchmarkResults) -> str:
-    """One paragraph."""
+    """What is done with cases without lesions and with empty predictions, and how many there were: one paragraph."""
     counts = [sentence for task in results.tasks for sentence in _counts(task)]
     policy = (
         "Where reference and prediction are both empty, Dice and all distances are undefined; the case is a true "
@@ -86,7 +86,7 @@ def empty_case_text(results: BenchmarkResults) -> str:
 
 def _counts(task: TaskResults) -> list[str]:
     """A sentence per label that has an empty mask."""
-    first = {trainer: seeds[min(seeds)] for trainer, seeds in task.evaluations.items() if seeds}
+    first = task.first_seeds
     labels = dict.fromkeys(label for evaluation in first.values() for label in evaluation.labels)
     sentences = []
     for label in labels:
@@ -143,7 +143,7 @@ def training_text(results: BenchmarkResults) -> str:
             "These plans have a smaller network, patch and batch than nnU-Net's own, so that figures are below what "
             "nnU-Net reaches."
         )
-    sentences += [_size_text(task) for task in results.tasks if _records_of(task)]
+    sentences += [_size_text(task) for task in results.tasks if task.records]
     sentences.append(_length_text(results))
     if len(_optimizers(results)) == 1:
         sentences.append(f"The optimiser was {_optimizers(results)[0]}.")
@@ -246,7 +246,7 @@ def _task_text(task: TaskResults) -> str:
     source = " of the Medical Segmentation Decathlon [@antonelli2022decathlon]" if task.task in TASKS else ""
     kind = ", a semi-synthetic dataset" if semi_synthetic else ""
     about = f" ({description})" if description else ""
-    evaluation = next((seeds[min(seeds)] for seeds in task.evaluations.values() if seeds), None)
+    evaluation = next(iter(task.first_seeds.values()), None)
     if evaluation is None:
         return f"- `{task.task}`{source}{kind}{about}: not evaluated yet."
     lesions = listed(
@@ -259,11 +259,10 @@ def _task_text(task: TaskResults) -> str:
 
 
 def _size_text(task: TaskResults) -> str:
-    records = _records_of(task)
     sizes = dict.fromkeys(
         f"patches of {' x '.join(map(str, record.patch_size))} voxels in batches of {record.batch_size} and "
         f"{record.num_parameters / 1e6:.2f} million parameters"
-        for record in records
+        for record in task.records
     )
     return f"For {task.task}: {listed(sizes)}."
 
@@ -289,12 +288,8 @@ def _optimizers(results: BenchmarkResults, trainer: str | None = None) -> list[s
     return list(dict.fromkeys(record.optimizer for record in records if record.optimizer))
 
 
-def _records_of(task: TaskResults) -> list[RunRecord]:
-    return [run.record for run in task.runs if run.record is not None]
-
-
 def _records(results: BenchmarkResults) -> list[RunRecord]:
-    return [record for task in results.tasks for record in _records_of(task)]
+    return [record for task in results.tasks for record in task.records]
 
 
 def _sessions(results: BenchmarkResults) -> Sequence[Session]:
@@ -431,11 +426,6 @@ def bibtex(results: BenchmarkResults) -> str:
     """BibTeX entries of all that `methods_text` cites, and no others."""
     keys = [key for found in _CITATION.findall(methods_text(results)) for key in re.findall(r"@(\w+)", found)]
     return entries_text(keys, package_version(results))
-
-
-def empty_case_policy(results: BenchmarkResults) -> str:
-    """What is done with cases without lesions and with empty predictions, and how many there were, in Markdown."""
-    return empty_case_text(results)
 
 
 def _sections(results: BenchmarkResults) -> list[tuple[str, list[str]]]:

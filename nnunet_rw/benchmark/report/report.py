@@ -32,7 +32,6 @@ from nnunet_rw.benchmark.report.provenance import (
     resource_notes,
     resource_table,
     resources,
-    unfinished_lines,
 )
 from nnunet_rw.benchmark.results import BenchmarkResults, TaskResults, read_results
 from nnunet_rw.benchmark.training import GALLERY, output_folder
@@ -246,7 +245,9 @@ def _tables_of(results: BenchmarkResults, task: TaskResults) -> list[Table]:
 def report_markdown(results: BenchmarkResults) -> str:
     """What is unfinished, warnings, tables with notes, methods and references; notes that repeat are told once."""
     parts = ["# Benchmark"]
-    for title, lines in (("Unfinished", unfinished_lines(results)), ("Warnings", provenance_warnings(results))):
+    # The message of an error may name a case or a folder.
+    unfinished = [job.without_error for job in results.unfinished]
+    for title, lines in (("Unfinished", unfinished), ("Warnings", provenance_warnings(results))):
         if lines:
             parts.append("\n".join([f"## {title}", "", *(f"- {escaped(line)}" for line in lines)]))
     told: set[tuple[str, ...]] = set()

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 from benchmark_results import OPTIMIZER, TRAINERS, benchmark_results
 
-from nnunet_rw.benchmark.report.methods import bibtex, empty_case_policy, methods_latex, methods_text, training_text
+from nnunet_rw.benchmark.report.methods import bibtex, empty_case_text, methods_latex, methods_text, training_text
 from nnunet_rw.benchmark.specification import EvaluationOptions
 
 
@@ -135,7 +135,7 @@ def test_settings(results):
 
 
 def test_empty_cases(results):
-    text = empty_case_policy(results)
+    text = empty_case_text(results)
     assert "Dice and NSD are 0" in text
     assert "Task11_MSLesion, label 1: 1 of 12 cases had an empty reference" in text
     assert "`nnUNetTrainer` predicted something in 1 of these; `RWTrainer` predicted something in 0 of these" in text
@@ -149,7 +149,7 @@ def test_predictions_of_nothing_are_counted(results):
     volumes[:3] = 0
     columns = {**evaluation.columns, "2": {**evaluation.columns["2"], "volume_prediction_mm3": volumes}}
     evaluations = {**task.evaluations, "RWTrainer": {0: replace(evaluation, columns=columns)}}
-    text = empty_case_policy(replace(results, tasks=(replace(task, evaluations=evaluations),)))
+    text = empty_case_text(replace(results, tasks=(replace(task, evaluations=evaluations),)))
     assert (
         "Task04_Hippocampus, label 2: 0 of 12 cases had an empty reference; `RWTrainer` predicted nothing in 3" in text
     )
