@@ -8,6 +8,7 @@ setup(
     description="nnU-Net v2 with losses that see where a voxel lies and how large its lesion is",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
+    # Beside it no classifier: setuptools 77 and newer warn of that, and older ones take no license_expression.
     license="Apache-2.0",
     python_requires=">=3.10",
     # trainers/ stands at the top of the checkout, where nnU-Net users look for it, and installs inside the package.
@@ -35,7 +36,10 @@ setup(
         # Older ones wait for ever where the file system has no locks.
         "filelock>=3.24",
         "jinja2>=3.1",
+        "markupsafe>=2.1",
         "matplotlib>=3.7",
+        "nibabel>=5.0",
+        "pillow>=9.1",
         "plotly>=6.0",
         "pooch>=1.7",
         "pydantic>=2.5",
@@ -51,7 +55,6 @@ setup(
     },
     entry_points={"console_scripts": ["nnunet-rw=nnunet_rw.cli:main"]},
     classifiers=[
-        "License :: OSI Approved :: Apache Software License",
         *(f"Programming Language :: Python :: 3.{minor}" for minor in range(10, 15)),
         "Topic :: Scientific/Engineering :: Medical Science Apps.",
     ],

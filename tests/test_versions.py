@@ -1,12 +1,16 @@
 """The versions that setup.py allows, and the script that tries the oldest and newest of them."""
 
+import ast
+import importlib.metadata
 import importlib.util
 import re
+import sys
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 
@@ -30,6 +34,23 @@ def requirements():
 def test_lowest_releases_are_what_the_bounds_say(script):
     setup = 'install_requires=[\n        "torch>=2.1.2,!=2.9.*",\n        "rich>=13",\n        "tqdm",\n    ],\n'
     assert script.lower_bounds(setup) == ["torch==2.1.2", "rich==13.*", "tqdm"]
+
+
+def imported(path):
+    """Top-level names that a module imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
+        yield from (name.partition(".")[0] for name in names)
+
+
+def test_every_import_is_a_requirement(requirements):
+    files = [path for folder in ("nnunet_rw", "trainers") for path in (CHECKOUT / folder).rglob("*.py")]
+    names = {name for path in files for name in imported(path)} - sys.stdlib_module_names - {"nnunet_rw"}
+    # Triton comes with torch, where there is a GPU for it.
+    providers = {name: importlib.metadata.packages_distributions()[name] for name in names - {"triton"}}
+    known = {canonicalize_name(name) for name in requirements}
+    assert {name for name, found in providers.items() if not known & set(map(canonicalize_name, found))} == set()
 
 
 def test_every_requirement_is_tried(script, requirements):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from nnunet_rw.benchmark.jobs import Job, Workspace, is_locked
+from nnunet_rw.benchmark.jobs import Job, Workspace, is_locked, read_state
 
 # Does a job; gets the workspace's folder and the job's name.
 RUN_JOB = (sys.executable, "-u", "-m", "nnunet_rw.benchmark.run_job")
@@ -116,7 +116,9 @@ class LocalExecutor:
 
     def start(self, job: Job) -> None:
         if is_locked(self.workspace, job.name):
-            self._running.append(_Running(job, None, ()))
+            # Or else the next training would be put on the same GPU.
+            named = read_state(self.workspace, job.name).gpus if job.needs_gpu else ""
+            self._running.append(_Running(job, None, tuple(filter(None, named.split(",")))))
             return
         gpus = self._least_used() if job.needs_gpu else ()
         environment = job_environment(processors() // self.jobs)

@@ -5,9 +5,11 @@ Imports nothing that takes long.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -247,6 +249,8 @@ class JobState:
         One line, of a failed attempt.
     cluster_id : str
         Of the cluster's own queue, where the job was handed to one.
+    gpus : str
+        That the last attempt may use, as CUDA_VISIBLE_DEVICES names them; empty for all.
     """
 
     status: Status = "waiting"
@@ -255,6 +259,7 @@ class JobState:
     ended: str = ""
     error: str = ""
     cluster_id: str = ""
+    gpus: str = ""
 
 
 def read_state(workspace: Workspace, job: str) -> JobState:
@@ -291,7 +296,10 @@ def working_on(workspace: Workspace, job: str) -> Iterator[None]:
             raise AlreadyRunning(f"{job} is being done by another process.")
         # Not `read_state`: to close a file gives up all locks that the process has on it.
         before = _read(workspace, job)
-        state = replace(before, status="running", attempts=before.attempts + 1, started=now(), ended="", error="")
+        gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+        state = replace(
+            before, status="running", attempts=before.attempts + 1, started=now(), ended="", error="", gpus=gpus
+        )
         write_state(workspace, job, state)
         try:
             yield
@@ -317,28 +325,45 @@ def alone(path: Path) -> Iterator[None]:
         yield
 
 
+# Of a lock that another process has.
+_HELD = (errno.EAGAIN, errno.EACCES)
+# Who looks at a lock holds it for a moment, see `is_locked`.
+_TRIES, _PAUSE_SECONDS = 5, 0.02
+
+
 def _lock(file: TextIO) -> bool:
     """Take a file's lock; False where another process has it. A file system without locks has nothing to take."""
-    try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        return error.errno in NO_LOCKS
-    return True
+    for attempt in range(_TRIES):
+        if attempt:
+            time.sleep(_PAUSE_SECONDS)
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in _HELD:
+                return error.errno in NO_LOCKS
+        else:
+            return True
+    return False
 
 
 def is_locked(workspace: Workspace, job: str) -> bool:
     """Whether another process works on the job. (One's own locks are not seen.)
 
-    On a file system without locks, whether the state says so.
+    On a file system without locks, or where the lock's file may not be read, whether the state says so.
     """
-    path = workspace.job_file(job, ".lock")
     try:
-        with open(path, "r+", encoding="utf-8") as file:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Who may read only, sees it as well. Shared, so that of two who look neither sees the other.
+        with open(workspace.job_file(job, ".lock"), encoding="utf-8") as file:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno in _HELD:
+                    return True
+                raise
     except FileNotFoundError:
         return False
-    except OSError as error:
-        return error.errno not in NO_LOCKS or _read(workspace, job).status == "running"
+    except OSError:
+        return _read(workspace, job).status == "running"
     return False
 
 

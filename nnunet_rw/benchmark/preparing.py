@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
-from batchgenerators.utilities.file_and_folder_operations import save_json
 from nnunetv2.utilities.crossval_split import generate_crossval_split
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 from sklearn.model_selection import GroupKFold
@@ -25,15 +25,16 @@ from nnunet_rw.datasets.folders import (
     read_dataset_json,
 )
 from nnunet_rw.datasets.msd import TASKS, check_msd_folder, dataset_name_of, download_task, ensure_converted
-from nnunet_rw.datasets.planning import preprocess_with_maps, write_small_plans
+from nnunet_rw.datasets.planning import preprocess_as_planned, preprocess_with_maps, write_small_plans
 from nnunet_rw.evaluation.comparison.groups import read_groups, units_of
 from nnunet_rw.store.write import ensure_maps, list_cases
-from nnunet_rw.training.records import content_hash
+from nnunet_rw.training.records import content_hash, json_hash
 from nnunet_rw.util import readers
+from nnunet_rw.util.advice import command
 from nnunet_rw.util.files import nnunet_folder, write_atomically
 from nnunet_rw.util.readers import told
 
-_RAW = "nnUNet_raw"
+_RAW, _PREPROCESSED = "nnUNet_raw", "nnUNet_preprocessed"
 _REPAIR = "Restore it, or remove it together with what was trained with it."
 
 
@@ -54,7 +55,7 @@ def find_task(text: str, downloads: Path) -> Task:
     """
     task = _find(text, downloads)
     raw = Path(os.environ[_RAW])
-    others = [path.name for path in raw.glob(f"{task.dataset[:10]}_*") if path.name != task.dataset]
+    others = [path.name for path in raw.glob(f"{task.dataset[:10]}_*") if path.is_dir() and path.name != task.dataset]
     if others:
         raise ValueError(f"{text} would be {task.dataset}, but {raw} has {others[0]}. Give the folder another number.")
     return task
@@ -67,7 +68,8 @@ def _find(text: str, downloads: Path) -> Task:
             raise FileNotFoundError(f"No dataset.json in {path}. Give a dataset of nnUNet_raw, or an MSD folder.")
         return Task(text, text)
     if is_path(text):
-        folder = Path(text).resolve()
+        # Not resolved: a link may have the task's name, and its target another.
+        folder = Path(os.path.abspath(text))
         if not folder.is_dir():
             raise FileNotFoundError(
                 f"No folder {folder} of a task. Was it moved? Give its place with --tasks, to the demo with --msd, or "
@@ -100,11 +102,12 @@ def ensure_splits(data: Preprocessed, given: Path | None = None, groups: Mapping
     Raises
     ------
     FileNotFoundError, ValueError
-        The given file is not there, no splits of these cases, or not those that are there already; or there are too
-        few cases.
+        The given file is not there, no splits of these cases, or not those that are there already; those that are
+        given or there have a patient in both parts of a fold; or there are too few cases.
     """
     path = data.dataset_folder / SPLITS_FILE
     cases = list_cases(data.data_folder, data.settings)
+    _check_patients(data.dataset_folder, given, groups)
     if given is not None:
         splits = read_splits(given, cases)
         if path.is_file() and content_hash(path) != content_hash(given):
@@ -112,14 +115,91 @@ def ensure_splits(data: Preprocessed, given: Path | None = None, groups: Mapping
                 f"{path} has other splits than {given}. Remove it, and what was trained with it, or leave the "
                 "benchmark's splits out."
             )
-        save_json(splits, str(path))
+        _write_splits(path, splits)
     elif not path.is_file() and groups is not None:
         write_patient_splits(data, groups)
     elif not path.is_file():
-        if len(cases) < 5:
+        if len(cases) < _FOLDS:
             raise ValueError(f"{data.dataset_folder.name} has {len(cases)} cases; five folds take five at least.")
-        save_json(generate_crossval_split(list(np.array(cases)), seed=12345, n_splits=5), str(path))
+        _write_splits(path, _nnunet_splits(cases))
     return len(readers.read_splits(path, _REPAIR))
+
+
+def check_patients(specification: Specification, tasks: Sequence[Task]) -> None:
+    """Refuse a benchmark over patients whose tasks have other splits already, given or there.
+
+    Its page would call a patient who is in both parts of a fold held out.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        A patient is in both parts of a fold; or the patients' file is not there, or lacks a case.
+    """
+    groups = read_groups(specification.groups) if specification.groups else None
+    for task in tasks:
+        folder = Path(os.environ[_PREPROCESSED]) / task.dataset
+        _check_patients(folder, given_splits(specification, task), groups)
+
+
+def _check_patients(dataset_folder: Path, given: Path | None, groups: Mapping[str, str] | None) -> None:
+    path = given or dataset_folder / SPLITS_FILE
+    if groups is None or not path.is_file():
+        return
+    by_patient = command("splits", dataset=dataset_folder.name, groups="FILE", overwrite=True)
+    advice = (
+        "Correct it, or leave out 'groups'."
+        if given
+        else f"Remove it and what was trained with it, or run: {by_patient}; or give 'splits', or leave out 'groups'."
+    )
+    for number, fold in enumerate(readers.read_splits(path, _REPAIR)):
+        shared = shared_patients(fold, groups)
+        if shared:
+            raise ValueError(f"Fold {number} of {path} has patient '{shared[0]}' in both parts. {advice}")
+
+
+def shared_patients(fold: Mapping[str, Sequence[str]], groups: Mapping[str, str]) -> list[str]:
+    """Sorted patients of whom a fold has cases in both parts.
+
+    Raises
+    ------
+    ValueError
+        A case has no patient.
+    """
+    return sorted(set(units_of(fold["train"], groups)) & set(units_of(fold["val"], groups)))
+
+
+FoldsOf = Literal["", "nnU-Net", "patients", "authors"]
+
+
+def folds_of(dataset: str, folds: Collection[int], groups: Mapping[str, str] | None) -> FoldsOf:
+    """Whose these folds of a dataset are, by what its splits say.
+
+    Returns
+    -------
+    FoldsOf
+        "patients" where none is in both parts of one of the folds, "nnU-Net" where it would draw the same, else
+        "authors"; empty where there are no splits, or not so many.
+    """
+    path = Path(os.environ[_PREPROCESSED]) / dataset / SPLITS_FILE
+    if not path.is_file():
+        return ""
+    splits = readers.read_splits(path, _REPAIR)
+    if max(folds) >= len(splits):
+        return ""
+    cases = sorted({case for fold in splits for part in fold.values() for case in part})
+    if groups and groups.keys() >= set(cases) and not any(shared_patients(splits[fold], groups) for fold in folds):
+        return "patients"
+    own = _nnunet_splits(cases) if len(cases) >= _FOLDS else []
+    return "nnU-Net" if own == splits else "authors"
+
+
+_FOLDS = 5
+
+
+def _nnunet_splits(cases: Sequence[str]) -> list[dict[str, list[str]]]:
+    """Those that nnU-Net draws of sorted cases."""
+    drawn = generate_crossval_split(list(np.array(cases)), seed=12345, n_splits=_FOLDS)
+    return [{part: [str(case) for case in names] for part, names in fold.items()} for fold in drawn]
 
 
 def given_splits(specification: Specification, task: Task) -> Path | None:
@@ -187,14 +267,17 @@ def write_patient_splits(
     """
     path = data.dataset_folder / SPLITS_FILE
     splits = patient_splits(list_cases(data.data_folder), groups, folds)
-    text = json.dumps(splits, indent=4) + "\n"
-    if path.is_file() and not overwrite and path.read_text(encoding="utf-8").strip() != text.strip():
+    if path.is_file() and not overwrite and content_hash(path) != json_hash(splits):
         raise FileExistsError(
             f"{path} has other splits already. Give --overwrite to replace them; what was trained with them was "
             "trained on cases that the new ones validate."
         )
-    write_atomically(path, text.encode())
+    _write_splits(path, splits)
     return path
+
+
+def _write_splits(path: Path, splits: list[dict[str, list[str]]]) -> None:
+    write_atomically(path, (json.dumps(splits, indent=4) + "\n").encode())
 
 
 def read_splits(path: Path, cases: Collection[str] | None = None) -> list[dict[str, list[str]]]:
@@ -243,7 +326,7 @@ def prepare(workspace: Workspace, specification: Specification, task: Task, proc
     # With 0, right for training in one process, nnU-Net's planning asks torch for no threads at all and fails.
     os.environ.pop("nnUNet_n_proc_DA", None)
     _ensure_dataset(workspace, task, processes)
-    preprocessed = nnunet_folder("nnUNet_preprocessed") / task.dataset
+    preprocessed = nnunet_folder(_PREPROCESSED) / task.dataset
     if not is_preprocessed(specification, task):
         _preprocess(specification, task, preprocessed, processes)
     plans, small = plans_name(specification), specification.small_options
@@ -264,7 +347,7 @@ def prepare(workspace: Workspace, specification: Specification, task: Task, proc
 
 def is_prepared(specification: Specification, task: Task) -> bool:
     """Whether trainings can begin. Their maps are not looked at: a training writes what is missing."""
-    preprocessed = nnunet_folder("nnUNet_preprocessed") / task.dataset
+    preprocessed = nnunet_folder(_PREPROCESSED) / task.dataset
     return (
         is_preprocessed(specification, task)
         and (preprocessed / f"{plans_name(specification)}.json").is_file()
@@ -281,7 +364,7 @@ def is_preprocessed(specification: Specification, task: Task) -> bool:
         The dataset.json of nnUNet_raw is: it cannot be preprocessed anew either.
     """
     plans = _preprocessed_plans(specification)
-    path = nnunet_folder("nnUNet_raw") / task.dataset / "dataset.json"
+    path = nnunet_folder(_RAW) / task.dataset / "dataset.json"
     if not path.is_file():
         return False
     dataset_json = read_dataset_json(path)
@@ -304,7 +387,7 @@ def _preprocessed_plans(specification: Specification) -> str:
 
 
 def _ensure_dataset(workspace: Workspace, task: Task, processes: int) -> None:
-    if (nnunet_folder("nnUNet_raw") / task.dataset / "dataset.json").is_file():
+    if (nnunet_folder(_RAW) / task.dataset / "dataset.json").is_file():
         return
     folder: Path = task.folder or download_task(task.name, workspace.downloads)
     print(f"Converting {folder.name}")
@@ -312,10 +395,17 @@ def _ensure_dataset(workspace: Workspace, task: Task, processes: int) -> None:
 
 
 def _preprocess(specification: Specification, task: Task, preprocessed: Path, processes: int) -> None:
+    """By the plans that are there, or else by those that nnU-Net makes now.
+
+    To plan again would put nnU-Net's batch and patch in place of those that a user has changed.
+    """
     plans = _preprocessed_plans(specification)
+    if (preprocessed / f"{plans}.json").is_file():
+        preprocess_as_planned(task.dataset, plans, specification.configuration, processes)
+        return
     if plans not in _PLANNERS:
         raise FileNotFoundError(
-            f"No preprocessed data of {plans} in {preprocessed}. Plan and preprocess with them first, or choose among "
+            f"No plans {plans} in {preprocessed}. Plan with them first, or choose among "
             f"{', '.join((SMALL, *_PLANNERS))}."
         )
     number = str(int(task.dataset[7:10]))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nnunet_rw.benchmark.jobs import Job, Task, Workspace, jobs_of, read_state
-from nnunet_rw.benchmark.preparing import find_task
+from nnunet_rw.benchmark.preparing import FoldsOf, find_task, folds_of
 from nnunet_rw.benchmark.specification import Specification
 from nnunet_rw.benchmark.training import fold_folder, is_evaluated, is_trained, output_folder
 from nnunet_rw.datasets.folders import read_dataset_json
@@ -64,6 +64,8 @@ class TaskResults:
         seed 0 of the baseline or of all others is not evaluated. Its trainers are named as in `evaluations`.
     groups : mapping of case to patient, optional
         None where each case stands for itself.
+    folds_of : FoldsOf
+        Whose the folds are: nnU-Net's, by patient, or the authors' own; empty where that is not known.
     """
 
     task: str
@@ -73,6 +75,32 @@ class TaskResults:
     evaluations: dict[str, dict[int, Evaluation]]
     comparison: Comparison | None
     groups: Mapping[str, str] | None = None
+    folds_of: FoldsOf = ""
+
+    @property
+    def records(self) -> list[RunRecord]:
+        """Of the trainings that have begun."""
+        return [run.record for run in self.runs if run.record is not None]
+
+    @property
+    def first_seeds(self) -> dict[str, Evaluation]:
+        """The evaluation of each trainer's lowest seed: 0 unless that is unfinished."""
+        return {trainer: seeds[min(seeds)] for trainer, seeds in self.evaluations.items() if seeds}
+
+    @property
+    def why_not_compared(self) -> str:
+        """What there is no comparison for, as the end of a sentence; empty where there is one."""
+        if self.comparison is not None:
+            return ""
+        baseline, *others = dict.fromkeys(run.trainer for run in self.runs)
+        if not others:
+            return "the benchmark has one trainer"
+        if baseline not in self.evaluations:
+            return f"the baseline, {baseline}, is not evaluated yet"
+        if not any(trainer in self.evaluations for trainer in others):
+            return f"no trainer but the baseline, {baseline}, is evaluated yet"
+        trainer = baseline if 0 not in self.evaluations[baseline] else "any other trainer"
+        return f"seed 0 of {trainer} is not evaluated yet"
 
     def label_text(self, label: str) -> str:
         """The label with its name in dataset.json, where an evaluation tells it."""
@@ -225,6 +253,7 @@ def _task_results(
         evaluations,
         _comparison(specification, folders, groups),
         groups,
+        folds_of(task.dataset, specification.folds, groups),
     )
 
 

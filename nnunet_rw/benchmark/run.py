@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from nnunet_rw.benchmark.executors import Executor, LocalExecutor, visible_gpus
 from nnunet_rw.benchmark.jobs import Job, JobState, Workspace, jobs_of, log_tail, now, read_state, write_state
-from nnunet_rw.benchmark.preparing import find_task, is_prepared
+from nnunet_rw.benchmark.preparing import check_patients, find_task, is_prepared
 from nnunet_rw.benchmark.specification import Specification, with_paths
 from nnunet_rw.benchmark.training import find_trainers, is_evaluated, is_trained
 
@@ -153,9 +154,7 @@ class Benchmark:
     def __init__(self, folder: str | Path, specification: Specification | None = None) -> None:
         self.workspace = Workspace(Path(folder).resolve())
         # Jobs, and later commands, may run elsewhere.
-        self.specification = with_paths(
-            specification or self.workspace.specification(), lambda text: str(Path(text).resolve())
-        )
+        self.specification = with_paths(specification or self.workspace.specification(), os.path.abspath)
         self.workspace.activate()
         find_trainers(self.specification)
         self.tasks = [find_task(text, self.workspace.downloads) for text in self.specification.tasks]
@@ -190,9 +189,15 @@ class Benchmark:
         -------
         list of Failure
             The jobs that could not be done, and the report where it would have fewer results than the one that is kept.
+
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            It cannot be run as it is specified, see `check_patients`; nothing has been written then.
         """
         from nnunet_rw.benchmark.report.report import FewerResults
 
+        check_patients(self.specification, self.tasks)
         executor = self._executor()
         self.workspace.keep(self.specification)
         for job in self.jobs:

@@ -18,7 +18,7 @@ from nnunet_rw.util.files import is_plain_name, portable_path, whole_path, write
 SMALL = "small"
 _SMALL = re.compile(rf"{SMALL}(\d+)?")
 # Of nnUNet_raw.
-DATASET = re.compile(r"Dataset\d{3}_\w+")
+DATASET = re.compile(r"Dataset\d{3}_[^/]+")
 _TRAINER = re.compile(r"[A-Za-z]\w*")
 
 
@@ -128,7 +128,7 @@ class Specification(_Strict):
         A CSV file with the patient of every case of all tasks (columns case and patient): intervals and tests are then
         over patients.
     epochs, iterations : int, optional
-        Default: the trainer's own.
+        Default: the trainer's own; iterations with epochs alone.
     plans : str
         Plans name, or "small" for `nnunet_rw.datasets.planning`; "small32" has patches of at most 32 voxels an axis.
     device : "cpu", "cuda" or "mps"
@@ -205,6 +205,22 @@ class Specification(_Strict):
             raise ValueError("at least one seed of each trainer")
         return values
 
+    @field_validator("iterations")
+    @classmethod
+    def _with_epochs(cls, value: int | None, info: ValidationInfo) -> int | None:
+        # The length stands in the trainer's name, which nnU-Net takes with its epochs alone.
+        if value is not None and "epochs" in info.data and info.data["epochs"] is None:
+            raise ValueError("'epochs' as well")
+        return value
+
+    @field_validator("num_gpus")
+    @classmethod
+    def _of_cuda(cls, value: int, info: ValidationInfo) -> int:
+        device = info.data.get("device", "cuda")
+        if value > 1 and device != "cuda":
+            raise ValueError(f"1 on {device!r}")
+        return value
+
     @field_validator("folds")
     @classmethod
     def _from_zero(cls, values: tuple[int, ...]) -> tuple[int, ...]:
@@ -230,7 +246,9 @@ def specification_of(values: dict[str, Any], origin: str) -> Specification:
     try:
         return Specification.model_validate(values)
     except ValidationError as error:
-        problems = "; ".join(_problem(found) for found in error.errors())
+        # What is wrong is left out, so that pydantic finds too few as well.
+        found = [one for one in error.errors() if one["type"] != "too_short" or not _has_others_below(one, error)]
+        problems = "; ".join(_problem(one) for one in found)
         raise ValueError(f"{origin}: {problems}.") from error
 
 
@@ -247,29 +265,49 @@ def with_paths(specification: Specification, change: Callable[[str], str]) -> Sp
     return specification.model_copy(update={"tasks": tasks, "splits": splits, "groups": groups})
 
 
+class _EachKeyOnce(yaml.SafeLoader):
+    """YAML whose keys are given once: of two, the first would be dropped in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                raise _GivenTwice(f"key {key.value!r} is given twice, again in line {key.start_mark.line + 1}")
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+class _GivenTwice(ValueError):
+    pass
+
+
 def read_specification(path: str | Path) -> Specification:
     """Read a YAML file.
 
-    Paths in it that begin with a dot are of the file's folder, unless they are only found from where the command runs.
+    Paths in it that begin with a dot are of the file's folder, unless they are only found from where the command runs;
+    those that begin with a tilde are of the home folder.
 
     Raises
     ------
     FileNotFoundError
         There is none.
     ValueError
-        It is no YAML, or has unknown, missing or wrong keys.
+        It is no YAML, has a key twice, or unknown, missing or wrong ones.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"No {path}. Run: {command('benchmark', help=True)}")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), _EachKeyOnce)
+    except _GivenTwice as error:
+        raise ValueError(f"{path}: {error}.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is no YAML: {error}") from error
     if not isinstance(values, dict):
         raise ValueError(f"{path}: expected keys such as 'tasks: [Task04_Hippocampus]', but got {values!r}.")
 
     def beside_the_file(text: str) -> str:
+        text = os.path.expanduser(text)
         found = whole_path(text, path.parent) if text.startswith(os.curdir) else text
         return text if os.path.exists(text) and not os.path.exists(found) else found
 
@@ -287,11 +325,18 @@ def write_specification(specification: Specification, path: str | Path) -> None:
     write_atomically(path, text.encode())
 
 
+def _has_others_below(found: Any, error: ValidationError) -> bool:
+    place = found["loc"]
+    return any(len(other["loc"]) > len(place) and other["loc"][: len(place)] == place for other in error.errors())
+
+
 def _problem(found: Any) -> str:
     place = ".".join(str(part) for part in found["loc"])
     if found["type"] == "extra_forbidden":
         return f"unknown key {place!r}"
     if found["type"] == "missing":
         return f"no {place!r}"
+    if found["type"] == "tuple_type":
+        return f"{place!r}: expected a list, but got {found['input']!r}"
     expected = found["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     return f"{place!r}: expected {expected}, but got {found['input']!r}"

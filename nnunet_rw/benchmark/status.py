@@ -6,6 +6,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -77,12 +78,13 @@ def seconds_left(progress: list[JobProgress], at_a_time: int) -> float:
     """
     trainings = [item for item in progress if item.job.kind == "train"]
     known = {item: item.num_epochs * item.epoch_seconds for item in trainings if item.epoch}
-    total = 0.0
-    for item in trainings:
-        if item.state.status in ("done", "failed"):
-            continue
-        total += item.seconds_left if item.epoch else _expected(item.job, known)
-    return total / at_a_time
+    left = [
+        item.seconds_left if item.epoch else _expected(item.job, known)
+        for item in trainings
+        if item.state.status not in ("done", "failed")
+    ]
+    # One training is not done the faster for places that are free.
+    return max(sum(left) / at_a_time, *left, 0.0)
 
 
 def _expected(job: Job, known: Mapping[JobProgress, float]) -> float:
@@ -138,7 +140,11 @@ def show_status(benchmark: Benchmark, watch: bool, console: Console | None = Non
     if not watch or not console.is_terminal:
         console.print(status_tables(progress, at_a_time))
         return
-    with Live(status_tables(progress, at_a_time), console=console, auto_refresh=False) as live:
+    # To end the watch is no interruption: the jobs run on.
+    with (
+        suppress(KeyboardInterrupt),
+        Live(status_tables(progress, at_a_time), console=console, auto_refresh=False) as live,
+    ):
         while any(item.state.status not in ("done", "failed") for item in progress):
             time.sleep(REFRESH_SECONDS)
             progress = progress_of(benchmark)

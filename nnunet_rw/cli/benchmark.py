@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nnunet_rw.cli.arguments import add_command, add_groups, add_scores, positive
+from nnunet_rw.cli.arguments import add_command, add_groups, add_scores, positive, refuse
 
 if TYPE_CHECKING:
     from nnunet_rw.benchmark.run import Benchmark
@@ -50,7 +50,9 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
     command.add_argument("-f", dest="folds", nargs="+", type=int, metavar="FOLD", help="default: 0 1 2 3 4")
     command.add_argument("--seeds", type=positive, metavar="N", help="trainings of each fold; default: 1")
     command.add_argument("--epochs", type=positive, metavar="N", help="default: the trainer's")
-    command.add_argument("--iterations", type=positive, metavar="N", help="per epoch; default: the trainer's")
+    command.add_argument(
+        "--iterations", type=positive, metavar="N", help="per epoch, with --epochs; default: the trainer's"
+    )
     command.add_argument("--plans", metavar="PLANS", help="or small, for a CPU; default: nnUNetPlans")
     command.add_argument("--device", choices=("cpu", "cuda", "mps"), help="default: cuda")
     command.add_argument("-num_gpus", type=positive, metavar="N", help="of one training; default: 1")
@@ -77,7 +79,9 @@ def register(commands) -> None:  # type: ignore[no-untyped-def]
     command.add_argument(
         "--format", nargs="+", choices=("html", "md", "latex", "csv"), default=["html"], help="default: html"
     )
-    command.add_argument("-o", metavar="PATH", type=Path, help="default: report.html, or report/, in FOLDER")
+    command.add_argument(
+        "-o", metavar="PATH", type=Path, help="a page.html or a folder; default: report.html, or report/, in FOLDER"
+    )
     command.add_argument("--show-case-ids", action="store_true", help="name cases, which may identify patients")
     command.add_argument(
         "--allow-fewer", action="store_true", help="replace a report even if it has results that are not there now"
@@ -91,13 +95,29 @@ def _benchmark(options: argparse.Namespace) -> int:
     if options.what == "status":
         from nnunet_rw.benchmark.status import show_status
 
+        refuse(
+            options, sorted(vars(options).keys() - {"what", "o", "once"}), "of a benchmark that is run, not of status."
+        )
         show_status(Benchmark(options.o), watch=not options.once)
         return 0
+    refuse(options, ["once"], "of benchmark status.")
     benchmark = Benchmark(options.o, _specification(options))
+    _refuse_of_other_executors(options, benchmark.specification)
     if options.dry_run:
         _list_jobs(benchmark)
         return 0
     return _run(benchmark)
+
+
+_SLURM_KEYS = ("partition", "minutes", "gpus", "cpus", "memory_gb", "array_size")
+
+
+def _refuse_of_other_executors(options: argparse.Namespace, specification: Specification) -> None:
+    """Options of Slurm alone would leave the trainings on the login node."""
+    if specification.execution.executor == "slurm":
+        refuse(options, ["jobs"], "of --executor local; jobs of Slurm at a time are --array-size.")
+    else:
+        refuse(options, _SLURM_KEYS, "of --executor slurm.")
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -105,7 +125,7 @@ def _demo(options: argparse.Namespace) -> int:
 
     benchmark = demo_benchmark(
         options.o.resolve(),
-        options.msd.resolve() if options.msd else None,
+        options.msd.absolute() if options.msd else None,
         tuple(options.trainers),
         options.epochs,
         options.iterations,
@@ -140,8 +160,7 @@ def _specification(options: argparse.Namespace) -> Specification | None:
     execution: dict[str, Any] = {
         key: getattr(options, key) for key in ("executor", "jobs") if getattr(options, key) is not None
     }
-    slurm_keys = ("partition", "minutes", "gpus", "cpus", "memory_gb", "array_size")
-    slurm = {key: getattr(options, key) for key in slurm_keys if getattr(options, key) is not None}
+    slurm = {key: getattr(options, key) for key in _SLURM_KEYS if getattr(options, key) is not None}
     if slurm:
         execution["slurm"] = slurm
     if execution:

@@ -7,8 +7,8 @@ import errno
 import os
 import re
 import shlex
-import tempfile
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from nnunetv2.dataset_conversion.convert_MSD_dataset import convert_msd_dataset
 from typing_extensions import TypedDict
 
 from nnunet_rw.datasets.download import resume_download, unpack_folder
-from nnunet_rw.util.files import NNUNET_FOLDERS, environment, locked, nnunet_folder
+from nnunet_rw.util.files import NNUNET_FOLDERS, case_names, environment, locked, nnunet_folder
 from nnunet_rw.util.readers import read_json
 
 
@@ -227,31 +227,61 @@ def check_msd_folder(folder: Path) -> None:
 def ensure_converted(folder: Path, processes: int = 2) -> Path:
     """The dataset of an MSD folder in nnUNet_raw, converted unless it is there; whole or not at all.
 
+    Interrupted at any moment, the next call removes what this one left; of several at once one converts and the others
+    wait.
+
     Raises
     ------
     FileNotFoundError, ValueError
-        See `check_msd_folder`; or nnUNet_raw is not set, or the folder's dataset.json damaged.
+        See `check_msd_folder`; or nnUNet_raw is not set, the folder's dataset.json damaged, or a case missing that it
+        names.
+    OSError
+        nnUNet_raw cannot be written to or is full.
     """
     name = dataset_name_of(folder.name)
     target = nnunet_folder("nnUNet_raw") / name
     if (target / "dataset.json").is_file():
         return target
     check_msd_folder(folder)
-    read_json(folder / "dataset.json", "Copy the folder again.", _MsdJson, "is no dataset.json in MSD layout")
+    content = read_json(folder / "dataset.json", "Copy the folder again.", _MsdJson, "is no dataset.json in MSD layout")
+    _check_cases(folder, content["training"])
     if target.exists():
         raise ValueError(f"{target} is there without a dataset.json. Complete or remove it, and run this again.")
     # nnU-Net converts into nnUNet_raw itself, refuses what an interrupted conversion left there, and takes a number
-    # for taken if other folders of it know the dataset. So it converts elsewhere, and the result is moved.
-    with tempfile.TemporaryDirectory(prefix=f".{name}_", dir=target.parent) as scratch:
-        with environment(**dict.fromkeys(NNUNET_FOLDERS, scratch)):
-            convert_msd_dataset(str(folder), num_processes=processes)
+    # for taken if other folders of it know the dataset. So it converts elsewhere, and the result is moved. The name is
+    # fixed: a process that is terminated removes nothing itself.
+    scratch = target.with_name(f".{name}.converting")
+    with locked(target.with_name(f".{name}.lock")):
+        if (target / "dataset.json").is_file():
+            return target
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir()
         try:
-            os.rename(Path(scratch) / name, target)
-        except OSError:
-            # Another process has converted it meanwhile.
-            if not (target / "dataset.json").is_file():
-                raise
+            with environment(**dict.fromkeys(NNUNET_FOLDERS, str(scratch))):
+                convert_msd_dataset(str(folder), num_processes=processes)
+            os.rename(scratch / name, target)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
     return target
+
+
+def _check_cases(folder: Path, training: Sequence[Any]) -> None:
+    """Refuse a folder without the cases that it names: nnU-Net takes what there is of .nii.gz, if nothing."""
+    named = [
+        (part, re.sub(r"\.nii(\.gz)?$", "", Path(str(case[key])).name))
+        for case in training
+        if isinstance(case, dict)
+        for key, part in (("image", "imagesTr"), ("label", "labelsTr"))
+        if key in case
+    ]
+    absent = [file for part, name in named if not (file := folder / part / f"{name}.nii.gz").is_file()]
+    if absent:
+        raise ValueError(
+            f"No {absent[0]}, of a case that 'training' in {folder / 'dataset.json'} names. Complete the folder, or "
+            "correct 'training'; nnU-Net converts .nii.gz alone, so compress what is .nii."
+        )
+    if not case_names(folder / "labelsTr", ".nii.gz"):
+        raise ValueError(f"No .nii.gz in {folder / 'labelsTr'}; nnU-Net converts such files alone.")
 
 
 __all__ = ["BASE_URL", "TASKS", "URL_VARIABLE", "DecathlonTask", "decathlon_task", "download_task"]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from nnunetv2.experiment_planning.plan_and_preprocess_api import preprocess
 from nnunetv2.experiment_planning.plan_and_preprocess_entrypoints import plan_and_preprocess_entry
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from typing_extensions import TypedDict
@@ -27,7 +28,7 @@ from nnunet_rw.datasets.folders import (
     read_plans,
 )
 from nnunet_rw.store.write import ensure_maps
-from nnunet_rw.util.advice import command
+from nnunet_rw.util.advice import command, dataset_number
 from nnunet_rw.util.files import check_plans_name, nnunet_folder, replaced, write_atomically
 from nnunet_rw.util.readers import read_json, reason, told
 
@@ -86,6 +87,24 @@ def preprocess_with_maps(arguments: Sequence[str], kinds: Sequence[str]) -> None
             if name in options.c:
                 data = open_preprocessed(path.parent.name, name, path.stem)
                 ensure_maps(data.data_folder, kinds, data.settings)
+
+
+def preprocess_as_planned(dataset: str, plans_name: str, configuration: str, processes: int) -> None:
+    """Run nnU-Net's preprocessing of one configuration by plans that are there, which stay as they are.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        There are no such plans, they have no such configuration, a file that nnU-Net reads is damaged, or nnU-Net
+        failed; its message follows.
+    """
+    open_preprocessed(dataset, configuration, plans_name)
+    _check_files(dataset, extracts_anew=True)
+    number = int(dataset_number(dataset))
+    try:
+        preprocess([number], plans_name, [configuration], [processes], show_progress_bar=False)
+    except Exception as error:  # of readers and workers
+        raise ValueError(f"nnUNetv2_preprocess failed: {reason(error)}") from error
 
 
 def _check_files(dataset: str, extracts_anew: bool) -> None:

@@ -29,7 +29,7 @@ COMMANDS: dict[str, dict[str, str]] = {
     "preprocess": {"dataset": "-d"},
     "report": {"folder": "", "allow_fewer": "--allow-fewer"},
     "small-plans": {"dataset": "-d"},
-    "splits": {"dataset": "-d", "groups": "--groups"},
+    "splits": {"dataset": "-d", "groups": "--groups", "overwrite": "--overwrite"},
     "threshold": {
         "fit": "--fit",
         "dataset": "-d",

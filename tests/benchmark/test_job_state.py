@@ -1,5 +1,6 @@
 """The state of a job: who works on it, and what is left when that process dies."""
 
+import errno
 import json
 import os
 import signal
@@ -114,6 +115,46 @@ def test_one_process_at_a_time_until_it_is_killed(workspace, worker):
     with working_on(workspace, JOB):
         pass
     assert read_state(workspace, JOB).attempts == 2
+
+
+def test_who_may_only_read_sees_a_job_that_died(workspace, worker, monkeypatch):
+    def read_only(path, mode="r", **options):
+        if mode != "r":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return open(path, mode, **options)
+
+    process, _ = worker
+    monkeypatch.setattr("nnunet_rw.benchmark.jobs.open", read_only, raising=False)
+    assert read_state(workspace, JOB).status == "running"
+    process.kill()
+    process.wait()
+    assert read_state(workspace, JOB).status == "interrupted"
+    # Who may not even read the lock has the state alone.
+    monkeypatch.setattr("nnunet_rw.benchmark.jobs.open", lambda path, **_: read_only(path, "r+"), raising=False)
+    assert read_state(workspace, JOB).status == "running"
+
+
+_LOOK = """
+import fcntl, sys
+with open(sys.argv[1]) as file:
+    fcntl.lockf(file, fcntl.LOCK_SH)
+    print("looks", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_look_at_the_lock_keeps_nobody_from_work(workspace, monkeypatch):
+    lock = workspace.job_file(JOB, ".lock")
+    lock.parent.mkdir(parents=True)
+    lock.touch()
+    looker = subprocess.Popen([sys.executable, "-c", _LOOK, str(lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert looker.stdout.readline() == b"looks\n"
+    assert not is_locked(workspace, JOB)  # nor is it taken for work
+    # The look ends while the job waits to try once more.
+    monkeypatch.setattr("nnunet_rw.benchmark.jobs.time.sleep", lambda _: looker.communicate())
+    with working_on(workspace, JOB):
+        assert looker.poll() == 0
+    assert read_state(workspace, JOB).status == "done"
 
 
 def test_damaged_state_counts_as_none(workspace):

@@ -1,5 +1,6 @@
 """Jobs as processes of this machine: how many, on which GPUs, and whose."""
 
+import os
 import subprocess
 import sys
 import time
@@ -103,6 +104,22 @@ def test_a_job_at_work_elsewhere_is_taken_over(workspace, commands):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert ended == [job]
+
+
+def test_the_gpus_of_a_job_that_is_taken_over_are_in_use(workspace, commands):
+    job, *others = trainings(3)
+    command = [sys.executable, "-c", _HOLD, str(workspace.folder), job.name]
+    executor = LocalExecutor(workspace, jobs=3, gpus=("0", "1", "2", "3"), gpus_a_job=2)
+    process = POPEN(command, stdout=subprocess.PIPE, env={**os.environ, "CUDA_VISIBLE_DEVICES": "0,2"})
+    try:
+        assert process.stdout.readline() == b"holds\n"
+        for one in (job, *others):
+            executor.start(one)
+        assert commands == [(others[0].name, "1,3"), (others[1].name, "0,1")]
+    finally:
+        executor.stop()
+        process.kill()
+        process.communicate()
 
 
 def test_a_job_that_cannot_be_done_ends_with_its_reason_in_the_log(workspace):

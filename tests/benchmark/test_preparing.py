@@ -9,8 +9,10 @@ from nnunetv2.utilities.crossval_split import generate_crossval_split
 
 from nnunet_rw.benchmark.jobs import Task, Workspace
 from nnunet_rw.benchmark.preparing import (
+    check_patients,
     ensure_splits,
     find_task,
+    folds_of,
     is_prepared,
     is_preprocessed,
     patient_splits,
@@ -19,6 +21,7 @@ from nnunet_rw.benchmark.preparing import (
     read_splits,
     write_patient_splits,
 )
+from nnunet_rw.benchmark.run import Benchmark
 from nnunet_rw.benchmark.specification import specification_of
 from nnunet_rw.benchmark.training import find_trainers, needed_maps
 from nnunet_rw.cli import main
@@ -75,8 +78,26 @@ def test_too_few_cases_or_folds(hippocampus, tmp_path):
 
 
 def test_plans_that_nobody_can_make(hippocampus, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"No preprocessed data of Mine in .* choose among small, nnUNetPlans"):
+    with pytest.raises(FileNotFoundError, match=r"No plans Mine in .* choose among small, nnUNetPlans"):
         prepare(Workspace(tmp_path / "out"), specification(plans="Mine"), TASK, 1)
+
+
+def test_plans_of_the_user_are_preprocessed_by_and_kept(hippocampus, tmp_path, thread_pools):
+    folder = hippocampus.preprocessed / DATASET
+    path = folder / "nnUNetPlans.json"
+    plans = json.loads(path.read_text())
+    plans["configurations"]["2d"] |= {"batch_size": 7, "patch_size": [32, 40]}
+    path.write_text(json.dumps(plans))
+    before = path.read_bytes()
+    shutil.rmtree(folder / "nnUNetPlans_2d")
+    chosen = {"plans": "nnUNetPlans", "trainers": ["nnUNetTrainer"]}
+    prepare(Workspace(tmp_path / "out"), specification(configuration="2d", **chosen), TASK, 1)
+    assert is_prepared(specification(configuration="2d", **chosen), TASK)
+    assert path.read_bytes() == before
+    # Not planned anew for the sake of a configuration that they do not have, either.
+    with pytest.raises(ValueError, match=rf"No configuration '3d_lowres' in {path}\. Known: 2d, 3d_fullres"):
+        prepare(Workspace(tmp_path / "out"), specification(configuration="3d_lowres", **chosen), TASK, 1)
+    assert path.read_bytes() == before
 
 
 def test_trainers_that_draw_by_lesion_need_lesion_maps(hippocampus, user_trainers):
@@ -144,6 +165,23 @@ def test_a_task_may_be_a_folder(raw, tmp_path, monkeypatch):
     assert find_task("Task77_Own", tmp_path).folder == folder
 
 
+def test_a_task_s_folder_may_be_a_link(raw, tmp_path):
+    stored = msd_folder(tmp_path / "store" / "4f2a")
+    link = tmp_path / "data" / "Task77_Own"
+    link.parent.mkdir()
+    link.symlink_to(stored)
+    assert find_task(str(link), tmp_path) == Task("Task77_Own", "Dataset077_Own", link)
+    benchmark = Benchmark(tmp_path / "out", specification(tasks=[str(link)], trainers=["nnUNetTrainer"]))
+    assert benchmark.specification.tasks == (str(link),)
+    benchmark.workspace.keep(benchmark.specification)
+    assert Benchmark(tmp_path / "out").tasks == benchmark.tasks
+
+
+def test_an_archive_beside_a_dataset_is_none(raw, tmp_path):
+    (raw / "Dataset007_Mine.zip").touch()
+    assert find_task("Dataset007_Mine", tmp_path).dataset == "Dataset007_Mine"
+
+
 def test_a_task_of_the_decathlon_with_and_without_download(raw, tmp_path):
     assert find_task("Task08_HepaticVessel", tmp_path) == Task("Task08_HepaticVessel", "Dataset008_HepaticVessel")
     downloaded = msd_folder(tmp_path / "Task08_HepaticVessel")
@@ -152,6 +190,8 @@ def test_a_task_of_the_decathlon_with_and_without_download(raw, tmp_path):
 
 def test_a_task_may_be_a_dataset_of_nnunet_raw(raw, tmp_path):
     assert find_task("Dataset007_Mine", tmp_path) == Task("Dataset007_Mine", "Dataset007_Mine")
+    (raw / "Dataset007_Mine").rename(raw / "Dataset007_MS-Lesions")
+    assert find_task("Dataset007_MS-Lesions", tmp_path).dataset == "Dataset007_MS-Lesions"
     with pytest.raises(FileNotFoundError, match=r"No dataset\.json in .*Dataset008_None"):
         find_task("Dataset008_None", tmp_path)
 
@@ -293,3 +333,51 @@ class TestByPatient:
             groups = {case: case for case in cases}
         assert ensure_splits(data, groups=groups) == 5
         assert json.loads(path.read_text()) == patient_splits(cases, groups)
+
+    def test_splits_that_mix_patients_are_refused(self, data, tmp_path):
+        ensure_splits(data)
+        path = data.dataset_folder / "splits_final.json"
+        before = path.read_bytes()
+        # Of nnU-Net's own folds the first validates on two of six cases; all are of one patient.
+        groups = dict.fromkeys(list_cases(data.data_folder), "p1")
+        message = (
+            rf"Fold 0 of {path} has patient 'p1' in both parts\. Remove it and what .* nnunet-rw splits -d {DATASET}"
+        )
+        with pytest.raises(ValueError, match=message):
+            ensure_splits(data, groups=groups)
+        file = tmp_path / "patients.csv"
+        file.write_text("case,patient\n" + "".join(f"{case},{patient}\n" for case, patient in groups.items()))
+        with pytest.raises(ValueError, match=message):
+            check_patients(specification(groups=str(file)), [TASK])
+        check_patients(specification(), [TASK])
+        # The benchmark's own splits too.
+        given = tmp_path / "given.json"
+        given.write_bytes(before)
+        with pytest.raises(ValueError, match=rf"Fold 0 of {given} has patient 'p1' in both parts\. Correct it"):
+            ensure_splits(data, given, groups)
+        assert path.read_bytes() == before
+
+    def test_a_benchmark_is_refused_before_it_writes(self, data, tmp_path, capsys):
+        ensure_splits(data)
+        file = tmp_path / "patients.csv"
+        file.write_text("case,patient\n" + "".join(f"{case},p1\n" for case in list_cases(data.data_folder)))
+        options = ["--trainers", "nnUNetTrainer", "--plans", "tiny", "--device", "cpu", "--groups", str(file)]
+        assert main(["benchmark", "--tasks", DATASET, *options, "-o", str(tmp_path / "out")]) == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1
+        assert not (tmp_path / "out").exists()
+
+    def test_whose_the_folds_are(self, data):
+        cases = sorted(list_cases(data.data_folder))
+        path = data.dataset_folder / "splits_final.json"
+        assert folds_of(DATASET, (0,), None) == ""
+        ensure_splits(data)
+        assert folds_of(DATASET, (0, 1), None) == "nnU-Net"
+        # Each case of a patient of its own: any splits part them.
+        assert folds_of(DATASET, (0, 1), {case: case for case in cases}) == "patients"
+        assert folds_of(DATASET, (0, 1), dict.fromkeys(cases, "p1")) == "nnU-Net"
+        path.write_text(json.dumps([{"train": cases[:3], "val": cases[3:]}, {"train": cases[1:], "val": cases[:1]}]))
+        assert folds_of(DATASET, (0,), None) == "authors"
+        groups = {case: "p1" if case in cases[:2] else case for case in cases}
+        assert folds_of(DATASET, (0,), groups) == "patients"
+        assert folds_of(DATASET, (0, 1), groups) == "authors"
+        assert folds_of(DATASET, (2,), groups) == ""

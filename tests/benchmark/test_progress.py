@@ -51,7 +51,11 @@ def test_time_left():
     ]
     assert seconds_left(items, at_a_time=1) == pytest.approx(12 + 25 + 25 + 25)
     assert seconds_left(items, at_a_time=2) == pytest.approx(43.5)
+    # The longest that is left takes 25 s, however many run at a time.
+    assert seconds_left(items, at_a_time=16) == pytest.approx(25)
+    assert seconds_left(items[:2], at_a_time=2) == pytest.approx(12)
     assert math.isnan(seconds_left([training()], 1))
+    assert math.isnan(seconds_left([training(), training()], 2))
     assert seconds_left([items[0]], 1) == 0
 
 
@@ -79,7 +83,7 @@ def test_tables():
     assert [TASK.name, "B", "0/1", "0/0", "-", "-"] in lines
     assert ["train/Task04_Hippocampus/A/seed0/fold1", "4/10", "0.600", "12", "s"] in lines
     assert ["train/Task04_Hippocampus/A/seed0/fold2", "validation", "0.700", "0", "s"] in lines
-    assert "2 of 6 jobs done, 2 running, 1 failed; about 6 s of training left" in text
+    assert "2 of 6 jobs done, 2 running, 1 failed; about 12 s of training left" in text
     assert "train/Task04_Hippocampus/B/seed0/fold0: failed. RuntimeError: [no] way" in text
     assert "    [no] way" in text
 
@@ -122,6 +126,16 @@ def test_what_needs_a_failed_job_has_failed(benchmark):
     console = Console(file=io.StringIO(), width=120, force_terminal=True)
     show_status(benchmark, watch=True, console=console)
     assert "0 of 5 jobs done, 5 failed" in console.file.getvalue()
+
+
+def test_a_watch_ends_quietly(benchmark, monkeypatch):
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nnunet_rw.benchmark.status.time.sleep", interrupt)
+    console = Console(file=io.StringIO(), width=120, force_terminal=True)
+    show_status(benchmark, watch=True, console=console)
+    assert "0 of 5 jobs done" in console.file.getvalue()
 
 
 def test_a_damaged_record_is_that_training_s_alone(benchmark, tmp_path):

@@ -49,6 +49,17 @@ def test_the_file_of_patients_moves_with_the_benchmark(tmp_path):
     assert read_specification(after / "benchmark.yaml").groups == str(after / "patients.csv")
 
 
+def test_paths_of_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "tasks: [~/Task77_Own]\ntrainers: [RWTrainer]\ngroups: ~/patients.csv\nsplits: {Task77_Own: ~/splits.json}\n"
+    )
+    found = read_specification(path)
+    assert (found.tasks, found.groups) == ((str(tmp_path / "Task77_Own"),), str(tmp_path / "patients.csv"))
+    assert found.splits == {"Task77_Own": str(tmp_path / "splits.json")}
+
+
 def test_a_dataset_s_name_is_no_path_where_a_folder_has_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("Dataset004_Hippocampus", "Task04_Hippocampus"):
@@ -73,11 +84,17 @@ def test_a_dataset_s_name_is_no_path_where_a_folder_has_it(tmp_path, monkeypatch
         ({"device": "tpu"}, "'device': expected 'cpu', 'cuda' or 'mps', but got 'tpu'"),
         ({"evaluation": {"min_volume_mm3": math.inf}}, "'evaluation.min_volume_mm3': expected a finite number"),
         ({"evaluation": {"tolerance_mm": math.nan}}, "'evaluation.tolerance_mm': expected a finite number"),
+        ({"device": "mps", "num_gpus": 2}, "'num_gpus': expected 1 on 'mps', but got 2"),
         ({"plans": "../nnUNetPlans"}, "'plans': expected a name of plans, not a path"),
         ({"evaluation": {"connectivity": 8}}, "'evaluation.connectivity': expected 6, 18 or 26, but got 8"),
         ({"evaluation": {"scores": ["bogus"]}}, "'evaluation.scores': expected scores out of brats-gli, .*, but got"),
         ({"evaluation": {"scores": ["cc", "cc"]}}, "'evaluation.scores': expected scores .* each once"),
-        ({"tasks": None}, "'tasks': expected a valid tuple, but got None"),
+        ({"tasks": None}, "'tasks': expected a list, but got None"),
+        ({"tasks": "Task04_Hippocampus"}, "'tasks': expected a list, but got 'Task04_Hippocampus'"),
+        ({"tasks": [4]}, r"^mine.yaml: 'tasks\.0': expected a valid string, but got 4\.$"),
+        ({"tasks": []}, "'tasks': .* at least 1 item"),
+        ({"iterations": 3}, "'iterations': expected 'epochs' as well, but got 3"),
+        ({"iterations": 3, "epochs": "x"}, "^mine.yaml: 'epochs': expected a valid integer, [^;]*$"),
         ({"seeds_of": {"RWTrainer_RRW": 3}}, "'seeds_of': expected trainers of the benchmark, not 'RWTrainer_RRW'"),
         ({"seeds_of": {"RWTrainer": 0}}, "'seeds_of': expected at least one seed of each trainer"),
         ({"splits": {"Task4": "a.json"}}, "'splits': expected tasks of the benchmark, not 'Task4'"),
@@ -111,6 +128,9 @@ def test_files_that_hold_no_specification(tmp_path):
         read_specification(path)
     path.write_text("just text")
     with pytest.raises(ValueError, match="expected keys such as 'tasks: "):
+        read_specification(path)
+    path.write_text("tasks: [Task04_Hippocampus]\nexecution: {jobs: 2}\nfolds: [0]\nexecution: {executor: slurm}\n")
+    with pytest.raises(ValueError, match=rf"^{path}: key 'execution' is given twice, again in line 4\.$"):
         read_specification(path)
     # YAML can name Python objects: those must not be made.
     path.write_text("tasks: !!python/object/apply:os.getcwd []\n")

@@ -13,9 +13,9 @@ def _no_gpu(monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
 
 
-def arguments(folder, *more):
+def arguments(folder, *more, jobs=("--jobs", "2")):
     options = ["-f", "0", "1", "--epochs", "2", "--iterations", "2", "--plans", "tiny", "--device", "cpu"]
-    return ["benchmark", "--tasks", DATASET, *options, "--jobs", "2", "-o", str(folder), *more]
+    return ["benchmark", "--tasks", DATASET, *options, *jobs, "-o", str(folder), *more]
 
 
 def test_dry_run_lists_the_jobs_and_writes_nothing(hippocampus, succeeds, tmp_path):
@@ -36,11 +36,33 @@ def test_what_is_refused_before_anything_is_written(hippocampus, fails, tmp_path
     assert "finds no trainer 'RWTrainer_None'" in fails(*arguments(folder, "--trainers", "RWTrainer_None"))
     assert "No GPU" in fails(*arguments(folder, *plain, "--device", "cuda"))
     two_gpus = ("--executor", "slurm", "--device", "cuda", "-num_gpus", 2)
-    assert fails(*arguments(folder, *plain, *two_gpus)).endswith("but Slurm is asked for 1. Give --gpus 2.")
+    assert fails(*arguments(folder, *plain, *two_gpus, jobs=())).endswith("but Slurm is asked for 1. Give --gpus 2.")
     file = tmp_path / "mine.yaml"
     file.write_text(f"tasks: [{DATASET}]\ntrainers: [nnUNetTrainer]\nepoch: 3\n")
     assert fails("benchmark", file, "-o", folder) == f"{file}: unknown key 'epoch'."
     assert fails("benchmark", tmp_path / "none.yaml", "-o", folder).startswith(f"No {tmp_path / 'none.yaml'}")
+    assert not folder.exists()
+
+
+def test_options_that_could_not_take_effect(hippocampus, fails, succeeds, tmp_path):
+    folder = tmp_path / "benchmark"
+    plain = ("--trainers", "nnUNetTrainer", "--dry-run")
+    slurm = ("--partition", "gpu", "--time", 60)
+    assert fails(*arguments(folder, *plain, *slurm)) == "--partition, --time: of --executor slurm."
+    assert fails(*arguments(folder, *plain, "--executor", "slurm")).startswith("--jobs: of --executor local; ")
+    assert fails(*arguments(folder, *plain, "--once")) == "--once: of benchmark status."
+    options = ("--trainers", "RWTrainer", "--epochs", 5, "--dry-run", "--once")
+    told = "--trainers, --epochs, --dry-run: of a benchmark that is run, not of status."
+    assert fails("benchmark", "status", "-o", folder, *options) == told
+    assert fails(*arguments(folder, *plain, "-num_gpus", 2)) == "benchmark: 'num_gpus': expected 1 on 'cpu', but got 2."
+    # A file may say both: that of a cluster is tried on a laptop.
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        f"tasks: [{DATASET}]\ntrainers: [nnUNetTrainer]\ndevice: cpu\n"
+        "execution: {executor: slurm, jobs: 3, slurm: {partition: gpu}}\n"
+    )
+    succeeds("benchmark", file, "-o", folder, "--dry-run", *slurm)
+    succeeds("benchmark", file, "-o", folder, "--dry-run", "--executor", "local", "--jobs", 2)
     assert not folder.exists()
 
 

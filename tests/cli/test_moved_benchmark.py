@@ -257,6 +257,16 @@ def test_damaged_file_of_folders(project, fails, content):
     assert fails("report", project / "benchmark").startswith(f"{file} is damaged (")
 
 
+def test_where_a_page_is_written(project, tmp_path, succeeds):
+    (tmp_path / "there").mkdir()
+    # A folder, made or not, and a page by its ending.
+    for given, page in (("there", "there/report.html"), ("new", "new/report.html"), ("own.HTML", "own.HTML")):
+        assert succeeds("report", project / "benchmark", "-o", tmp_path / given).strip() == str(tmp_path / page)
+        assert (tmp_path / page).is_file()
+    twice = succeeds("report", project / "benchmark", "--format", "html", "html", "-o", tmp_path / "once.html")
+    assert twice.strip() == str(tmp_path / "once.html")
+
+
 def test_task_that_was_moved(project, tmp_path, fails):
     file = project / "benchmark" / "benchmark.yaml"
     file.write_text(file.read_text().replace(f"- {DATASET}", f"- {tmp_path}/Task07_Gone"))

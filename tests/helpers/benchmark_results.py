@@ -79,7 +79,7 @@ def benchmark_results(folder, trainers=TRAINERS, seeds=2, froc=True, compared=Tr
                 resamples=200,
                 challenger_seeds=others,
             )
-        tasks.append(TaskResults(task, dataset, DESCRIPTIONS[task], runs, evaluations, comparison))
+        tasks.append(TaskResults(task, dataset, DESCRIPTIONS[task], runs, evaluations, comparison, folds_of="nnU-Net"))
     job = Unfinished(f"train/{LESIONS}/{trainers[-1]}/seed{seeds - 1}/fold1", f"2 of {EPOCHS} epochs")
     return BenchmarkResults(folder, specification, tuple(tasks), (job,))
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from nnunet_rw.benchmark.report.leaderboard import pooled_detection
 from nnunet_rw.benchmark.report.lesion_figures import chosen_rules, size_rows
 from nnunet_rw.benchmark.results import TaskResults
 from nnunet_rw.evaluation.comparison.rows import (
@@ -35,8 +36,11 @@ class Answer:
 
 
 def answers(task: TaskResults) -> list[Answer]:
-    """One a label, about the trainer of highest recall besides the baseline; one in all where nothing is evaluated."""
-    evaluated = next((seeds[min(seeds)] for seeds in task.evaluations.values()), None)
+    """One a label; one in all where nothing is evaluated.
+
+    About the trainer of highest recall besides the baseline; without a comparison, about each.
+    """
+    evaluated = next(iter(task.first_seeds.values()), None)
     if evaluated is None:
         return [Answer("", "No trainer is evaluated yet.")]
     return [replace(_answer(task, label), label=task.label_text(label)) for label in evaluated.labels]
@@ -47,10 +51,9 @@ def _answer(task: TaskResults, label: str) -> Answer:
     if not rows:
         return Answer(label, "No case has a lesion, so that none could be found.")
     if task.comparison is None:
-        row = rows[0]
-        found = f"{row.baseline} found {_count(row.baseline_recall, row)} of {row.lesions} lesions"
-        price = f"with {_number(row.baseline_false_positives)} false positives per case"
-        return Answer(label, f"{found} ({_percent(row.baseline_recall)}), {price}. No other trainer is evaluated yet.")
+        found = "; ".join(_alone(task, row) for row in rows)
+        why = f" Nothing is compared: {task.why_not_compared}." if task.why_not_compared else ""
+        return Answer(label, f"{found}.{why}")
     metrics = {(found.challenger, found.metric): found for found in task.comparison.metrics if found.label == label}
     dice = {row.challenger: metrics.get((row.challenger, "dice")) for row in rows}
     shown = {row.challenger: _shown(row, metrics.get((row.challenger, "lesion_recall"))) for row in rows}
@@ -73,6 +76,17 @@ def _answer(task: TaskResults, label: str) -> Answer:
         _dice(dice[row.challenger]),
     ]
     return Answer(label, _sentence(row, shown, price), " ".join(details).strip())
+
+
+def _alone(task: TaskResults, row: SizeRow) -> str:
+    """What one trainer found, over all its seeds."""
+    recall = [pooled_detection(seed, row.label).recall for seed in task.evaluations[row.baseline].values()]
+    share = _percent(row.baseline_recall)
+    low, high = _percent(min(recall)), _percent(max(recall))
+    if len(recall) > 1:
+        share += f" with each of {len(recall)} seeds" if low == high else f", of {len(recall)} seeds {low} to {high}"
+    found = f"{row.baseline} found {_count(row.baseline_recall, row)} of {row.lesions} lesions ({share})"
+    return f"{found}, with {_number(row.baseline_false_positives)} false positives per case"
 
 
 def _shown(row: SizeRow, tested: MetricRow | None) -> str:

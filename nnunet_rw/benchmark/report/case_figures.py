@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import plotly.graph_objects as go
@@ -40,21 +40,6 @@ _CAPTION = (
     "value are left out; a distance to an empty mask counts as the image's diagonal. p is Wilcoxon's, Holm-adjusted "
     "over {family}."
 )
-
-
-def case_differences(
-    baseline: Sequence[Evaluation], challenger: Sequence[Evaluation], metric: str, label: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Challenger minus baseline, each the mean over its seeds, in the cases for which both have a value.
-
-    Returns
-    -------
-    index : (n,) int
-        Of the case in `Evaluation.cases`.
-    difference : (n,) float
-    """
-    pairs = paired_values(baseline, challenger, metric, label)
-    return np.flatnonzero(pairs.defined), pairs.second - pairs.first
 
 
 def paired_differences(
@@ -107,11 +92,6 @@ def compared_seeds(task: TaskResults, trainer: str) -> list[Evaluation]:
     return [task.evaluations[trainer][seed] for seed in sorted(task.evaluations[trainer])]
 
 
-def seed_zero(task: TaskResults, trainer: str) -> Evaluation:
-    """Of the trainer's lowest seed."""
-    return compared_seeds(task, trainer)[0]
-
-
 def metric_name(metric: str, size_unit: str) -> str:
     """In words, distances with their unit; the other unit is that of sizes."""
     words = metric_words(metric)
@@ -137,7 +117,8 @@ def _panel(
     for line, row in enumerate(rows):
         style = styles[row.challenger]
         baseline, challenger = compared_seeds(task, row.baseline), compared_seeds(task, row.challenger)
-        index, difference = case_differences(baseline, challenger, metric, label)
+        pairs = paired_values(baseline, challenger, metric, label)
+        index, difference = np.flatnonzero(pairs.defined), pairs.second - pairs.first
         jitter = np.random.default_rng(0).uniform(-0.24, 0.08, len(index))
         decimals = METRICS[metric].decimals_of(*difference)
         common = {"name": style.text, "meta": row.challenger, "hoverinfo": "text", "mode": "markers"}
@@ -194,7 +175,7 @@ def _cases_table(task: TaskResults, label: str, metric: str, names: Mapping[str,
     trainers = (comparison.baseline, *comparison.challengers) if comparison else ()
     values = [case_values(compared_seeds(task, trainer), metric, label)[0] for trainer in trainers]
     rows: list[dict[str, CellLike]] = []
-    for case, *of_trainers in zip(seed_zero(task, trainers[0]).cases, *values, strict=True):
+    for case, *of_trainers in zip(task.first_seeds[trainers[0]].cases, *values, strict=True):
         decimals = METRICS[metric].decimals_of(*of_trainers)
         cells = [number(float(value), decimals) for value in of_trainers]
         rows.append({"case": names[case], **dict(zip(trainers, cells, strict=True))})
@@ -215,7 +196,7 @@ def case_volumes(task: TaskResults, trainer: str, label: str) -> tuple[np.ndarra
 
     In `volume_unit`.
     """
-    columns = seed_zero(task, trainer).columns[label]
+    columns = task.first_seeds[trainer].columns[label]
     scale = 1000 if task.size_unit == "mm3" else 1
     return columns["volume_reference_mm3"] / scale, columns["volume_prediction_mm3"] / scale
 
@@ -244,7 +225,8 @@ def volume_agreement(
     panels = []
     for trainer, (reference, prediction) in found.items():
         style, chosen = styles[trainer], known[trainer]
-        cases = [names[case] for case, is_known in zip(seed_zero(task, trainer).cases, chosen, strict=True) if is_known]
+        evaluated = task.first_seeds[trainer].cases
+        cases = [names[case] for case, is_known in zip(evaluated, chosen, strict=True) if is_known]
         mean, difference = ((reference + prediction) / 2)[chosen], (prediction - reference)[chosen]
         figure = new_figure(f"Mean of both volumes in {unit}", f"Difference in {unit}", 300, margin_r=68)
         figure.add_trace(
@@ -325,10 +307,10 @@ def _row(trainer: str, agreement: BlandAltman) -> dict[str, CellLike]:
 
 def _volumes_table(task: TaskResults, label: str, names: Mapping[str, str]) -> Table:
     first, *_ = task.evaluations
-    cases = seed_zero(task, first).cases
+    cases = task.first_seeds[first].cases
     rows: list[dict[str, CellLike]] = []
     predicted = {
-        trainer: dict(zip(seed_zero(task, trainer).cases, case_volumes(task, trainer, label)[1], strict=True))
+        trainer: dict(zip(task.first_seeds[trainer].cases, case_volumes(task, trainer, label)[1], strict=True))
         for trainer in task.evaluations
     }
     for case, reference in zip(cases, case_volumes(task, first, label)[0], strict=True):

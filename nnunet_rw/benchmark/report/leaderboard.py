@@ -84,9 +84,9 @@ class Standing:
 
 def standings(task: TaskResults) -> tuple[Standing, ...]:
     """Label after label, the trainers in the order of the specification; empty where nothing is evaluated yet."""
-    found = {trainer: seeds for trainer, seeds in task.evaluations.items() if seeds}
-    labels = dict.fromkeys(label for seeds in found.values() for label in seeds[min(seeds)].labels)
-    return tuple(_standing(task, trainer, seeds, label) for label in labels for trainer, seeds in found.items())
+    first = task.first_seeds
+    labels = dict.fromkeys(label for evaluation in first.values() for label in evaluation.labels)
+    return tuple(_standing(task, trainer, task.evaluations[trainer], label) for label in labels for trainer in first)
 
 
 def mean_over_cases(
@@ -250,7 +250,7 @@ def _best(found: Sequence[Standing]) -> set[tuple[int, str]]:
 
 def leaderboard_notes(results: BenchmarkResults) -> list[str]:
     """What the leaderboard's columns mean, a sentence or two each."""
-    evaluations = [seeds[min(seeds)] for task in results.tasks for seeds in task.evaluations.values() if seeds]
+    evaluations = [evaluation for task in results.tasks for evaluation in task.first_seeds.values()]
     if not evaluations:
         return ["Nothing is evaluated yet."]
     settings = results.specification.evaluation

@@ -48,17 +48,16 @@ class SizePoint:
 
 
 def size_rows(task: TaskResults, label: str) -> tuple[SizeRow, ...]:
-    """Of the comparison; of a trainer that stands alone, against itself."""
+    """Of the comparison; without one each trainer against itself. Over all seeds of a trainer in either case."""
     if task.comparison:
         return tuple(row for row in task.comparison.sizes if row.label == label)
-    for seeds in task.evaluations.values():
-        alone = seeds[min(seeds)]
-        return tuple(
-            row
-            for row in compare_by_size([alone], [[alone]], DEFAULT_EDGES_MM3, resamples=1, groups=task.groups)
-            if row.label == label
-        )
-    return ()
+    alone = [[seeds[seed] for seed in sorted(seeds)] for seeds in task.evaluations.values()]
+    return tuple(
+        row
+        for seeds in alone
+        for row in compare_by_size(seeds, [seeds], DEFAULT_EDGES_MM3, resamples=1, groups=task.groups)
+        if row.label == label
+    )
 
 
 def size_points(rows: Sequence[SizeRow]) -> dict[str, dict[tuple[float, float], SizePoint]]:

@@ -11,6 +11,7 @@ import numpy as np
 
 import nnunet_rw
 from nnunet_rw.benchmark.jobs import plans_name
+from nnunet_rw.benchmark.preparing import FoldsOf
 from nnunet_rw.benchmark.report.provenance import device_text, software_text
 from nnunet_rw.benchmark.results import BenchmarkResults, TaskResults
 from nnunet_rw.datasets.msd import TASKS
@@ -70,7 +71,7 @@ def _key_of_one(paper: str) -> str | None:
 
 
 def empty_case_text(results: BenchmarkResults) -> str:
-    """One paragraph."""
+    """What is done with cases without lesions and with empty predictions, and how many there were: one paragraph."""
     counts = [sentence for task in results.tasks for sentence in _counts(task)]
     policy = (
         "Where reference and prediction are both empty, Dice and all distances are undefined; the case is a true "
@@ -85,7 +86,7 @@ def empty_case_text(results: BenchmarkResults) -> str:
 
 def _counts(task: TaskResults) -> list[str]:
     """A sentence per label that has an empty mask."""
-    first = {trainer: seeds[min(seeds)] for trainer, seeds in task.evaluations.items() if seeds}
+    first = task.first_seeds
     labels = dict.fromkeys(label for evaluation in first.values() for label in evaluation.labels)
     sentences = []
     for label in labels:
@@ -135,31 +136,53 @@ def training_text(results: BenchmarkResults) -> str:
     sentences = [
         f"All networks were nnU-Net's [@isensee2021nnunet], configuration `{specification.configuration}` with the "
         f"plans {plans}, and its preprocessing, augmentation, deep supervision and sliding-window prediction"
-        f"{'' if specification.evaluation.tta else ', but without its test-time mirroring'}.",
+        f"{'' if specification.evaluation.tta else ', but without its test-time mirroring'}{_others(results)}.",
     ]
     if specification.small_options is not None:
         sentences.append(
             "These plans have a smaller network, patch and batch than nnU-Net's own, so that figures are below what "
             "nnU-Net reaches."
         )
-    sentences += [_size_text(task) for task in results.tasks if _records_of(task)]
+    sentences += [_size_text(task) for task in results.tasks if task.records]
     sentences.append(_length_text(results))
     if len(_optimizers(results)) == 1:
         sentences.append(f"The optimiser was {_optimizers(results)[0]}.")
-    whose = "a cross-validation by patient" if specification.groups else "nnU-Net's cross-validation"
     sentences.append(
-        f"Each trainer was trained on {_counted(len(folds), 'fold')} ({', '.join(map(str, folds))}) of {whose}, with "
+        f"Each trainer was trained on {_counted(len(folds), 'fold')} ({', '.join(map(str, folds))}){_whose(results)}, "
+        f"with "
         f"{_counted(seeds, 'random seed')}{' each' if seeds > 1 else ''}"
         f"{' (0 to ' + str(seeds - 1) + ')' if seeds > 1 else ' (0)'}."
     )
     if specification.seeds_of:
         others = listed(f"`{name}` with {number}" for name, number in specification.seeds_of.items())
         sentences.append(f"Of these, {others} (from 0).")
-    if specification.splits:
-        given = listed(f"`{task}`" for task in specification.splits)
-        sentences.append(f"Folds of {given} were given by the authors, not drawn at random.")
     devices = listed(dict.fromkeys(device_text(session) for session in _sessions(results)))
     return " ".join([*sentences, *([f"Trainings ran on: {devices}."] if devices else [])])
+
+
+def _others(results: BenchmarkResults) -> str:
+    """Trainers that may change more than loss and patches: nnU-Net's own and others of which nothing is known."""
+    known = {_STOCK_TRAINER, *(row.name for row in trainer_rows())}
+    others = [f"`{name}`" for name in results.specification.trainers if name not in known]
+    return f", but for what {listed(others)} change{'s' if len(others) == 1 else ''}" if others else ""
+
+
+_FOLDS_OF: dict[FoldsOf, str] = {
+    "": "a cross-validation",
+    "nnU-Net": "nnU-Net's cross-validation",
+    "patients": "a cross-validation by patient",
+    "authors": "splits that the authors gave",
+}
+
+
+def _whose(results: BenchmarkResults) -> str:
+    """Whose the folds are, of each task where tasks differ."""
+    tasks: dict[FoldsOf, list[str]] = {}
+    for task in results.tasks:
+        tasks.setdefault(task.folds_of, []).append(f"`{task.task}`")
+    if len(tasks) == 1:
+        return f" of {_FOLDS_OF[results.tasks[0].folds_of]}"
+    return f": of {listed(f'{_FOLDS_OF[whose]} on {listed(names)}' for whose, names in tasks.items())}"
 
 
 def losses_heading(results: BenchmarkResults) -> str:
@@ -223,7 +246,7 @@ def _task_text(task: TaskResults) -> str:
     source = " of the Medical Segmentation Decathlon [@antonelli2022decathlon]" if task.task in TASKS else ""
     kind = ", a semi-synthetic dataset" if semi_synthetic else ""
     about = f" ({description})" if description else ""
-    evaluation = next((seeds[min(seeds)] for seeds in task.evaluations.values() if seeds), None)
+    evaluation = next(iter(task.first_seeds.values()), None)
     if evaluation is None:
         return f"- `{task.task}`{source}{kind}{about}: not evaluated yet."
     lesions = listed(
@@ -236,11 +259,10 @@ def _task_text(task: TaskResults) -> str:
 
 
 def _size_text(task: TaskResults) -> str:
-    records = _records_of(task)
     sizes = dict.fromkeys(
         f"patches of {' x '.join(map(str, record.patch_size))} voxels in batches of {record.batch_size} and "
         f"{record.num_parameters / 1e6:.2f} million parameters"
-        for record in records
+        for record in task.records
     )
     return f"For {task.task}: {listed(sizes)}."
 
@@ -266,12 +288,8 @@ def _optimizers(results: BenchmarkResults, trainer: str | None = None) -> list[s
     return list(dict.fromkeys(record.optimizer for record in records if record.optimizer))
 
 
-def _records_of(task: TaskResults) -> list[RunRecord]:
-    return [run.record for run in task.runs if run.record is not None]
-
-
 def _records(results: BenchmarkResults) -> list[RunRecord]:
-    return [record for task in results.tasks for record in _records_of(task)]
+    return [record for task in results.tasks for record in task.records]
 
 
 def _sessions(results: BenchmarkResults) -> Sequence[Session]:
@@ -350,7 +368,8 @@ def statistics_text(results: BenchmarkResults) -> str:
         f"[@wilson1927inference] of the effective number of lesions [@franco2019proportions]."
     )
     if not comparisons:
-        return f"{intervals} Trainers were not compared: fewer than two were evaluated."
+        reasons = listed(dict.fromkeys(filter(None, (task.why_not_compared for task in results.tasks))))
+        return f"{intervals} Trainers were not compared{f': {reasons}' if reasons else ''}."
     baseline = comparisons[0][1].baseline
     families = "; ".join(f"{task}: {comparison.family}" for task, comparison in comparisons)
     sentences = [
@@ -407,11 +426,6 @@ def bibtex(results: BenchmarkResults) -> str:
     """BibTeX entries of all that `methods_text` cites, and no others."""
     keys = [key for found in _CITATION.findall(methods_text(results)) for key in re.findall(r"@(\w+)", found)]
     return entries_text(keys, package_version(results))
-
-
-def empty_case_policy(results: BenchmarkResults) -> str:
-    """What is done with cases without lesions and with empty predictions, and how many there were, in Markdown."""
-    return empty_case_text(results)
 
 
 def _sections(results: BenchmarkResults) -> list[tuple[str, list[str]]]:

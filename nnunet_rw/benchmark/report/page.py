@@ -30,8 +30,8 @@ from nnunet_rw.benchmark.report.leaderboard import (
     without_lone_label,
 )
 from nnunet_rw.benchmark.report.lesion_figures import froc, recall_by_size, rule_plane
-from nnunet_rw.benchmark.report.methods import bibtex, empty_case_policy, methods_text
-from nnunet_rw.benchmark.report.provenance import provenance_table, provenance_warnings, unfinished_lines
+from nnunet_rw.benchmark.report.methods import bibtex, empty_case_text, methods_text
+from nnunet_rw.benchmark.report.provenance import provenance_table, provenance_warnings
 from nnunet_rw.benchmark.report.training_figures import cost, training_curves
 from nnunet_rw.benchmark.results import BenchmarkResults, TaskResults
 from nnunet_rw.datasets.msd import published_sentence
@@ -118,14 +118,14 @@ def html_report(results: BenchmarkResults, show_case_ids: bool = False, gallerie
         tasks=tasks,
         styles=styles,
         # The message of an error may name a case.
-        unfinished=list(map(str, results.unfinished)) if show_case_ids else unfinished_lines(results),
+        unfinished=[str(job) if show_case_ids else job.without_error for job in results.unfinished],
         notes=leaderboard_notes(results),
         row_columns=ROW_COLUMNS,
         first_columns=FIRST_COLUMNS,
         methods=markdown_html(methods, level=3),
         methods_source=_embedded(json.dumps(methods)),
         bibtex=bibtex(results).strip(),
-        empty_cases=markdown_html(empty_case_policy(results), level=3),
+        empty_cases=markdown_html(empty_case_text(results), level=3),
         provenance=provenance_table(results).turned(),
         warnings=provenance_warnings(results),
         theme=_embedded(json.dumps(DARK)),
@@ -155,6 +155,8 @@ def _subtitle(results: BenchmarkResults) -> str:
         (chosen.seeds, "seed"),
     ]
     parts = [f"{number} {noun}{'' if number == 1 else 's'}" for number, noun in counts]
+    if chosen.seeds_of:
+        parts[-1] += f" ({', '.join(f'{trainer} {number}' for trainer, number in chosen.seeds_of.items())})"
     parts.append(chosen.configuration)
     if chosen.epochs:
         parts.append(f"{chosen.epochs} epoch{'' if chosen.epochs == 1 else 's'}")

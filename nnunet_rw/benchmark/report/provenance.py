@@ -13,12 +13,6 @@ from nnunet_rw.benchmark.results import BenchmarkResults, Run, TaskResults
 from nnunet_rw.training.records import Git, RunRecord, Session
 from nnunet_rw.util.tables import NOTHING, Cell, CellLike, Table, number, rounded
 
-
-def unfinished_lines(results: BenchmarkResults) -> list[str]:
-    """Jobs and their states, without the message of an error, which may name a case or a folder."""
-    return [job.without_error for job in results.unfinished]
-
-
 _HASH_CHARACTERS = 10
 
 
@@ -34,7 +28,7 @@ def provenance_warnings(results: BenchmarkResults) -> list[str]:
     Within a task: plans, splits, length, batch and patch. Over all: versions, devices, source, changed files.
     """
     found = [warning for task in results.tasks for warning in _task_warnings(task)]
-    sessions = [session for task in results.tasks for record in _records(task) for session in record.sessions]
+    sessions = [session for task in results.tasks for record in task.records for session in record.sessions]
     packages = dict.fromkeys(package for session in sessions for package in session.versions)
     for package in packages:
         found += _difference("Trainings", f"versions of {package}", (_version(one, package) for one in sessions))
@@ -65,7 +59,7 @@ def software_text(sessions: Iterable[Session]) -> str:
 
 
 def _row(results: BenchmarkResults, task: TaskResults) -> dict[str, str]:
-    records = _records(task)
+    records = task.records
     sessions = [session for record in records for session in record.sessions]
     return {
         "task": task.task,
@@ -85,12 +79,8 @@ def _row(results: BenchmarkResults, task: TaskResults) -> dict[str, str]:
     }
 
 
-def _records(task: TaskResults) -> list[RunRecord]:
-    return [run.record for run in task.runs if run.record is not None]
-
-
 def _task_warnings(task: TaskResults) -> list[str]:
-    records = _records(task)
+    records = task.records
     what = f"Trainings of {task.task}"
     return [
         *_difference(what, "plans", (_short(record.plans_sha256) for record in records)),
@@ -105,7 +95,7 @@ def _task_warnings(task: TaskResults) -> list[str]:
 def _optimizer_warnings(task: TaskResults) -> list[str]:
     """Trainers may differ in it, trainings of one should not; older records say nothing."""
     used: dict[str, list[str]] = {}
-    for record in _records(task):
+    for record in task.records:
         if record.optimizer:
             used.setdefault(record.trainer, []).append(record.optimizer)
     return [

@@ -32,7 +32,6 @@ from nnunet_rw.benchmark.report.provenance import (
     resource_notes,
     resource_table,
     resources,
-    unfinished_lines,
 )
 from nnunet_rw.benchmark.results import BenchmarkResults, TaskResults, read_results
 from nnunet_rw.benchmark.training import GALLERY, output_folder
@@ -70,8 +69,8 @@ def write_reports(
         Of the benchmark.
     formats : sequence of "html", "md", "latex" and "csv"
     output : path, optional
-        Of the page, where html alone is asked for; else a folder. Default: ``report.html`` and ``report/`` in the
-        benchmark's folder.
+        Of the page, where html alone is asked for and it ends in ``.html`` or ``.htm``; else of a folder. Default:
+        ``report.html`` and ``report/`` in the benchmark's folder.
     show_case_ids : bool
         Name cases, which may identify patients.
     allow_fewer : bool
@@ -92,7 +91,9 @@ def write_reports(
     """
     results = read_results(folder, groups)
     tables = output or results.folder / "report"
-    page = output if output and list(formats) == ["html"] else (output or results.folder) / "report.html"
+    formats = list(dict.fromkeys(formats))
+    is_page = output is not None and output.suffix.lower() in (".html", ".htm") and not output.is_dir()
+    page = output if output and is_page and formats == ["html"] else (output or results.folder) / "report.html"
     if not allow_fewer:
         _refuse_fewer(results, page, tables, formats)
     written = []
@@ -244,7 +245,9 @@ def _tables_of(results: BenchmarkResults, task: TaskResults) -> list[Table]:
 def report_markdown(results: BenchmarkResults) -> str:
     """What is unfinished, warnings, tables with notes, methods and references; notes that repeat are told once."""
     parts = ["# Benchmark"]
-    for title, lines in (("Unfinished", unfinished_lines(results)), ("Warnings", provenance_warnings(results))):
+    # The message of an error may name a case or a folder.
+    unfinished = [job.without_error for job in results.unfinished]
+    for title, lines in (("Unfinished", unfinished), ("Warnings", provenance_warnings(results))):
         if lines:
             parts.append("\n".join([f"## {title}", "", *(f"- {escaped(line)}" for line in lines)]))
     told: set[tuple[str, ...]] = set()

@@ -8,9 +8,7 @@ import pytest
 from benchmark_results import LESIONS, benchmark_results, chosen_rule, in_unit, scaled, with_rules
 
 from nnunet_rw.benchmark.report.case_figures import (
-    case_differences,
     case_volumes,
-    compared_seeds,
     metric_name,
     paired_differences,
     volume_agreement,
@@ -75,6 +73,19 @@ def test_sizes_of_a_trainer_alone(tmp_path):
     assert "difference" not in recall_by_size(task, "2", trainer_styles(["nnUNetTrainer"])).tables[0].header
 
 
+def test_sizes_of_trainers_without_their_baseline(task):
+    evaluations = {name: task.evaluations[name] for name in ("RWTrainer", "RWTrainer_IWDiceCE")}
+    task = replace(task, comparison=None, evaluations=evaluations)
+    points = size_points(size_rows(task, "1"))
+    assert {name: of_size[0, math.inf].recall for name, of_size in points.items()} == {
+        "RWTrainer": pytest.approx(24 / 33),
+        "RWTrainer_IWDiceCE": pytest.approx(28 / 33),
+    }
+    block = recall_by_size(task, "1", trainer_styles(["nnUNetTrainer", *evaluations]))
+    assert block.trainers == ("RWTrainer", "RWTrainer_IWDiceCE")
+    assert "difference" not in block.tables[0].header
+
+
 def test_recall_of_seeds():
     ends_early = FrocCurve(np.array([np.inf, 0.9]), np.array([0.0, 1.0]), np.array([0.0, 0.5]), 2, 4)
     longer = FrocCurve(np.array([np.inf, 0.8, 0.2]), np.array([0.0, 1.0, 4.0]), np.array([0.25, 0.25, 1.0]), 2, 4)
@@ -135,19 +146,23 @@ def test_no_froc_without_a_lesion(task, styles):
     assert froc(replace(task, evaluations={"RWTrainer": {0: free}}), "1", styles) is None
 
 
-def test_differences_of_cases(task):
-    baseline, challenger = compared_seeds(task, "nnUNetTrainer"), compared_seeds(task, "RWTrainer")
-    index, difference = case_differences(baseline, challenger, "dice", "1")
+def test_differences_of_cases(task, styles):
+    block = paired_differences(task, "1", styles, case_names(task, show_case_ids=True))
+    figures = {panel.title.split()[0].rstrip(","): panel.figure for panel in block.panels}
+
+    def differences(metric, trainer):
+        points = traces(figures[metric], trainer)[0]
+        return {text.split("<br>")[0]: value for text, value in zip(points.text, points.x, strict=True)}
+
     # The last case has no lesion: the baseline's Dice is 0 there, RWTrainer's undefined.
-    last = baseline[0].cases.index("case_11")
-    assert last not in index
-    assert difference == pytest.approx([0.05] * 11)
+    assert differences("Dice", "RWTrainer") == {f"case_{number}": pytest.approx(0.05) for number in range(11)}
     # Its distance has no end, so the image's diagonal stands for it.
-    index, difference = case_differences(compared_seeds(task, "RWTrainer_IWDiceCE"), baseline, "hd95_mm", "1")
-    assert difference[index == last] == 0
+    assert differences("HD95", "RWTrainer_IWDiceCE")["case_11"] == 0
     # Two seeds of the baseline, the second 0.01 above the first, and one of the third trainer: -0.03 - 0.01 / 2.
-    index, difference = case_differences(baseline, compared_seeds(task, "RWTrainer_IWDiceCE"), "dice", "1")
-    assert difference[index != last] == pytest.approx([-0.035] * 11)
+    others = differences("Dice", "RWTrainer_IWDiceCE")
+    assert {name: others[name] for name in others if name != "case_11"} == {
+        f"case_{number}": pytest.approx(-0.035) for number in range(11)
+    }
 
 
 def test_paired(task, styles):

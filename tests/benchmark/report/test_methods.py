@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 from benchmark_results import OPTIMIZER, TRAINERS, benchmark_results
 
-from nnunet_rw.benchmark.report.methods import bibtex, empty_case_policy, methods_latex, methods_text, training_text
+from nnunet_rw.benchmark.report.methods import bibtex, empty_case_text, methods_latex, methods_text, training_text
 from nnunet_rw.benchmark.specification import EvaluationOptions
 
 
@@ -80,9 +80,30 @@ def test_a_trainer_that_draws_its_patches_otherwise(tmp_path):
     assert "The trainers differ in their loss and in how patches are drawn." in text
 
 
-def test_folds_by_patient(results):
+def test_what_other_trainers_change_is_not_called_nnunets(results, tmp_path):
+    assert "sliding-window prediction. " in training_text(results)
+    others = benchmark_results(tmp_path, trainers=("nnUNetTrainer", "RWTrainer", "nnUNetTrainerDA5"), seeds=1)
+    assert "sliding-window prediction, but for what `nnUNetTrainerDA5` changes. " in training_text(others)
+    trainers = ("nnUNetTrainerDA5", "nnUNetTrainerBN")
+    specification = others.specification.model_copy(update={"trainers": trainers})
+    text = training_text(replace(others, specification=specification))
+    assert "but for what `nnUNetTrainerDA5` and `nnUNetTrainerBN` change. " in text
+
+
+def test_whose_the_folds_are_is_told_by_task(results):
+    def text(*whose):
+        tasks = tuple(replace(task, folds_of=of) for task, of in zip(results.tasks, whose, strict=True))
+        return training_text(replace(results, tasks=tasks))
+
+    assert "2 folds (0, 1) of a cross-validation by patient, with" in text("patients", "patients")
+    assert "2 folds (0, 1) of splits that the authors gave, with" in text("authors", "authors")
+    assert (
+        "2 folds (0, 1): of nnU-Net's cross-validation on `Task04_Hippocampus` and splits that the authors gave on "
+        "`Task11_MSLesion`, with" in text("nnU-Net", "authors")
+    )
+    # A file of patients alone parts nobody.
     patients = results.specification.model_copy(update={"groups": "patients.csv"})
-    assert "(0, 1) of a cross-validation by patient, with" in training_text(replace(results, specification=patients))
+    assert "by patient" not in training_text(replace(results, specification=patients))
 
 
 def test_a_users_own_trainer(tmp_path):
@@ -111,14 +132,10 @@ def test_settings(results):
     specification = results.specification.model_copy(update={"evaluation": EvaluationOptions(tta=False)})
     text = methods_text(replace(results, specification=specification))
     assert "sliding-window prediction, but without its test-time mirroring." in text
-    assert "given by the authors" not in text
-    specification = results.specification.model_copy(update={"splits": {"Task11_MSLesion": "by_patient.json"}})
-    text = methods_text(replace(results, specification=specification))
-    assert "Folds of `Task11_MSLesion` were given by the authors, not drawn at random." in text
 
 
 def test_empty_cases(results):
-    text = empty_case_policy(results)
+    text = empty_case_text(results)
     assert "Dice and NSD are 0" in text
     assert "Task11_MSLesion, label 1: 1 of 12 cases had an empty reference" in text
     assert "`nnUNetTrainer` predicted something in 1 of these; `RWTrainer` predicted something in 0 of these" in text
@@ -132,7 +149,7 @@ def test_predictions_of_nothing_are_counted(results):
     volumes[:3] = 0
     columns = {**evaluation.columns, "2": {**evaluation.columns["2"], "volume_prediction_mm3": volumes}}
     evaluations = {**task.evaluations, "RWTrainer": {0: replace(evaluation, columns=columns)}}
-    text = empty_case_policy(replace(results, tasks=(replace(task, evaluations=evaluations),)))
+    text = empty_case_text(replace(results, tasks=(replace(task, evaluations=evaluations),)))
     assert (
         "Task04_Hippocampus, label 2: 0 of 12 cases had an empty reference; `RWTrainer` predicted nothing in 3" in text
     )

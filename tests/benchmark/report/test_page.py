@@ -16,6 +16,7 @@ from plotly.offline import get_plotlyjs
 from nnunet_rw.benchmark.report.answer import answers
 from nnunet_rw.benchmark.report.figures import COLOURS, DARK
 from nnunet_rw.benchmark.report.leaderboard import leaderboard_table
+from nnunet_rw.benchmark.report.methods import methods_text
 from nnunet_rw.benchmark.report.page import embed_picture, html_report, write_html_report
 from nnunet_rw.benchmark.results import Unfinished
 from nnunet_rw.datasets.msd import published_sentence
@@ -189,12 +190,64 @@ def test_cells_are_sorted_by_their_numbers(results):
     assert '<td data-value="2700">45.0 min</td>' in html_report(replace(results, tasks=(alone,)))
 
 
+def test_other_numbers_of_seeds_are_told_above(results):
+    specification = results.specification.model_copy(update={"seeds": 1, "seeds_of": {"nnUNetTrainer": 3}})
+    text = html_report(replace(results, specification=specification))
+    assert "2 folds · 1 seed (nnUNetTrainer 3) · 3d_fullres" in text
+
+
+def uncompared(task, *trainers, seeds=(0, 1)):
+    """The task of which these trainers and seeds alone are evaluated."""
+    evaluations = {
+        trainer: {seed: found for seed, found in task.evaluations[trainer].items() if seed in seeds}
+        for trainer in trainers
+    }
+    return replace(task, comparison=None, evaluations=evaluations)
+
+
 def test_answer_without_comparison(results):
-    alone = replace(
-        results.tasks[1], comparison=None, evaluations={"RWTrainer": results.tasks[1].evaluations["RWTrainer"]}
-    )
+    alone = uncompared(results.tasks[1], "RWTrainer")
     words = shown(html_report(replace(results, tasks=(alone,))).replace(get_plotlyjs(), ""))
-    assert "RWTrainer found 24 of 33 lesions (72.7 %), with 0.00 false positives per case. No other trainer" in words
+    assert (
+        "RWTrainer found 24 of 33 lesions (72.7 % with each of 2 seeds), with 0.00 false positives per case. Nothing "
+        "is compared: the baseline, nnUNetTrainer, is not evaluated yet." in words
+    )
+
+
+def test_why_nothing_is_compared(results):
+    task = results.tasks[1]
+    baseline, first, second = TRAINERS
+
+    def why(task):
+        (sentence,) = [answer.sentence for answer in answers(task)]
+        told, reason = sentence.split(" Nothing is compared: ")
+        assert f"Trainers were not compared: {reason}" in methods_text(replace(results, tasks=(task,)))
+        return told, reason
+
+    others, reason = why(uncompared(task, first, second))
+    # 24 and 28 of 33 lesions.
+    assert others.startswith(f"{first} found 24 of 33 lesions (72.7 % ")
+    assert f"; {second} found 28 of 33 lesions (84.8 %), with 2.00 false" in others
+    assert reason == f"the baseline, {baseline}, is not evaluated yet."
+    assert why(uncompared(task, baseline))[1] == f"no trainer but the baseline, {baseline}, is evaluated yet."
+    lone = replace(uncompared(task, baseline), runs=tuple(run for run in task.runs if run.trainer == baseline))
+    assert why(lone)[1] == "the benchmark has one trainer."
+    late = uncompared(task, baseline, first, seeds=(1,))
+    assert why(late)[1] == f"seed 0 of {baseline} is not evaluated yet."
+
+
+def test_all_seeds_of_a_trainer_alone_are_told(results):
+    task = uncompared(results.tasks[1], "nnUNetTrainer")
+    first, second = task.evaluations["nnUNetTrainer"].values()
+    hit = second.lesions.hit.copy()
+    hit[:] = 0
+    columns = {label: {**of, "n_hit": 0 * of["n_hit"]} for label, of in second.columns.items()}
+    second = replace(second, lesions=replace(second.lesions, hit=hit), columns=columns)
+    task = replace(task, evaluations={"nnUNetTrainer": {0: first, 1: second}})
+    # 17 and none of 33.
+    assert answers(task)[0].sentence.startswith(
+        "nnUNetTrainer found 8.5 of 33 lesions (25.8 %, of 2 seeds 0.0 % to 51.5 %), with "
+    )
 
 
 def test_published_figures_stand_beside_a_task_of_the_decathlon_alone(results):
