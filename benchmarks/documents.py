@@ -10,6 +10,8 @@ from typing import Any
 from benchmarks.child import CHECKOUT
 from benchmarks.costs import costs_table, scaling_table
 from benchmarks.evidence.tables import (
+    SMALL_LESIONS,
+    STOCK,
     areas_table,
     found_by_rules_table,
     gains_table,
@@ -268,19 +270,16 @@ def _shares_by_dataset() -> str:
 
 
 _PATIENTS = ("ms_patients", "idrid")
-# Stock nnU-Net and the trainer for small lesions, in either dataset.
-_SMALL_LESIONS = ("nnUNetTrainer", "RWTrainer_SmallLesions", "RWTrial_StockAdam", "RWTrial_SmallLesionsAdam")
-_BASELINES = ("nnUNetTrainer", "RWTrial_StockAdam")
 COMPUTED: dict[str, Callable[[], str]] = {
     "targets": targets_table,
     "costs": costs_table,
     "gradient_shares_real": _shares_by_dataset,
     "scaling": scaling_table,
-    "evidence_answer": partial(trainers_table, _PATIENTS, "hysteresis", 16.0, _SMALL_LESIONS),
+    "evidence_answer": partial(trainers_table, _PATIENTS, "hysteresis", 16.0),
     "evidence_found": partial(found_by_rules_table, 16.0),
-    "evidence_gains": partial(gains_table, "RWTrial_SmallLesionsAdam", 16.0),
-    "evidence_rules": partial(rules_table, _PATIENTS, _SMALL_LESIONS, 16.0),
-    "evidence_rules_at_half": partial(rules_table, _PATIENTS, _BASELINES),
+    "evidence_gains": partial(gains_table, SMALL_LESIONS, 16.0),
+    "evidence_rules": partial(rules_table, _PATIENTS, (STOCK, SMALL_LESIONS), 16.0),
+    "evidence_rules_at_half": partial(rules_table, _PATIENTS, (STOCK,)),
     "evidence_trainers": partial(trainers_table, _PATIENTS, "hysteresis"),
     "evidence_dice": partial(trainers_table, ("idrid_dice",), "hysteresis", classes=("haemorrhage", "hard_exudate")),
     "evidence_prices": partial(prices_table, _PATIENTS, "hysteresis"),

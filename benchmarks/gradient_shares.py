@@ -44,7 +44,7 @@ from nnunet_rw.maps.kinds import KINDS, LESION_IDS, LabelScheme, compute_distanc
 from nnunet_rw.store.layout import lesion_table_tensor
 from nnunet_rw.training.catalogue import loss_text, trainer_classes
 from nnunet_rw.training.recorded_run import seed_generators
-from nnunet_rw.training.trainer import STOCK_TERM
+from nnunet_rw.training.trainer import STOCK_TERM, MapTrainer
 
 ITERATIONS, BATCHES, PATCH = 250, 8, 32
 CLASSES = (2, 3, 15)
@@ -108,7 +108,7 @@ def run(
     classes : sequence of int
         Numbers of classes of the ellipsoids, the background included.
     """
-    trainers = {name: trainer.loss_terms for name, trainer in trainer_classes().items() if len(trainer.loss_terms) > 1}
+    trainers = {name: trainer.loss_terms for name, trainer in compound_trainers().items()}
     beside_stock = {name: (Term(STOCK_TERM), term) for name, term in BESIDE_STOCK.items()}
     measure = partial(_measure, iterations=iterations, batches=batches)
     cube = (patch,) * 3
@@ -119,6 +119,12 @@ def run(
     for number in classes:
         rows += measure("classes", ELLIPSOIDS, ellipsoid_volumes(number), number, cube, beside_stock)
     return rows
+
+
+def compound_trainers() -> dict[str, type[MapTrainer]]:
+    """Those of several terms; each with nnU-Net's optimiser, as the measured network is trained."""
+    several = {name: trainer for name, trainer in trainer_classes().items() if len(trainer.loss_terms) > 1}
+    return {name: trainer for name, trainer in several.items() if trainer.optimizer_name is None}
 
 
 def _measure(

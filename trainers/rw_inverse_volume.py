@@ -53,6 +53,13 @@ class RWTrainer_SmallLesions(RWTrainer_IWDiceCE):
     oversample_by = "lesion"
 
 
+class RWTrainer_SmallLesionsAdam(RWTrainer_SmallLesions):
+    """`RWTrainer_SmallLesions` with Adam, for short trainings; nnUNetTrainerVanillaAdam1en3 has nnU-Net's loss so."""
+
+    optimizer_name = "adam"
+    initial_lr = 1e-3
+
+
 class RWTrainer_IWDiceCE_RRW(MapTrainer):
     """`RWTrainer_IWDiceCE` plus rectified region-wise maps, with the weight that `RWTrainer` gives them."""
 

@@ -17,10 +17,8 @@ from benchmarks.evidence.tables import Row, rows_of
 
 FIGURE = CHECKOUT / "docs" / "images" / "evidence.png"
 RESULTS = ("ms_patients", "idrid")
-# By what they are in the package but for the optimiser, which all trainers of a class share.
-SHOWN = {"RWTrial_StockAdam": "nnUNetTrainer", "RWTrial_SmallLesionsAdam": "RWTrainer_SmallLesions"}
 # Of the first trainer under either rule, and of the others under hysteresis.
-STOCK = "#555555"
+GREY = "#555555"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255")
 
 
@@ -33,7 +31,6 @@ def draw(rows: Sequence[Row], path: Path) -> None:
         The first trainer is the baseline.
     path : Path
     """
-    rows = [{**row, "trainer": SHOWN.get(row["trainer"], row["trainer"])} for row in rows]
     classes = list(dict.fromkeys(row["class"] for row in rows))
     # The same trainer has the same colour in all panels; the baseline is grey.
     _, *others = dict.fromkeys(row["trainer"] for row in rows)
@@ -73,7 +70,7 @@ def _panel(axis: Axes, rows: Sequence[Row], colours: dict[str, str]) -> None:
                 marker="o",
                 ms=3,
                 lw=1.5,
-                color=colours.get(trainer, STOCK),
+                color=colours.get(trainer, GREY),
                 label=f"{trainer}, {rule}",
             )
     axis.set_xscale("log")

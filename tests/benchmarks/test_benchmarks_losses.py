@@ -9,6 +9,7 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 from benchmarks import gradient_shares, losses, per_lesion
 from benchmarks.child import folders, in_child
+from benchmarks.gradient_shares import compound_trainers
 from benchmarks.harness import read_rows
 from benchmarks.inputs import MS_SPACING_MM
 from benchmarks.memory import peak_mib
@@ -158,8 +159,7 @@ class TestGradientShares:
 
     def test_a_row_for_every_term(self):
         rows = gradient_shares.run(iterations=1, batches=1, patch=16, classes=(3,))
-        several = {name: trainer for name, trainer in trainer_classes().items() if len(trainer.loss_terms) > 1}
-        expected = [name for name, trainer in several.items() for _ in trainer.loss_terms]
+        expected = [name for name, trainer in compound_trainers().items() for _ in trainer.loss_terms]
         assert [row["trainer"] for row in rows if row["measured"] == "trainers"] == expected
         # At first a term that ramps up has no share, and what is alone beside it none either.
         assert all(row["share_at_start"] is None or math.isfinite(row["share_at_start"]) for row in rows)
@@ -192,9 +192,8 @@ class TestGradientShares:
                 loss_text([Term(term.loss, options=term.options)]),
                 term.weight if isinstance(term.weight, str) else f"{term.weight:g}",
             )
-            for name, trainer in trainer_classes().items()
+            for name, trainer in compound_trainers().items()
             for term in trainer.loss_terms
-            if len(trainer.loss_terms) > 1
         }, "Run: python -m benchmarks gradient_shares -d 4 51"
 
 
