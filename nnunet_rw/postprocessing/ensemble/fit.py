@@ -10,6 +10,7 @@ import numpy as np
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
 from nnunet_rw.datasets.folders import labels_of
+from nnunet_rw.evaluation.comparison.groups import cases_apart, folds_note, units_of
 from nnunet_rw.evaluation.metrics.lesions import LesionMatches, match_lesions
 from nnunet_rw.evaluation.reading import read_case
 from nnunet_rw.evaluation.sources import Source
@@ -156,7 +157,8 @@ def fit_ensemble(
     processes : int, optional
         Default: nnU-Net's number, at most all processors.
     groups : mapping, optional
-        The patient of every case: intervals and tests are over patients.
+        The patient of every case: intervals and tests are over patients, and nothing is fitted on other cases of those
+        that it is applied to.
 
     Returns
     -------
@@ -172,6 +174,7 @@ def fit_ensemble(
         raise ValueError(f"Expected two or more models, but got {len(sources)}.")
     cases = paired_cases(sources, num_splits, groups=groups)
     units = [case.unit for case in cases]
+    validated = sources[0].cases  # by trained folds; those of `cases` may be parts of one
     models = tuple(source.name for source in sources)
     reader, dataset_json = sources[0].reader, sources[0].dataset_json
     labels = labels_of(dataset_json)
@@ -229,6 +232,7 @@ def fit_ensemble(
         volumes_mm3_without=volumes,
         size_unit=size_unit([first.spacing_mm]),
         resampled="cases" if groups is None else "patients",
+        notes=folds_note([files.fold for files in validated], units_of([files.case for files in validated], groups)),
     )
 
 
@@ -237,8 +241,9 @@ def _names(cases: Sequence[PairedCase]) -> list[str]:
 
 
 def _without(values: Sequence[Any], cases: Sequence[PairedCase], left_out: str) -> list[Any]:
-    """What belongs to cases of other folds: the one place that decides what a fit may see."""
-    return [value for value, case in zip(values, cases, strict=True) if case.fold != left_out]
+    """What belongs to other folds' cases, of other patients: the one place that decides what a fit may see."""
+    seen = cases_apart([case.fold for case in cases], [case.unit for case in cases], left_out)
+    return [value for value, kept in zip(values, seen, strict=True) if kept]
 
 
 def _fit_weights(statistics: Sequence[Sequence[ClassStatistics]]) -> np.ndarray:

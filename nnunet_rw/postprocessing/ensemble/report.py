@@ -134,6 +134,8 @@ class FitReport:
         As of `nnunet_rw.evaluation.units.size_unit`.
     resampled : str
         What intervals are over: "cases" or "patients".
+    notes : tuple of str
+        What the folds are not.
     """
 
     models: tuple[str, ...]
@@ -149,6 +151,7 @@ class FitReport:
     volumes_mm3_without: Mapping[str, Mapping[str, float]]
     size_unit: str
     resampled: str = "cases"
+    notes: tuple[str, ...] = ()
 
     def summary(self, method: str, position: int) -> dict[str, float]:
         """Means over cases of one class: Dice with its n, F1, recall of all lesions, false positives a case."""
@@ -224,6 +227,7 @@ def report_text(report: FitReport) -> str:
         text_table(("label", *report.models), _weight_rows(report)),
         _choice(report),
         _LEGEND.format(resampled=report.resampled, few=MIN_UNITS),
+        *report.notes,
     ]
     return "\n\n".join(parts)
 

@@ -7,6 +7,7 @@ import pytest
 from ensemble_files import write_labels
 
 from nnunet_rw.evaluation.comparison.statistics import paired_comparison
+from nnunet_rw.postprocessing.ensemble import fit
 from nnunet_rw.postprocessing.ensemble.average import Scores, counted_scores
 from nnunet_rw.postprocessing.ensemble.fit import Candidate, case_statistics, fit_ensemble, match_case
 from nnunet_rw.postprocessing.ensemble.report import CLEANED, EQUAL, FITTED, MEAN, gains, report_text, write_fit
@@ -260,6 +261,20 @@ def test_gains_are_over_patients():
     assert together == paired_comparison(dice, dice + dice**2 / 10, units=patients)
     assert together.mean == pytest.approx(alone.mean)
     assert together.interval.low < alone.interval.low
+
+
+def test_nothing_is_fitted_on_other_cases_of_a_patient(specialists, monkeypatch):
+    fitted_on = []
+    monkeypatch.setattr(fit, "_fit_weights", lambda seen: fitted_on.append(len(seen)) or np.full((2, 3), 0.5))
+    # Three folds of two cases. A patient has one of the first fold and one of the second.
+    by_fold = {fold: sorted(case for case in FOLDS if FOLDS[case] == fold) for fold in sorted(set(FOLDS.values()))}
+    first, second, _ = by_fold.values()
+    patients = {case: case for case in FOLDS} | {first[0]: "anna", second[0]: "anna"}
+    report = fit_ensemble(specialists, groups=patients)
+    # All; without the first fold and what anna has in the second; the other way round; without the third.
+    assert fitted_on == [6, 3, 3, 4]
+    assert "1 of 5 patients are in several folds" in report_text(report)
+    assert fit_ensemble(specialists).notes == ()
 
 
 def test_the_text_says_what_intervals_are_over(specialists):
