@@ -236,6 +236,9 @@ def _evaluated(options: argparse.Namespace) -> tuple[list[Path], list[list[Path]
         why = "of models (-d, -tr); evaluations have been made with what they have."
         refuse(options, ("d", "c", "plans", "f", *of_evaluating), why)
         return options.evaluations, []
+    twice = [trainer for trainer in options.tr if options.tr.count(trainer) > 1]
+    if twice:
+        raise ValueError(f"Expected every trainer once, but got {twice[0]} twice.")
     model, settings = (options.d, options.c), _settings(options)
     sources = [
         cross_validation_source(*model, trainer, options.plans, options.f, options.probabilities)

@@ -330,6 +330,7 @@ def test_compare_at_equal_false_positives(succeeds, fails, models):
     ("arguments", "message"),
     [
         (("-tr", "nnUNetTrainer"), "Expected at least two evaluations to compare, the baseline first, but got 1."),
+        (("-tr", "nnUNetTrainer", "nnUNetTrainer"), "Expected every trainer once, but got nnUNetTrainer twice."),
         (("-tr", "nnUNetTrainer", "RWTrainer", "--metrics", "sice"), "Expected metrics out of dice"),
         (("-tr", "nnUNetTrainer", "RWTrainer", "--edges", 5, 1), "Expected two or more ascending edges in mm3"),
     ],
