@@ -106,7 +106,7 @@ def found_by_rules_table(price: float) -> str:
 
 
 def gains_table(trainer: str, price: float) -> str:
-    """What a trainer gains on the retina under rules of several families, at two prices."""
+    """What a trainer gains under rules of several families, at two prices."""
     lines = []
     for asked, family in (
         (None, "hysteresis"),
@@ -115,12 +115,17 @@ def gains_table(trainer: str, price: float) -> str:
         (price, "single"),
     ):
         line = ["as many as above 0.5" if asked is None else f"{asked:g} per case", FAMILY_NAMES[family]]
-        for lesions, figure in (("hard_exudate", "small_recall"), ("haemorrhage", "recall")):
-            row = _row("idrid", lesions, trainer, family, asked)
+        for result, lesions, figure in (
+            ("idrid", "hard_exudate", "small_recall"),
+            ("idrid", "haemorrhage", "recall"),
+            ("ms_patients", "MS lesion", "small_recall"),
+        ):
+            row = _row(result, lesions, trainer, family, asked)
             for name in (figure, "dice"):
                 line.append(difference(*(row[f"{name}_gain_of_trainer{end}"] for end in ("", "_low", "_high"))))
         lines.append(line)
-    return markdown_table(["allowed", "rule", "small hard exudates", "Dice", "all haemorrhages", "Dice"], lines)
+    found = ("small hard exudates", "all haemorrhages", "small MS lesions")
+    return markdown_table(["allowed", "rule", *(column for name in found for column in (name, "Dice"))], lines)
 
 
 def _row(result: str, lesions: str, trainer: str, family: str, price: float | None) -> Row:

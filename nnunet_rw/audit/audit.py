@@ -226,7 +226,7 @@ REASONS = {
         "{small_share:.0%} of the lesions are below {small_mm3:g} {unit} ({small_per_case:.3g} per case), but hold "
         "{small_voxel_share:.1%} of the foreground and get {small_stock_gradient:.1%} of the lesions' gradient under "
         "nnUNetTrainer, {small_weighted_gradient:.1%} under RWTrainer_SmallLesions. At equal false positives it "
-        "detected more small lesions in 54 images of the retina, and was not told from nnUNetTrainer in ten patients "
+        "detected more small lesions in 54 images of the retina, and in ten patients where many were allowed "
         "(docs/evidence.md). Train both, choose the rule of each on its validation cases (docs/evaluation.md), compare."
     ),
     "nnUNetTrainer": (

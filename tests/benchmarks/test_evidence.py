@@ -278,25 +278,30 @@ def test_prose_has_the_numbers_of_the_results():
 
 
 def test_prose_on_ms_lesions_has_the_numbers_of_the_results():
-    text = " ".join((CHECKOUT / "docs" / "evidence.md").read_text(encoding="utf-8").split())
-    where = {"class": "MS lesion", "family": "hysteresis"}
-    ours, stocks = (
-        read_rows("evidence_rules_ms_patients", {**where, "trainer": trainer}) for trainer in (SMALL_LESIONS, STOCK)
+    readme, text = (
+        " ".join((CHECKOUT / name).read_text(encoding="utf-8").split()) for name in ("README.md", "docs/evidence.md")
     )
-    gains = {
-        name: [100 * row[f"{name}_gain_of_trainer"] for row in ours] for name in ("small_recall", "recall", "dice")
-    }
-    told = [row[f"{name}_gain_of_trainer_low"] > 0 for row in ours for name in ("small_recall", "recall")]
-    small, of_all = ((min(gains[name]), max(gains[name])) for name in ("small_recall", "recall"))
-    found = "found more at every price (small ones {:+.0f} to {:+.0f} points, all {:+.0f} to {:+.0f})"
-    assert found.format(*small, *of_all) in text
-    assert max(map(abs, gains["dice"])) < 3
-    assert (len(told), sum(told)) == (8, 2)
-    assert "of these eight gains the intervals of two leave out 0" in text
-    own, one = (next(row for row in rows if row["own"]) for rows in (ours, stocks))
-    assert own["small_recall_seeds"][0] - one["small_recall_seeds"][0] < 0.01
-    apart = abs(one["small_recall_seeds"][0] - one["small_recall_seeds"][1])
-    assert f"differ by {100 * apart:.0f} points of small lesions" in text
+
+    def of_family(trainer, family):
+        """Rows, the first trainer's own price first, then from 16 down."""
+        where = {"class": "MS lesion", "family": family, "trainer": trainer}
+        return sorted(read_rows("evidence_rules_ms_patients", where), key=lambda row: -row["price"])
+
+    def gain(row, name="small_recall"):
+        return [100 * row[f"{name}_gain_of_trainer{end}"] for end in ("", "_low", "_high")]
+
+    own, at_16, *others = of_family(SMALL_LESIONS, "hysteresis")
+    assert (own["own"], at_16["price"]) == (True, 16)
+    assert "found {:+.1f} points [{:+.1f}, {:+.1f}] of the small ones".format(*gain(at_16)) in readme
+    assert "and {:+.1f} [{:+.1f}, {:+.1f}] at as many".format(*gain(own)) in readme
+    with_volume, *lower = of_family(SMALL_LESIONS, "single_volume")
+    assert "(small ones {:+.1f} points [{:+.1f}, {:+.1f}])".format(*gain(with_volume)) in text
+    assert all(gain(row, name)[1] > 0 for row in (own, with_volume) for name in ("small_recall", "recall"))
+    assert all(gain(row)[0] > 0 > gain(row)[1] for row in (at_16, *others))
+    assert {np.sign(gain(row)[0]) for row in lower} == {-1, 1}
+    before, after = (row["small_recall_seeds"] for row in (of_family(STOCK, "hysteresis")[0], own))
+    assert [round(other - one, 2) for one, other in zip(before, after, strict=True)].count(0) == 1
+    assert f"differ by up to {100 * (max(before) - min(before)):.0f} points of small lesions" in text
 
 
 def test_gains_and_rates_are_those_of_the_results():
