@@ -1,16 +1,45 @@
-"""Scores of challenges, computed only where they are asked for, each by its name and with its options written down."""
+"""Scores of challenges, computed only where they are asked for, each by its name and with its options written down.
+
+Imports nothing that takes long: a benchmark's specification names them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from nnunet_rw.evaluation.metrics.brats import CHALLENGES, NSD_TOLERANCES_MM, PENALTY_MM, brats_scores
-from nnunet_rw.evaluation.metrics.cc_metrics import cc_scores
 from nnunet_rw.maps.arrays import as_connectivity
+
+PENALTY_MM = 374.0
+NSD_TOLERANCES_MM = (0.5, 1.0)
+
+
+@dataclass(frozen=True)
+class Challenge:
+    """What tells one challenge's protocol from another's.
+
+    Attributes
+    ----------
+    dilation : int
+        Of the reference, in voxels.
+    ignored_up_to_mm3 : float
+        Lesions of at most this volume are left out.
+    """
+
+    dilation: int
+    ignored_up_to_mm3: float
+
+
+CHALLENGES = {
+    "brats-gli": Challenge(3, 50),
+    "brats-men": Challenge(1, 50),
+    "brats-met": Challenge(1, 2),
+    "brats-ped": Challenge(3, 50),
+    "brats-ssa": Challenge(3, 50),
+}
 
 CC = "cc"
 PROTOCOLS = (*CHALLENGES, CC)
@@ -89,6 +118,9 @@ def protocol_scores(
     tolerance_mm : float
         Of the NSD of CC-Metrics.
     """
+    from nnunet_rw.evaluation.metrics.brats import brats_scores
+    from nnunet_rw.evaluation.metrics.cc_metrics import cc_scores
+
     values: dict[str, float] = {}
     for name in names:
         if name == CC:

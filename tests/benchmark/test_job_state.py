@@ -173,3 +173,9 @@ def test_log_tail(tmp_path):
     assert log_tail(path, 3) == ["100%|##########", "\ufffdbroken", "last"]
     path.write_text("x" * 100_000 + "\nend\n")
     assert log_tail(path, 1) == ["end"]
+
+
+def test_jobs_import_nothing_that_takes_long():
+    slow = {"torch", "nnunetv2", "sklearn", "skimage", "SimpleITK", "plotly", "matplotlib"}
+    check = f"import sys, nnunet_rw.benchmark.jobs; print(sorted({slow} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", check], capture_output=True, text=True).stdout == "[]\n"

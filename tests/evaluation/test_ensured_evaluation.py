@@ -49,14 +49,18 @@ def leave_out_of_what_was_written(folder, name):
     (folder / "summary.json").write_text(json.dumps(summary))
 
 
+def add_probabilities(source):
+    for number, files in enumerate(source.cases):
+        path = files.prediction.with_name(f"{files.case}.npz")
+        np.savez(path, probabilities=np.zeros((2, *SHAPE), np.float32))
+        source.cases[number] = replace(files, probabilities=path)
+
+
 @pytest.mark.parametrize("missing", ["froc.csv", "operating_points.csv", "reliability.csv", "rules.npz"])
 @pytest.mark.parametrize("earlier", [False, True])
 def test_ensured_evaluation_with_probabilities_is_whole(two_cases, evaluations, missing, earlier):
     without = list(two_cases.cases)
-    for number, files in enumerate(two_cases.cases):
-        path = files.prediction.with_name(f"{files.case}.npz")
-        np.savez(path, probabilities=np.zeros((2, *SHAPE), np.float32))
-        two_cases.cases[number] = replace(files, probabilities=path)
+    add_probabilities(two_cases)
     ensure_evaluation(two_cases, FAST)
     ensure_evaluation(two_cases, FAST)
     assert len(evaluations) == 1
@@ -72,10 +76,7 @@ def test_ensured_evaluation_with_probabilities_is_whole(two_cases, evaluations, 
 
 def test_probabilities_that_an_earlier_version_rounded_are_counted_again(two_cases, evaluations):
     plain = list(two_cases.cases)
-    for number, files in enumerate(two_cases.cases):
-        path = files.prediction.with_name(f"{files.case}.npz")
-        np.savez(path, probabilities=np.zeros((2, *SHAPE), np.float32))
-        two_cases.cases[number] = replace(files, probabilities=path)
+    add_probabilities(two_cases)
     ensure_evaluation(two_cases, FAST)
     summary = json.loads((two_cases.folder / "summary.json").read_text())
     assert summary["settings"].pop("probability_values") == 28673

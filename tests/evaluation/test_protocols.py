@@ -14,9 +14,9 @@ from nnunet_rw.evaluation.comparison.compare import compare_evaluations
 from nnunet_rw.evaluation.comparison.metrics import METRICS
 from nnunet_rw.evaluation.evaluate import evaluation_text, is_current, write_evaluation
 from nnunet_rw.evaluation.folder import read_evaluation
-from nnunet_rw.evaluation.metrics.brats import CHALLENGES, brats_scores
+from nnunet_rw.evaluation.metrics.brats import brats_scores
 from nnunet_rw.evaluation.metrics.cc_metrics import cc_scores
-from nnunet_rw.evaluation.protocols import PROTOCOL_COLUMNS, check_protocols
+from nnunet_rw.evaluation.protocols import CHALLENGES, PROTOCOL_COLUMNS, check_protocols
 
 SPACING_MM = (3.0, 1.0, 0.5)
 CASES = {f"case_{seed}": scored_masks(seed, (12, 14, 15), most=2.5) for seed in range(8)}

@@ -25,35 +25,8 @@ from scipy.ndimage import binary_dilation, generate_binary_structure
 from skimage.measure import marching_cubes
 
 from nnunet_rw.evaluation.metrics.surface import PointsById, border_points, distances_between, share_within
+from nnunet_rw.evaluation.protocols import NSD_TOLERANCES_MM, PENALTY_MM, Challenge
 from nnunet_rw.maps.arrays import as_connectivity, as_masks, as_spacing, connected_components, foreground_box
-
-PENALTY_MM = 374.0
-NSD_TOLERANCES_MM = (0.5, 1.0)
-
-
-@dataclass(frozen=True)
-class Challenge:
-    """What tells one challenge's protocol from another's.
-
-    Attributes
-    ----------
-    dilation : int
-        Of the reference, in voxels.
-    ignored_up_to_mm3 : float
-        Lesions of at most this volume are left out.
-    """
-
-    dilation: int
-    ignored_up_to_mm3: float
-
-
-CHALLENGES = {
-    "brats-gli": Challenge(3, 50),
-    "brats-men": Challenge(1, 50),
-    "brats-met": Challenge(1, 2),
-    "brats-ped": Challenge(3, 50),
-    "brats-ssa": Challenge(3, 50),
-}
 
 
 @dataclass(frozen=True)

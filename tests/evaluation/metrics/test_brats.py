@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from scored_masks import SHAPE, scored_masks
 
-from nnunet_rw.evaluation.metrics.brats import CHALLENGES, PENALTY_MM, Challenge, _areas, _weighted_hd95, brats_scores
+from nnunet_rw.evaluation.metrics.brats import _areas, _weighted_hd95, brats_scores
+from nnunet_rw.evaluation.protocols import CHALLENGES, PENALTY_MM, Challenge
 
 ISOTROPIC, ANISOTROPIC = (1.0, 1.0, 1.0), (0.9, 1.1, 2.5)
 # Seed, spacing, challenge: Dice, HD95, NSD at 0.5 and 1 mm, found, false and missed lesions.
