@@ -211,6 +211,21 @@ def test_log_complement_of_large_and_of_tiny_probabilities(num_classes, scale):
     assert (found[~told] > -2e-9).all()
 
 
+@pytest.mark.parametrize("name", ["focal", "softmax_focal", "wce", "focal_gdl_bce", "cc_dice_ce"])
+def test_what_autograd_keeps_grows_as_the_classes(name):
+    def kept(num_classes):
+        numbers = []
+        logits = torch.zeros(1, num_classes, 6, 6, requires_grad=True)
+        target = torch.zeros(1, 1, 6, 6, dtype=torch.int64)
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda tensor: numbers.append(tensor.numel()) or tensor, lambda x: x
+        ):
+            build(name)(logits, target)
+        return sum(numbers)
+
+    assert kept(40) < 2.5 * kept(20)
+
+
 class TestById:
     ids = torch.tensor([[0, 1, 1, 3, 0, 1], [2, 2, 0, 0, 2, 3]])[:, None, None]
 

@@ -1,4 +1,4 @@
-"""Overlap of two masks, and of their volumes."""
+"""Overlap of two masks, and their volumes compared, in one case and over cases."""
 
 from __future__ import annotations
 
